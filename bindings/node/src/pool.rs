@@ -1,0 +1,61 @@
+//! The threads on which calls into the engine run: never JavaScript's, never libuv's.
+
+use std::sync::OnceLock;
+use std::thread;
+
+use crossbeam_channel::{Sender, TrySendError, bounded};
+
+/// Calls that run at once. They mostly wait for the disk or for a lock of the engine.
+const THREADS: usize = 4;
+/// Calls that wait for a thread; further ones are refused.
+const QUEUED_CALLS_MAX: usize = 256;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A fixed number of threads named `verfs-node-N` behind a bounded queue. They live as long as the process: the addon
+/// cannot be unloaded while a promise may still need one.
+pub struct Pool {
+    jobs: Sender<Job>,
+}
+
+impl Pool {
+    /// The pool of this process, started by its first use.
+    ///
+    /// # Errors
+    /// When the operating system refuses to start a thread.
+    pub fn get() -> Result<&'static Self, std::io::Error> {
+        static POOL: OnceLock<Pool> = OnceLock::new();
+        if let Some(pool) = POOL.get() {
+            return Ok(pool);
+        }
+        let started = Self::start()?;
+        Ok(POOL.get_or_init(|| started))
+    }
+
+    fn start() -> Result<Self, std::io::Error> {
+        let (jobs, queue) = bounded::<Job>(QUEUED_CALLS_MAX);
+        for number in 0..THREADS {
+            let queue = queue.clone();
+            thread::Builder::new()
+                .name(format!("verfs-node-{number}"))
+                .spawn(move || queue.into_iter().for_each(|job| job()))?;
+        }
+        Ok(Self { jobs })
+    }
+
+    /// Runs `job` on one of the threads. It must not panic.
+    ///
+    /// # Errors
+    /// Gives `job` back when the queue is full.
+    pub fn submit(&self, job: Job) -> Result<(), Job> {
+        self.jobs.try_send(job).map_err(TrySendError::into_inner)
+    }
+}
+
+/// Runs `job` on a thread of its own named `name`: for calls that may last as long as a mount.
+///
+/// # Errors
+/// When the operating system refuses to start a thread.
+pub fn run_apart(name: &str, job: impl FnOnce() + Send + 'static) -> Result<(), std::io::Error> {
+    thread::Builder::new().name(name.to_owned()).spawn(job).map(drop)
+}

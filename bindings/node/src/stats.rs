@@ -1,0 +1,169 @@
+//! What the engine tells about a volume.
+
+use napi_derive::napi;
+use verfs_engine as engine;
+
+use crate::options::js_integer;
+
+/// What a volume's superblock says. Nothing in it changes in the life of a volume, but `holderPid`.
+#[napi(object)]
+pub struct VolumeInfo {
+    /// Directory of the volume.
+    pub path: String,
+    /// Random, made with the volume.
+    pub uuid: String,
+    /// Version of everything on disk.
+    pub format_version: u32,
+    /// The metadata engine.
+    pub engine: String,
+    /// The algorithm that cuts files into chunks.
+    pub chunker: String,
+    /// No chunk is smaller, the last of a file excepted.
+    pub chunk_min_bytes: u32,
+    /// Mean size of a chunk.
+    pub chunk_mean_bytes: u32,
+    /// No chunk is larger.
+    pub chunk_max_bytes: u32,
+    /// When it was made, in milliseconds since 1970.
+    pub created: f64,
+    /// The process that has the volume open, if any.
+    pub holder_pid: Option<u32>,
+}
+
+/// Latency of one kind of operation, since the volume was opened; times in microseconds.
+#[napi(object)]
+pub struct OpLatency {
+    /// The operation, such as `lookup`.
+    pub op: String,
+    /// How many there were.
+    pub count: i64,
+    /// Their mean.
+    pub mean_us: f64,
+    /// Half of them were quicker.
+    pub p50_us: f64,
+    /// 99 of 100 were quicker.
+    pub p99_us: f64,
+    /// The slowest.
+    pub max_us: f64,
+}
+
+/// A file with damaged data.
+#[napi(object)]
+pub struct Damage {
+    /// The file, from the root of the volume.
+    pub path: String,
+    /// The pack that holds the damaged record.
+    pub pack: String,
+    /// What is wrong.
+    pub detail: String,
+}
+
+/// State and counters of an open volume.
+#[napi(object)]
+pub struct Stats {
+    /// Sum of the sizes of all files.
+    pub logical_bytes: i64,
+    /// Bytes of all distinct chunks, before compression.
+    pub unique_bytes: i64,
+    /// Bytes of all distinct chunks, as they are stored.
+    pub stored_bytes: i64,
+    /// Files, symbolic links and special files.
+    pub files: i64,
+    /// Directories.
+    pub directories: i64,
+    /// Chunks that were stored already when they were written, since the volume was opened.
+    pub dedup_hits: i64,
+    /// Chunks that were new when they were written, since the volume was opened.
+    pub dedup_misses: i64,
+    /// Reads of chunks that the cache answered.
+    pub chunk_cache_hits: i64,
+    /// Reads of chunks that went to a pack.
+    pub chunk_cache_misses: i64,
+    /// File data that waits to be written.
+    pub dirty_bytes: i64,
+    /// Requests that wait for a thread.
+    pub queue_depth: i64,
+    /// Transaction groups committed since the volume was opened.
+    pub groups_committed: i64,
+    /// Frames written to the intent log since the volume was opened.
+    pub log_frames: i64,
+    /// Size of the metadata engine on disk.
+    pub meta_bytes: i64,
+    /// Packs on disk.
+    pub packs: i64,
+    /// Bytes that may still be written.
+    pub free_bytes: i64,
+    /// Size of the disk that holds the volume.
+    pub total_bytes: i64,
+    /// Resident memory of the process.
+    pub memory_rss_bytes: i64,
+    /// One entry for each kind of operation that occurred.
+    pub op_latencies: Vec<OpLatency>,
+    /// Files with damaged data that were noticed.
+    pub damaged: Vec<Damage>,
+}
+
+impl From<engine::VolumeInfo> for VolumeInfo {
+    fn from(info: engine::VolumeInfo) -> Self {
+        #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 are exact in f64 for 280,000 years")]
+        let created = info.created.seconds as f64 * 1000.0 + f64::from(info.created.nanos / 1_000_000);
+        Self {
+            path: info.path.display().to_string(),
+            uuid: info.uuid,
+            format_version: info.format_version,
+            engine: info.engine.name().to_owned(),
+            chunker: info.chunker.name().to_owned(),
+            chunk_min_bytes: info.chunk_min_bytes,
+            chunk_mean_bytes: info.chunk_mean_bytes,
+            chunk_max_bytes: info.chunk_max_bytes,
+            created,
+            holder_pid: info.holder_pid,
+        }
+    }
+}
+
+impl From<engine::Stats> for Stats {
+    fn from(stats: engine::Stats) -> Self {
+        Self {
+            logical_bytes: js_integer(stats.logical_bytes),
+            unique_bytes: js_integer(stats.unique_bytes),
+            stored_bytes: js_integer(stats.stored_bytes),
+            files: js_integer(stats.files),
+            directories: js_integer(stats.directories),
+            dedup_hits: js_integer(stats.dedup_hits),
+            dedup_misses: js_integer(stats.dedup_misses),
+            chunk_cache_hits: js_integer(stats.chunk_cache_hits),
+            chunk_cache_misses: js_integer(stats.chunk_cache_misses),
+            dirty_bytes: js_integer(stats.dirty_bytes),
+            queue_depth: js_integer(stats.queue_depth),
+            groups_committed: js_integer(stats.groups_committed),
+            log_frames: js_integer(stats.log_frames),
+            meta_bytes: js_integer(stats.meta_bytes),
+            packs: js_integer(stats.packs),
+            free_bytes: js_integer(stats.free_bytes),
+            total_bytes: js_integer(stats.total_bytes),
+            memory_rss_bytes: js_integer(stats.memory_rss_bytes),
+            op_latencies: stats.op_latencies.into_iter().map(OpLatency::from).collect(),
+            damaged: stats.damaged.into_iter().map(Damage::from).collect(),
+        }
+    }
+}
+
+impl From<engine::OpLatency> for OpLatency {
+    fn from(latency: engine::OpLatency) -> Self {
+        Self {
+            op: latency.op.to_string(),
+            count: js_integer(latency.count),
+            mean_us: latency.mean_us,
+            p50_us: latency.p50_us,
+            p99_us: latency.p99_us,
+            max_us: latency.max_us,
+        }
+    }
+}
+
+impl From<engine::Damage> for Damage {
+    fn from(damage: engine::Damage) -> Self {
+        Self { path: damage.path, pack: damage.pack, detail: damage.detail }
+    }
+}

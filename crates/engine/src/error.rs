@@ -1,0 +1,268 @@
+//! Errors of a volume, each with a stable code, the path concerned and what to do next.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use verfs_format::superblock::SuperblockError;
+use verfs_fuse::FuseError;
+use verfs_meta::MetaError;
+use verfs_store::StoreError;
+use verfs_vfs::VfsError;
+
+/// Every code that an [`EngineError`] can have.
+pub const ERROR_CODES: &[&str] = &[
+    "VERFS_E_USAGE",
+    "VERFS_E_MOUNTPOINT_MISSING",
+    "VERFS_E_MOUNTPOINT_NOT_DIR",
+    "VERFS_E_MOUNTPOINT_NOT_EMPTY",
+    "VERFS_E_ALREADY_MOUNTED",
+    "VERFS_E_MOUNTPOINT_STALE",
+    "VERFS_E_NOT_MOUNTED",
+    "VERFS_E_NOT_A_VOLUME",
+    "VERFS_E_VOLUME_EXISTS",
+    "VERFS_E_VOLUME_LOCKED",
+    "VERFS_E_VOLUME_READ_ONLY",
+    "VERFS_E_VOLUME_FULL",
+    "VERFS_E_FORMAT_NEWER",
+    "VERFS_E_SUPERBLOCK_DAMAGED",
+    "VERFS_E_DAMAGED",
+    "VERFS_E_NO_FUSE_DEVICE",
+    "VERFS_E_NO_FUSERMOUNT",
+    "VERFS_E_PERMISSION",
+    "VERFS_E_IO",
+    "VERFS_E_CLOSED",
+];
+
+/// Why something could not be done with a volume.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// An option that can't be.
+    #[error("{0}")]
+    Usage(String),
+    /// There is no volume here.
+    #[error("{} is not a volume ({reason}): create one with `verfs volume create --volume DIR`", path.display())]
+    NotAVolume {
+        /// The directory.
+        path: PathBuf,
+        /// What is there instead.
+        reason: String,
+    },
+    /// There is one already.
+    #[error("{} is a volume already: open it, or choose another directory", path.display())]
+    VolumeExists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Another process has it open.
+    #[error("volume {} is in use by {}: unmount or close it there first", path.display(), holder_text(*holder_pid))]
+    VolumeLocked {
+        /// The directory.
+        path: PathBuf,
+        /// Who has it, where that could be read.
+        holder_pid: Option<u32>,
+    },
+    /// Its disk takes no writes.
+    #[error("volume {} is on a read-only filesystem: remount that with `mount -o remount,rw`", path.display())]
+    VolumeReadOnly {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Its disk is full.
+    #[error("the disk of volume {} is full: free some space on it and try again", path.display())]
+    VolumeFull {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A newer version wrote it.
+    #[error("{}: {detail}: install a newer VerFS", path.display())]
+    FormatNewer {
+        /// The directory.
+        path: PathBuf,
+        /// Which version was found.
+        detail: String,
+    },
+    /// The superblock is not what was written.
+    #[error("{}: {detail}: restore volume.toml from a copy; nothing was changed", path.display())]
+    SuperblockDamaged {
+        /// The directory.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// Something else of it is not what was written.
+    #[error("volume {} is damaged: {detail}: restore it from a copy; nothing was changed", path.display())]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// The system refuses it to this user.
+    #[error("no permission for {}: {detail}: run as the volume's owner, or change its mode", path.display())]
+    Permission {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        detail: String,
+    },
+    /// It isn't mounted.
+    #[error("volume {} is not mounted: mount it with `verfs mount`", path.display())]
+    NotMounted {
+        /// The directory of the volume.
+        path: PathBuf,
+    },
+    /// It is mounted already.
+    #[error("volume {} is mounted at {} already: unmount it there first", path.display(), mountpoint.display())]
+    AlreadyMounted {
+        /// The directory of the volume.
+        path: PathBuf,
+        /// Where.
+        mountpoint: PathBuf,
+    },
+    /// It was closed.
+    #[error("volume {} is closed: open it again", path.display())]
+    Closed {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The mount failed.
+    #[error(transparent)]
+    Mount(#[from] FuseError),
+    /// Anything else that the disk or an engine said.
+    #[error("{}: {detail}: see the log", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was said.
+        detail: String,
+    },
+}
+
+fn holder_text(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+impl EngineError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            EngineError::Usage(_) => "VERFS_E_USAGE",
+            EngineError::NotAVolume { .. } => "VERFS_E_NOT_A_VOLUME",
+            EngineError::VolumeExists { .. } => "VERFS_E_VOLUME_EXISTS",
+            EngineError::VolumeLocked { .. } => "VERFS_E_VOLUME_LOCKED",
+            EngineError::VolumeReadOnly { .. } => "VERFS_E_VOLUME_READ_ONLY",
+            EngineError::VolumeFull { .. } => "VERFS_E_VOLUME_FULL",
+            EngineError::FormatNewer { .. } => "VERFS_E_FORMAT_NEWER",
+            EngineError::SuperblockDamaged { .. } => "VERFS_E_SUPERBLOCK_DAMAGED",
+            EngineError::Damaged { .. } => "VERFS_E_DAMAGED",
+            EngineError::Permission { .. } => "VERFS_E_PERMISSION",
+            EngineError::NotMounted { .. } => "VERFS_E_NOT_MOUNTED",
+            EngineError::AlreadyMounted { .. } => "VERFS_E_ALREADY_MOUNTED",
+            EngineError::Closed { .. } => "VERFS_E_CLOSED",
+            EngineError::Io { .. } => "VERFS_E_IO",
+            EngineError::Mount(error) => match error {
+                FuseError::MountpointMissing { .. } => "VERFS_E_MOUNTPOINT_MISSING",
+                FuseError::MountpointNotDirectory { .. } => "VERFS_E_MOUNTPOINT_NOT_DIR",
+                FuseError::MountpointNotEmpty { .. } => "VERFS_E_MOUNTPOINT_NOT_EMPTY",
+                FuseError::AlreadyMounted { .. } => "VERFS_E_ALREADY_MOUNTED",
+                FuseError::MountpointStale { .. } => "VERFS_E_MOUNTPOINT_STALE",
+                FuseError::NoFuseDevice => "VERFS_E_NO_FUSE_DEVICE",
+                FuseError::NoFusermount => "VERFS_E_NO_FUSERMOUNT",
+                FuseError::PermissionDenied { .. } => "VERFS_E_PERMISSION",
+                FuseError::InvalidOption { .. } => "VERFS_E_USAGE",
+                FuseError::Io { .. } => "VERFS_E_IO",
+            },
+        }
+    }
+
+    /// The path that the error is about, where there is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            EngineError::Usage(_) => None,
+            EngineError::Mount(error) => error.path(),
+            EngineError::NotAVolume { path, .. }
+            | EngineError::VolumeExists { path }
+            | EngineError::VolumeLocked { path, .. }
+            | EngineError::VolumeReadOnly { path }
+            | EngineError::VolumeFull { path }
+            | EngineError::FormatNewer { path, .. }
+            | EngineError::SuperblockDamaged { path, .. }
+            | EngineError::Damaged { path, .. }
+            | EngineError::Permission { path, .. }
+            | EngineError::NotMounted { path }
+            | EngineError::AlreadyMounted { path, .. }
+            | EngineError::Closed { path }
+            | EngineError::Io { path, .. } => Some(path),
+        }
+    }
+
+    /// What an error of the operating system about `path` means for a volume.
+    pub(crate) fn from_io(path: &Path, error: &io::Error) -> Self {
+        let (path, detail) = (path.to_path_buf(), error.to_string());
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => EngineError::Permission { path, detail },
+            io::ErrorKind::ReadOnlyFilesystem => EngineError::VolumeReadOnly { path },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => EngineError::VolumeFull { path },
+            _ => EngineError::Io { path, detail },
+        }
+    }
+
+    pub(crate) fn from_superblock(path: &Path, error: &SuperblockError) -> Self {
+        let (path, detail) = (path.to_path_buf(), error.to_string());
+        match error {
+            SuperblockError::Newer { .. } => EngineError::FormatNewer { path, detail },
+            SuperblockError::Damaged { .. } => EngineError::SuperblockDamaged { path, detail },
+        }
+    }
+
+    pub(crate) fn from_meta(path: &Path, error: &MetaError) -> Self {
+        let (path, detail) = (path.to_path_buf(), error.to_string());
+        match error {
+            MetaError::OutOfSpace(_) => EngineError::VolumeFull { path },
+            MetaError::Corrupt(_) => EngineError::Damaged { path, detail },
+            MetaError::Unsupported(_) => EngineError::FormatNewer { path, detail },
+            MetaError::Closed => EngineError::Closed { path },
+            MetaError::Io(_) => EngineError::Io { path, detail },
+        }
+    }
+
+    pub(crate) fn from_store(path: &Path, error: &StoreError) -> Self {
+        match error {
+            StoreError::Meta(error) => Self::from_meta(path, error),
+            StoreError::OutOfSpace => EngineError::VolumeFull { path: path.to_path_buf() },
+            StoreError::Closed => EngineError::Closed { path: path.to_path_buf() },
+            StoreError::Option { .. } => EngineError::Usage(error.to_string()),
+            StoreError::Damaged { .. } | StoreError::Missing { .. } => {
+                EngineError::Damaged { path: path.to_path_buf(), detail: error.to_string() }
+            }
+            StoreError::Io { kind, .. } => {
+                let error = io::Error::new(*kind, error.to_string());
+                Self::from_io(path, &error)
+            }
+            StoreError::ChunkLength { .. } => EngineError::Io { path: path.to_path_buf(), detail: error.to_string() },
+        }
+    }
+
+    pub(crate) fn from_vfs(path: &Path, error: VfsError) -> Self {
+        let path = path.to_path_buf();
+        match error {
+            VfsError::NoSpace => EngineError::VolumeFull { path },
+            VfsError::Closed => EngineError::Closed { path },
+            VfsError::ReadOnly => EngineError::VolumeReadOnly { path },
+            VfsError::WouldBlock
+            | VfsError::NotFound
+            | VfsError::Exists
+            | VfsError::NotDirectory
+            | VfsError::IsDirectory
+            | VfsError::NotEmpty
+            | VfsError::NotPermitted
+            | VfsError::InvalidArgument
+            | VfsError::NameTooLong
+            | VfsError::TooManyLinks
+            | VfsError::FileTooLarge
+            | VfsError::Io => EngineError::Io { path, detail: error.to_string() },
+        }
+    }
+}

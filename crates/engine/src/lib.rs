@@ -1,0 +1,20 @@
+//! A volume as a whole: create, open, recover, mount, watch, close.
+//!
+//! Lives here: which parts make a volume, their limits, the order of start and shutdown, error codes. Never here: what
+//! a part does, JavaScript. Data flows from a volume's directory through the parts it wires up to its mount or caller.
+#![forbid(unsafe_code)]
+
+mod error;
+mod lock;
+mod options;
+mod stats;
+mod volume;
+
+pub use error::{ERROR_CODES, EngineError};
+pub use options::{CreateOptions, MountOptions, OpenOptions, ReadOnly};
+pub use stats::{Damage, OpLatency, Stats, VolumeInfo};
+pub use verfs_chunker::ChunkerKind;
+pub use verfs_fuse::AllowOther;
+pub use verfs_meta::EngineKind as MetaEngine;
+pub use verfs_vfs::Vfs;
+pub use volume::Volume;

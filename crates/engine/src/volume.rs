@@ -1,0 +1,380 @@
+//! A volume: its directory, its parts, its life.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use verfs_base::{Clock, Disk, OsRng, RealDisk, Rng, SystemClock};
+use verfs_chunker::{ChunkSizes, ChunkerKind};
+use verfs_format::superblock::{FORMAT_VERSION, ID_SECRET_BYTES, SUPERBLOCK_FILE, Superblock};
+use verfs_fuse::Session;
+use verfs_meta::{EngineKind, MetaStore};
+use verfs_store::ChunkStore;
+use verfs_vfs::{Vfs, VfsParts};
+
+use crate::lock::VolumeLock;
+use crate::stats::{latencies, resident_bytes};
+use crate::{CreateOptions, Damage, EngineError, MountOptions, OpenOptions, ReadOnly, Stats, VolumeInfo};
+
+/// Directory of the metadata engine.
+const META_DIRECTORY: &str = "meta";
+/// The superblock while it is written.
+const SUPERBLOCK_DRAFT: &str = "volume.toml.new";
+
+/// An open volume. Closing it, or dropping the last handle, makes everything durable.
+pub struct Volume {
+    path: PathBuf,
+    superblock: Superblock,
+    read_only: ReadOnly,
+    meta: Arc<dyn MetaStore>,
+    store: Arc<ChunkStore>,
+    vfs: Arc<Vfs>,
+    session: Mutex<Option<Arc<Session>>>,
+    lock: Mutex<Option<VolumeLock>>,
+}
+
+impl std::fmt::Debug for Volume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Volume").field("path", &self.path).field("superblock", &self.superblock).finish_non_exhaustive()
+    }
+}
+
+fn read_superblock(path: &Path) -> Result<Superblock, EngineError> {
+    let file = path.join(SUPERBLOCK_FILE);
+    let bytes = fs::read(&file).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if path.is_dir() => {
+            EngineError::NotAVolume { path: path.to_path_buf(), reason: format!("it has no {SUPERBLOCK_FILE}") }
+        }
+        io::ErrorKind::NotFound => {
+            EngineError::NotAVolume { path: path.to_path_buf(), reason: "there is nothing".to_owned() }
+        }
+        io::ErrorKind::NotADirectory => {
+            EngineError::NotAVolume { path: path.to_path_buf(), reason: "it is not a directory".to_owned() }
+        }
+        _ => EngineError::from_io(&file, &error),
+    })?;
+    Superblock::decode(&bytes).map_err(|error| EngineError::from_superblock(path, &error))
+}
+
+/// The engine and the chunker that a superblock names.
+fn kinds(path: &Path, superblock: &Superblock) -> Result<(EngineKind, ChunkerKind), EngineError> {
+    let unknown = |detail: String| EngineError::FormatNewer { path: path.to_path_buf(), detail };
+    let engine = superblock.metadata_engine.parse().map_err(|error| unknown(format!("{error}")))?;
+    let chunker = superblock.chunker.parse().map_err(|error| unknown(format!("{error}")))?;
+    Ok((engine, chunker))
+}
+
+fn info(path: &Path, superblock: &Superblock) -> Result<VolumeInfo, EngineError> {
+    let (engine, chunker) = kinds(path, superblock)?;
+    Ok(VolumeInfo {
+        path: path.to_path_buf(),
+        uuid: superblock.uuid_text(),
+        format_version: FORMAT_VERSION,
+        engine,
+        chunker,
+        chunk_min_bytes: superblock.chunk_min_bytes,
+        chunk_mean_bytes: superblock.chunk_mean_bytes,
+        chunk_max_bytes: superblock.chunk_max_bytes,
+        created: superblock.created,
+        holder_pid: VolumeLock::holder(path),
+    })
+}
+
+/// Where the directory of a new volume comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Directory {
+    /// It was there, empty.
+    Found,
+    /// It was made for the volume.
+    Made,
+}
+
+/// Makes sure that `path` is a directory in which a volume may be made.
+fn prepare_directory(path: &Path) -> Result<Directory, EngineError> {
+    let about = |error: io::Error| EngineError::from_io(path, &error);
+    match fs::read_dir(path) {
+        Ok(mut entries) => {
+            if path.join(SUPERBLOCK_FILE).exists() {
+                return Err(EngineError::VolumeExists { path: path.to_path_buf() });
+            }
+            let foreign = entries.find(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name() != SUPERBLOCK_DRAFT));
+            match foreign {
+                None => Ok(Directory::Found),
+                Some(_) => Err(EngineError::NotAVolume {
+                    path: path.to_path_buf(),
+                    reason: "it has other files: choose an empty directory".to_owned(),
+                }),
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // What a volume holds is for its owner only.
+            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(about)?;
+            Ok(Directory::Made)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            Err(EngineError::NotAVolume { path: path.to_path_buf(), reason: "it is not a directory".to_owned() })
+        }
+        Err(error) => Err(about(error)),
+    }
+}
+
+/// Writes a file so that after a crash it is there whole or not at all.
+fn write_atomically(directory: &Path, draft: &str, name: &str, text: &str) -> io::Result<()> {
+    let draft = directory.join(draft);
+    let mut file = File::create(&draft)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, directory.join(name))?;
+    File::open(directory)?.sync_all()
+}
+
+impl Volume {
+    /// Makes a volume in a directory that is empty or doesn't exist.
+    ///
+    /// # Errors
+    /// [`EngineError::VolumeExists`], [`EngineError::NotAVolume`] for a directory with other files,
+    /// [`EngineError::Usage`] for chunk sizes that can't be, and what the disk says.
+    pub fn create(path: &Path, options: &CreateOptions) -> Result<VolumeInfo, EngineError> {
+        let sizes = ChunkSizes::for_mean(options.chunker, options.chunk_mean_bytes)
+            .map_err(|error| EngineError::Usage(error.to_string()))?;
+        let directory = prepare_directory(path)?;
+        let about = |error: io::Error| EngineError::from_io(path, &error);
+        let mut uuid = [0; 16];
+        OsRng.fill(&mut uuid).map_err(about)?;
+        // Version 4, variant 1 of RFC 9562: random.
+        uuid[6] = (uuid[6] & 0x0f) | 0x40;
+        uuid[8] = (uuid[8] & 0x3f) | 0x80;
+        let mut id_secret = [0; ID_SECRET_BYTES];
+        OsRng.fill(&mut id_secret).map_err(about)?;
+        let superblock = Superblock {
+            uuid,
+            created: SystemClock::new().now(),
+            metadata_engine: options.engine.name().to_owned(),
+            chunker: options.chunker.name().to_owned(),
+            chunk_min_bytes: sizes.min_bytes,
+            chunk_mean_bytes: sizes.mean_bytes,
+            chunk_max_bytes: sizes.max_bytes,
+            id_secret,
+        };
+        write_atomically(path, SUPERBLOCK_DRAFT, SUPERBLOCK_FILE, &superblock.encode()).map_err(|error| {
+            let mut cleared = fs::remove_file(path.join(SUPERBLOCK_DRAFT));
+            if directory == Directory::Made {
+                cleared = cleared.and_then(|()| fs::remove_dir(path));
+            }
+            tracing::debug!(?cleared, "removed what a failed create left");
+            about(error)
+        })?;
+        info(path, &superblock)
+    }
+
+    /// What the superblock says, whoever has the volume open. Changes nothing.
+    ///
+    /// # Errors
+    /// [`EngineError::NotAVolume`], [`EngineError::FormatNewer`], [`EngineError::SuperblockDamaged`], and what the
+    /// disk says.
+    pub fn inspect(path: &Path) -> Result<VolumeInfo, EngineError> {
+        info(path, &read_superblock(path)?)
+    }
+
+    /// Opens a volume; what a crash left is recovered before the call returns.
+    ///
+    /// # Errors
+    /// As [`Volume::inspect`]; [`EngineError::VolumeLocked`], [`EngineError::VolumeReadOnly`],
+    /// [`EngineError::VolumeFull`], [`EngineError::Damaged`].
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Arc<Volume>, EngineError> {
+        let superblock = read_superblock(path)?;
+        let (engine, chunker) = kinds(path, &superblock)?;
+        let sizes = ChunkSizes {
+            min_bytes: superblock.chunk_min_bytes,
+            mean_bytes: superblock.chunk_mean_bytes,
+            max_bytes: superblock.chunk_max_bytes,
+        };
+        let chunker = verfs_chunker::chunker(chunker, sizes)
+            .map_err(|error| EngineError::SuperblockDamaged { path: path.to_path_buf(), detail: error.to_string() })?;
+        let lock = VolumeLock::take(path)?;
+        let owner = fs::metadata(path).map_err(|error| EngineError::from_io(path, &error))?;
+
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(path.to_path_buf()));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let meta = verfs_meta::open(engine, &path.join(META_DIRECTORY), &options.meta())
+            .map_err(|error| EngineError::from_meta(path, &error))?;
+        let store = ChunkStore::open(
+            Arc::clone(&disk),
+            Arc::clone(&meta),
+            &superblock.id_secret,
+            Arc::clone(&clock),
+            options.store(),
+        );
+        let store = match store {
+            Ok(store) => store,
+            Err(error) => {
+                close_meta(&*meta);
+                return Err(EngineError::from_store(path, &error));
+            }
+        };
+        let parts = VfsParts { disk, meta: Arc::clone(&meta), store: Arc::clone(&store), chunker, clock };
+        let vfs = match Vfs::open(parts, options.vfs((owner.uid(), owner.gid()))) {
+            Ok(vfs) => vfs,
+            Err(error) => {
+                if let Err(error) = store.close() {
+                    tracing::error!(%error, "closing the chunk store after a failed start");
+                }
+                close_meta(&*meta);
+                return Err(EngineError::from_vfs(path, error));
+            }
+        };
+        Ok(Arc::new(Volume {
+            path: path.to_path_buf(),
+            superblock,
+            read_only: options.read_only,
+            meta,
+            store,
+            vfs,
+            session: Mutex::new(None),
+            lock: Mutex::new(Some(lock)),
+        }))
+    }
+
+    /// The tree, for callers without a mount.
+    #[must_use]
+    pub fn vfs(&self) -> &Arc<Vfs> {
+        &self.vfs
+    }
+
+    /// What the superblock says.
+    #[must_use]
+    pub fn info(&self) -> VolumeInfo {
+        let holder_pid = self.lock.lock().is_some().then(std::process::id);
+        match info(&self.path, &self.superblock) {
+            Ok(info) => VolumeInfo { holder_pid, ..info },
+            // The kinds were known when the volume was opened.
+            Err(_) => unreachable!("the superblock of an open volume names kinds that are not known"),
+        }
+    }
+
+    /// State and counters, without a scan.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let (vfs, store) = (self.vfs.stats(), self.store.stats());
+        let session = self.session.lock().as_ref().map(|session| session.stats());
+        let room = self.vfs.statfs().ok();
+        let damaged = self.vfs.damaged().into_iter().map(|file| Damage {
+            path: String::from_utf8_lossy(&file.path).into_owned(),
+            pack: file.pack.map_or_else(String::new, |pack| pack.to_string()),
+            detail: file.detail,
+        });
+        Stats {
+            logical_bytes: vfs.logical_bytes,
+            unique_bytes: store.unique_bytes,
+            stored_bytes: store.stored_bytes,
+            files: vfs.inodes - vfs.directories,
+            directories: vfs.directories,
+            dedup_hits: store.dedup_hits,
+            dedup_misses: store.dedup_misses,
+            chunk_cache_hits: store.chunk_cache_hits,
+            chunk_cache_misses: store.chunk_cache_misses,
+            dirty_bytes: vfs.dirty_bytes,
+            queue_depth: store.queue_depth + session.as_ref().map_or(0, |session| session.queued() as u64),
+            groups_committed: vfs.groups_committed,
+            log_frames: vfs.log_frames,
+            meta_bytes: self.meta.approximate_size_bytes().unwrap_or(0),
+            packs: store.packs,
+            free_bytes: room.map_or(0, |room| room.available_bytes),
+            total_bytes: room.map_or(0, |room| room.total_bytes),
+            memory_rss_bytes: resident_bytes(),
+            op_latencies: session.as_ref().map(latencies).unwrap_or_default(),
+            damaged: damaged.collect(),
+        }
+    }
+
+    /// Everything done before the call is durable when it returns.
+    ///
+    /// # Errors
+    /// [`EngineError::VolumeFull`], [`EngineError::Io`], [`EngineError::Closed`].
+    pub fn sync(&self) -> Result<(), EngineError> {
+        if self.lock.lock().is_none() {
+            return Err(EngineError::Closed { path: self.path.clone() });
+        }
+        self.vfs.sync().map_err(|error| EngineError::from_vfs(&self.path, error))
+    }
+
+    /// Mounts the volume; returns once the kernel answers.
+    ///
+    /// # Errors
+    /// [`EngineError::AlreadyMounted`], [`EngineError::Mount`]; no half mount is left.
+    pub fn mount(&self, mountpoint: &Path, options: &MountOptions) -> Result<(), EngineError> {
+        let mut session = self.session.lock();
+        if self.lock.lock().is_none() {
+            return Err(EngineError::Closed { path: self.path.clone() });
+        }
+        if let Some(session) = &*session {
+            let mountpoint = session.mountpoint().to_path_buf();
+            return Err(EngineError::AlreadyMounted { path: self.path.clone(), mountpoint });
+        }
+        let options = options.session(self.path.display().to_string(), self.read_only);
+        *session = Some(Arc::new(Session::mount(Arc::clone(&self.vfs), mountpoint, &options)?));
+        Ok(())
+    }
+
+    /// Makes everything durable, then unmounts. A mount in use is detached: it goes when its last user does.
+    ///
+    /// # Errors
+    /// [`EngineError::NotMounted`], or why it could not be made durable or unmounted.
+    pub fn unmount(&self) -> Result<(), EngineError> {
+        let Some(session) = self.session.lock().clone() else {
+            return Err(EngineError::NotMounted { path: self.path.clone() });
+        };
+        let synced = self.sync();
+        session.unmount()?;
+        *self.session.lock() = None;
+        synced?;
+        // What came between the barrier and the end of the mount.
+        self.sync()
+    }
+
+    /// Waits until the mount is gone, whoever unmounts it. Returns at once without a mount.
+    pub fn wait_unmounted(&self) {
+        let session = self.session.lock().clone();
+        if let Some(session) = session {
+            session.wait();
+            let mut current = self.session.lock();
+            if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &session)) {
+                *current = None;
+            }
+        }
+    }
+
+    /// Unmounts, makes everything durable and gives the volume back. A second close is no error.
+    ///
+    /// # Errors
+    /// The first thing that went wrong; the volume is closed all the same.
+    pub fn close(&self) -> Result<(), EngineError> {
+        let mut result = Ok(());
+        if self.session.lock().is_some() {
+            result = self.unmount();
+        }
+        let Some(lock) = self.lock.lock().take() else { return result };
+        let vfs = self.vfs.close().map_err(|error| EngineError::from_vfs(&self.path, error));
+        let store = self.store.close().map_err(|error| EngineError::from_store(&self.path, &error));
+        let meta = self.meta.close().map_err(|error| EngineError::from_meta(&self.path, &error));
+        drop(lock);
+        result.and(vfs).and(store).and(meta)
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "closing a volume");
+        }
+    }
+}
+
+fn close_meta(meta: &dyn MetaStore) {
+    if let Err(error) = meta.close() {
+        tracing::error!(%error, "closing the metadata engine after a failed start");
+    }
+}

@@ -1,0 +1,158 @@
+//! Keys of the metadata engine. The first byte is the keyspace; numbers are big-endian, so that order is numeric.
+//!
+//! ```text
+//! i | ino 8                          inode record
+//! d | parent ino 8 | hash 8 | name   dirent: hash is 56 bits of the keyed name hash, so listing order is stable
+//! e | content 8 | segment 4          extent segment
+//! l | ino 8                          symlink target
+//! o | content 8                      orphan: content to be released
+//! c, p                               chunk and pack records (chunk_record)
+//! S | name                           system values
+//! ```
+
+use verfs_base::{ChunkId, Ino};
+
+use crate::content::ContentId;
+
+/// First byte of inode keys.
+pub const INODE: u8 = b'i';
+/// First byte of dirent keys.
+pub const DIRENT: u8 = b'd';
+/// First byte of extent segment keys.
+pub const SEGMENT: u8 = b'e';
+/// First byte of symlink target keys.
+pub const SYMLINK: u8 = b'l';
+/// First byte of orphan keys.
+pub const ORPHAN: u8 = b'o';
+
+/// System value: id of the last committed group, a varint.
+pub const SYSTEM_GROUP: &[u8] = b"Svfs.group";
+/// System value: next inode and content number, a varint.
+pub const SYSTEM_NEXT_NUMBER: &[u8] = b"Svfs.next-number";
+/// System value: counters of the whole tree ([`crate::TreeCounters`]).
+pub const SYSTEM_COUNTERS: &[u8] = b"Svfs.counters";
+
+/// Position of a dirent in its directory's order: 56 bits of the keyed hash of its name, at least 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NameHash(u64);
+
+impl NameHash {
+    /// Number of bits of a name hash; the 7 below it in a listing cookie count names of equal hash.
+    pub const BITS: u32 = 56;
+
+    /// From the keyed 128-bit hash of the name.
+    #[must_use]
+    pub fn from_keyed(hash: ChunkId) -> Self {
+        let mut low = [0; 8];
+        low.copy_from_slice(&hash.0[..8]);
+        NameHash((u64::from_le_bytes(low) & ((1 << Self::BITS) - 1)).max(1))
+    }
+
+    /// A hash by its number; anything above 56 bits becomes the greatest hash.
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        NameHash(number.min((1 << Self::BITS) - 1))
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+fn with_number(kind: u8, number: u64, extra: usize) -> Vec<u8> {
+    let mut key = Vec::with_capacity(9 + extra);
+    key.push(kind);
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// Key of an inode record.
+#[must_use]
+pub fn inode(ino: Ino) -> Vec<u8> {
+    with_number(INODE, ino.0, 0)
+}
+
+/// Key of a dirent.
+#[must_use]
+pub fn dirent(parent: Ino, hash: NameHash, name: &[u8]) -> Vec<u8> {
+    let mut key = with_number(DIRENT, parent.0, 8 + name.len());
+    key.extend_from_slice(&hash.0.to_be_bytes());
+    key.extend_from_slice(name);
+    key
+}
+
+/// First key of a directory's dirents from `hash` on.
+#[must_use]
+pub fn dirents_from(parent: Ino, hash: u64) -> Vec<u8> {
+    let mut key = with_number(DIRENT, parent.0, 8);
+    key.extend_from_slice(&hash.to_be_bytes());
+    key
+}
+
+/// Prefix of all dirents of a directory.
+#[must_use]
+pub fn dirents(parent: Ino) -> Vec<u8> {
+    with_number(DIRENT, parent.0, 0)
+}
+
+/// Hash and name of a dirent key of `parent`; `None` for any other key.
+#[must_use]
+pub fn parse_dirent(key: &[u8]) -> Option<(NameHash, &[u8])> {
+    let (head, name) = key.split_at_checked(17)?;
+    if head[0] != DIRENT || name.is_empty() {
+        return None;
+    }
+    let mut number = [0; 8];
+    number.copy_from_slice(&head[9..]);
+    Some((NameHash(u64::from_be_bytes(number)), name))
+}
+
+/// Key of an extent segment.
+#[must_use]
+pub fn segment(content: ContentId, index: u32) -> Vec<u8> {
+    let mut key = with_number(SEGMENT, content.0, 4);
+    key.extend_from_slice(&index.to_be_bytes());
+    key
+}
+
+/// Prefix of all extent segments of a content.
+#[must_use]
+pub fn segments(content: ContentId) -> Vec<u8> {
+    with_number(SEGMENT, content.0, 0)
+}
+
+/// Index of an extent segment key; `None` for any other key.
+#[must_use]
+pub fn parse_segment(key: &[u8]) -> Option<u32> {
+    if key.len() != 13 || key[0] != SEGMENT {
+        return None;
+    }
+    let mut number = [0; 4];
+    number.copy_from_slice(&key[9..]);
+    Some(u32::from_be_bytes(number))
+}
+
+/// Key of a symlink's target.
+#[must_use]
+pub fn symlink(ino: Ino) -> Vec<u8> {
+    with_number(SYMLINK, ino.0, 0)
+}
+
+/// Key of an orphan record.
+#[must_use]
+pub fn orphan(content: ContentId) -> Vec<u8> {
+    with_number(ORPHAN, content.0, 0)
+}
+
+/// Content number of an orphan key; `None` for any other key.
+#[must_use]
+pub fn parse_orphan(key: &[u8]) -> Option<ContentId> {
+    if key.len() != 9 || key[0] != ORPHAN {
+        return None;
+    }
+    let mut number = [0; 8];
+    number.copy_from_slice(&key[1..]);
+    Some(ContentId(u64::from_be_bytes(number)))
+}

@@ -1,0 +1,24 @@
+//! Every byte that VerFS puts on a disk: encoding and decoding, no input or output.
+//!
+//! Lives here: one module per record kind, each with its byte diagram, golden files and robustness tests. Never here:
+//! reading or writing files. Data flows from typed records to bytes and back; docs/FORMAT.md is made of these diagrams.
+#![forbid(unsafe_code)]
+
+pub mod chunk_record;
+mod content;
+mod error;
+mod inode;
+pub mod keys;
+mod log_frame;
+pub mod pack;
+pub mod pack_index;
+pub mod superblock;
+pub mod varint;
+
+pub use content::{ContentId, Run, RunData, SEGMENT_BYTES, Segment};
+pub use error::DecodeError;
+pub use inode::{DirentRecord, InodeKind, InodeRecord, OrphanRecord, TreeCounters};
+pub use keys::NameHash;
+pub use log_frame::{
+    ContentScope, FrameBuilder, FrameHeader, HEADER_BYTES, LogEntry, MAGIC, TRAILER_BYTES, decode_frame,
+};

@@ -1,0 +1,158 @@
+//! Records of the tree and frames of the intent log: their bytes never change, and no bytes make a decoder panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use verfs_base::{ChunkId, Epoch, GroupId, Ino, Timestamp};
+use verfs_format::{
+    ContentId, ContentScope, DirentRecord, FrameBuilder, InodeKind, InodeRecord, LogEntry, OrphanRecord, Run, RunData,
+    Segment, TreeCounters, decode_frame, keys,
+};
+use xxhash_rust::xxh3::xxh3_128;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn keyed(bytes: &[u8]) -> ChunkId {
+    ChunkId(xxh3_128(bytes).to_be_bytes())
+}
+
+fn inode() -> InodeRecord {
+    InodeRecord {
+        kind: InodeKind::Regular,
+        mode: 0o4755,
+        nlink: 3,
+        uid: 1000,
+        gid: 65_534,
+        rdev: 0,
+        size: 5_000_000_000,
+        allocated: 4096,
+        content: ContentId(77),
+        parent: Ino(1),
+        birth: Epoch(1),
+        atime: Timestamp { seconds: -1, nanos: 999_999_999 },
+        mtime: Timestamp { seconds: 4_102_444_800, nanos: 1 },
+        ctime: Timestamp { seconds: 0, nanos: 0 },
+        btime: Timestamp { seconds: 1, nanos: 2 },
+    }
+}
+
+fn segment() -> Segment {
+    Segment {
+        runs: vec![
+            Run { len: 4096, data: RunData::Hole },
+            Run { len: 300, data: RunData::Chunk { id: ChunkId([0xab; 16]), offset: 129, birth: Epoch(2) } },
+            Run { len: 3, data: RunData::Inline(Bytes::from_static(b"abc")) },
+        ],
+    }
+}
+
+fn entries() -> Vec<LogEntry> {
+    vec![
+        LogEntry::Inode { ino: Ino(9), scope: ContentScope::Included, record: inode() },
+        LogEntry::Dirent {
+            parent: Ino(1),
+            name: Bytes::from_static(b"n\xffme"),
+            target: Some(DirentRecord { kind: InodeKind::Directory, ino: Ino(9), birth: Epoch(1) }),
+        },
+        LogEntry::Dirent { parent: Ino(1), name: Bytes::from_static(b"gone"), target: None },
+        LogEntry::Symlink { ino: Ino(10), target: Bytes::from_static(b"../t") },
+        LogEntry::Data { content: ContentId(77), offset: 1 << 40, bytes: Bytes::from_static(b"data") },
+        LogEntry::Hole { content: ContentId(77), offset: 5, len: 1 << 33 },
+    ]
+}
+
+fn frame() -> Vec<u8> {
+    let mut builder = FrameBuilder::new();
+    entries().iter().for_each(|entry| builder.push(entry));
+    builder.finish(GroupId(6), 42, keyed)
+}
+
+#[test]
+fn encodings_are_those_of_format_1() {
+    let mut out = Vec::new();
+    inode().encode(&mut out);
+    assert_eq!(hex(&out), INODE);
+    assert_eq!(InodeRecord::decode(&out).unwrap(), inode());
+
+    let record = DirentRecord { kind: InodeKind::Symlink, ino: Ino(300), birth: Epoch(1) };
+    let mut out = Vec::new();
+    record.encode(&mut out);
+    assert_eq!(hex(&out), "03ac0201");
+    assert_eq!(DirentRecord::decode(&out).unwrap(), record);
+
+    assert_eq!(hex(&segment().encode()), SEGMENT);
+    assert_eq!(Segment::decode(&segment().encode()).unwrap(), segment());
+
+    for ino in [None, Some(Ino(5))] {
+        let mut out = Vec::new();
+        OrphanRecord { ino }.encode(&mut out);
+        assert_eq!(hex(&out), if ino.is_none() { "00" } else { "05" });
+        assert_eq!(OrphanRecord::decode(&out).unwrap(), OrphanRecord { ino });
+    }
+    let counters = TreeCounters { inodes: 200, directories: 3, logical_bytes: 1 };
+    let mut out = Vec::new();
+    counters.encode(&mut out);
+    assert_eq!(hex(&out), "c8010301");
+    assert_eq!(TreeCounters::decode(&out).unwrap(), counters);
+
+    assert_eq!(hex(&frame()), FRAME);
+    let (header, decoded) = decode_frame(&frame(), keyed).unwrap();
+    assert_eq!((header.group, header.sequence, decoded), (GroupId(6), 42, entries()));
+}
+
+const INODE: &str = "01ed1303e807feff030080e497d01280204d010101ff93ebdc0380dcb2c81e0100000202";
+const SEGMENT: &str = "0300802001ac02028101abababababababababababababababab0203616263";
+const FRAME: &str = concat!(
+    "5646534c4f47310a06000000000000002a0000000000000057000000000000000601090101ed1303e807feff030080e497d0",
+    "1280204d010101ff93ebdc0380dcb2c81e01000002020201046eff6d6501020901020104676f6e6500030a042e2e2f74044d",
+    "8080808080200464617461054d0580808080205f2857eb02d38e67678aaefdc44f22a5",
+);
+
+#[test]
+fn keys_sort_by_number_and_parse_back() {
+    assert!(keys::inode(Ino(255)) < keys::inode(Ino(256)));
+    assert!(keys::segment(ContentId(1), 255) < keys::segment(ContentId(1), 256));
+    let hash = keys::NameHash::from_keyed(ChunkId([0xff; 16]));
+    let key = keys::dirent(Ino(3), hash, b"name");
+    assert_eq!(keys::parse_dirent(&key), Some((hash, &b"name"[..])));
+    assert!(key.starts_with(&keys::dirents(Ino(3))) && key > keys::dirents_from(Ino(3), hash.number()));
+    assert_eq!(keys::parse_segment(&keys::segment(ContentId(7), 9)), Some(9));
+    assert_eq!(keys::parse_orphan(&keys::orphan(ContentId(7))), Some(ContentId(7)));
+    assert_eq!(keys::parse_dirent(&keys::inode(Ino(3))), None);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = InodeRecord::decode(&bytes);
+        let _ = DirentRecord::decode(&bytes);
+        let _ = OrphanRecord::decode(&bytes);
+        let _ = TreeCounters::decode(&bytes);
+        let _ = Segment::decode(&bytes);
+        let _ = decode_frame(&bytes, keyed);
+        let _ = (keys::parse_dirent(&bytes), keys::parse_segment(&bytes), keys::parse_orphan(&bytes));
+    }
+
+    #[test]
+    fn an_altered_frame_is_refused(at in 0usize..10_000, flip in 1u8..=255, cut in 0usize..10_000) {
+        let mut altered = frame();
+        let at = at % altered.len();
+        altered[at] ^= flip;
+        prop_assert!(decode_frame(&altered, keyed).is_err());
+        let whole = frame();
+        prop_assert!(decode_frame(&whole[..cut % whole.len()], keyed).is_err());
+    }
+
+    #[test]
+    fn altered_segments_decode_to_something_bounded_or_fail(at in 0usize..1000, flip in 1u8..=255) {
+        let mut altered = segment().encode();
+        let at = at % altered.len();
+        altered[at] ^= flip;
+        if let Ok(decoded) = Segment::decode(&altered) {
+            let total: u64 = decoded.runs.iter().map(|run| u64::from(run.len)).sum();
+            prop_assert!(total <= verfs_format::SEGMENT_BYTES);
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! Each request of the kernel as a call of the tree: what it needs, what it answers, where it may wait.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use verfs_base::Ino;
+use verfs_vfs::{Attr, Context, DirEntry, FsStat, Listing, NodeKind, RenameMode, SetAttr, SyncScope, VfsError};
+
+use crate::errno::Errno;
+use crate::operation::Operation;
+use crate::tree::Tree;
+
+/// A request with its arguments, which may borrow the transport's buffer. `P` is the reply that it is answered by.
+pub(crate) trait Call<P>: Sized {
+    /// What it answers.
+    type Answer;
+    /// Itself without borrows, to be performed later by another thread.
+    type Owned: Call<P, Answer = Self::Answer> + Send + 'static;
+    /// What it is called in statistics and logs.
+    const OPERATION: Operation;
+
+    /// Copies what is borrowed.
+    fn into_owned(self) -> Self::Owned;
+
+    /// Asks the tree. Only a listing touches `reply`: its size is known by filling it.
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, reply: &mut P) -> Result<Self::Answer, VfsError>;
+}
+
+/// Where an answer goes; sent exactly once.
+pub(crate) trait Reply<A>: Send + 'static {
+    /// Sends it to the kernel.
+    fn send(self, answer: Result<A, Errno>);
+}
+
+/// A reply that is filled with directory entries.
+pub(crate) trait ListingReply: Reply<()> {
+    /// Whether it carries attributes.
+    const LISTING: Listing;
+    /// How many entries it may hold at most, about.
+    const BATCH_ENTRIES: usize;
+    /// Its name among the operations.
+    const OPERATION: Operation;
+    /// Adds `entry` where there is room.
+    fn add(&mut self, entry: &DirEntry) -> Added;
+}
+
+/// Whether an entry is part of the reply now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Added {
+    /// It is.
+    Yes,
+    /// There is no room.
+    Full,
+    /// It has no attributes although the listing has.
+    Incomplete,
+}
+
+/// What a look-up answers. Both are cached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Entry {
+    /// The name is this inode.
+    Found(Attr),
+    /// There is no such name.
+    Absent,
+}
+
+/// Bytes of a write that were taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Written(pub(crate) u32);
+
+/// Name or target as it came, or copied.
+pub(crate) type Name<'a> = Cow<'a, [u8]>;
+
+fn owned(name: Name<'_>) -> Name<'static> {
+    Cow::Owned(name.into_owned())
+}
+
+/// A call without borrows is its own owned form.
+macro_rules! owned_as_is {
+    () => {
+        type Owned = Self;
+
+        fn into_owned(self) -> Self {
+            self
+        }
+    };
+}
+
+/// Finds a name.
+pub(crate) struct Lookup<'a> {
+    pub(crate) parent: Ino,
+    pub(crate) name: Name<'a>,
+}
+
+impl<P> Call<P> for Lookup<'_> {
+    type Answer = Entry;
+    type Owned = Lookup<'static>;
+    const OPERATION: Operation = Operation::Lookup;
+
+    fn into_owned(self) -> Self::Owned {
+        Lookup { parent: self.parent, name: owned(self.name) }
+    }
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Entry, VfsError> {
+        match tree.lookup(context, self.parent, &self.name) {
+            Ok(attr) => Ok(Entry::Found(attr)),
+            Err(VfsError::NotFound) => Ok(Entry::Absent),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Reads attributes.
+pub(crate) struct Getattr {
+    pub(crate) ino: Ino,
+}
+
+impl<P> Call<P> for Getattr {
+    type Answer = Attr;
+    const OPERATION: Operation = Operation::Getattr;
+    owned_as_is!();
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Attr, VfsError> {
+        tree.getattr(context, self.ino)
+    }
+}
+
+/// Changes attributes.
+pub(crate) struct Setattr {
+    pub(crate) ino: Ino,
+    pub(crate) change: SetAttr,
+}
+
+impl<P> Call<P> for Setattr {
+    type Answer = Attr;
+    const OPERATION: Operation = Operation::Setattr;
+    owned_as_is!();
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Attr, VfsError> {
+        tree.setattr(context, self.ino, &self.change)
+    }
+}
+
+/// Reads a symlink.
+pub(crate) struct Readlink {
+    pub(crate) ino: Ino,
+}
+
+impl<P> Call<P> for Readlink {
+    type Answer = Vec<Bytes>;
+    const OPERATION: Operation = Operation::Readlink;
+    owned_as_is!();
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Vec<Bytes>, VfsError> {
+        Ok(vec![tree.readlink(context, self.ino)?])
+    }
+}
+
+/// Makes a file or a special node.
+pub(crate) struct Mknod<'a> {
+    pub(crate) parent: Ino,
+    pub(crate) name: Name<'a>,
+    pub(crate) kind: NodeKind,
+    pub(crate) mode: u16,
+}
+
+impl<P> Call<P> for Mknod<'_> {
+    type Answer = Entry;
+    type Owned = Mknod<'static>;
+    const OPERATION: Operation = Operation::Mknod;
+
+    fn into_owned(self) -> Self::Owned {
+        Mknod { parent: self.parent, name: owned(self.name), kind: self.kind, mode: self.mode }
+    }
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Entry, VfsError> {
+        tree.mknod(context, self.parent, &self.name, self.kind, self.mode).map(Entry::Found)
+    }
+}
+
+/// Makes a directory.
+pub(crate) struct Mkdir<'a> {
+    pub(crate) parent: Ino,
+    pub(crate) name: Name<'a>,
+    pub(crate) mode: u16,
+}
+
+impl<P> Call<P> for Mkdir<'_> {
+    type Answer = Entry;
+    type Owned = Mkdir<'static>;
+    const OPERATION: Operation = Operation::Mkdir;
+
+    fn into_owned(self) -> Self::Owned {
+        Mkdir { parent: self.parent, name: owned(self.name), mode: self.mode }
+    }
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Entry, VfsError> {
+        tree.mkdir(context, self.parent, &self.name, self.mode).map(Entry::Found)
+    }
+}
+
+/// Makes a symlink.
+pub(crate) struct Symlink<'a> {
+    pub(crate) parent: Ino,
+    pub(crate) name: Name<'a>,
+    pub(crate) target: Name<'a>,
+}
+
+impl<P> Call<P> for Symlink<'_> {
+    type Answer = Entry;
+    type Owned = Symlink<'static>;
+    const OPERATION: Operation = Operation::Symlink;
+
+    fn into_owned(self) -> Self::Owned {
+        Symlink { parent: self.parent, name: owned(self.name), target: owned(self.target) }
+    }
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Entry, VfsError> {
+        tree.symlink(context, self.parent, &self.name, &self.target).map(Entry::Found)
+    }
+}
+
+/// Gives an inode one more name.
+pub(crate) struct Link<'a> {
+    pub(crate) ino: Ino,
+    pub(crate) parent: Ino,
+    pub(crate) name: Name<'a>,
+}
+
+impl<P> Call<P> for Link<'_> {
+    type Answer = Entry;
+    type Owned = Link<'static>;
+    const OPERATION: Operation = Operation::Link;
+
+    fn into_owned(self) -> Self::Owned {
+        Link { ino: self.ino, parent: self.parent, name: owned(self.name) }
+    }
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Entry, VfsError> {
+        tree.link(context, self.ino, self.parent, &self.name).map(Entry::Found)
+    }
+}
+
+/// Takes a name away from anything but a directory.
+pub(crate) struct Unlink<'a> {
+    pub(crate) parent: Ino,
+    pub(crate) name: Name<'a>,
+}
+
+impl<P> Call<P> for Unlink<'_> {
+    type Answer = ();
+    type Owned = Unlink<'static>;
+    const OPERATION: Operation = Operation::Unlink;
+
+    fn into_owned(self) -> Self::Owned {
+        Unlink { parent: self.parent, name: owned(self.name) }
+    }
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<(), VfsError> {
+        tree.unlink(context, self.parent, &self.name)
+    }
+}
+
+/// Removes an empty directory.
+pub(crate) struct Rmdir<'a> {
+    pub(crate) parent: Ino,
+    pub(crate) name: Name<'a>,
+}
+
+impl<P> Call<P> for Rmdir<'_> {
+    type Answer = ();
+    type Owned = Rmdir<'static>;
+    const OPERATION: Operation = Operation::Rmdir;
+
+    fn into_owned(self) -> Self::Owned {
+        Rmdir { parent: self.parent, name: owned(self.name) }
+    }
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<(), VfsError> {
+        tree.rmdir(context, self.parent, &self.name)
+    }
+}
+
+/// Moves a name.
+pub(crate) struct Rename<'a> {
+    pub(crate) parent: Ino,
+    pub(crate) name: Name<'a>,
+    pub(crate) new_parent: Ino,
+    pub(crate) new_name: Name<'a>,
+    pub(crate) mode: RenameMode,
+}
+
+impl<P> Call<P> for Rename<'_> {
+    type Answer = ();
+    type Owned = Rename<'static>;
+    const OPERATION: Operation = Operation::Rename;
+
+    fn into_owned(self) -> Self::Owned {
+        Rename {
+            parent: self.parent,
+            name: owned(self.name),
+            new_parent: self.new_parent,
+            new_name: owned(self.new_name),
+            mode: self.mode,
+        }
+    }
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<(), VfsError> {
+        tree.rename(context, (self.parent, &self.name), (self.new_parent, &self.new_name), self.mode)
+    }
+}
+
+/// Reads a file's bytes.
+pub(crate) struct Read {
+    pub(crate) ino: Ino,
+    pub(crate) offset: u64,
+    pub(crate) len: u32,
+}
+
+impl<P> Call<P> for Read {
+    type Answer = Vec<Bytes>;
+    const OPERATION: Operation = Operation::Read;
+    owned_as_is!();
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Vec<Bytes>, VfsError> {
+        tree.read(context, self.ino, self.offset, self.len)
+    }
+}
+
+/// Writes a file's bytes.
+pub(crate) struct Write<'a> {
+    pub(crate) ino: Ino,
+    pub(crate) offset: u64,
+    pub(crate) data: Cow<'a, [u8]>,
+}
+
+impl<P> Call<P> for Write<'_> {
+    type Answer = Written;
+    type Owned = Write<'static>;
+    const OPERATION: Operation = Operation::Write;
+
+    fn into_owned(self) -> Self::Owned {
+        Write { ino: self.ino, offset: self.offset, data: owned(self.data) }
+    }
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Written, VfsError> {
+        tree.write(context, self.ino, self.offset, &self.data)?;
+        // The kernel says the length in 32 bits, so it fits.
+        Ok(Written(u32::try_from(self.data.len()).unwrap_or(u32::MAX)))
+    }
+}
+
+/// Lists a directory, with or without attributes: the reply says which.
+pub(crate) struct Readdir {
+    pub(crate) ino: Ino,
+    pub(crate) cookie: u64,
+}
+
+impl<P: ListingReply> Call<P> for Readdir {
+    type Answer = ();
+    const OPERATION: Operation = P::OPERATION;
+    owned_as_is!();
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, reply: &mut P) -> Result<(), VfsError> {
+        let entries = tree.readdir(context, self.ino, self.cookie, P::BATCH_ENTRIES, P::LISTING)?;
+        let mut outcome = Added::Yes;
+        let mut added = 0;
+        for entry in &entries {
+            outcome = reply.add(entry);
+            if outcome != Added::Yes {
+                break;
+            }
+            added += 1;
+        }
+        // What didn't get into the reply is unknown to the kernel, so it will not be forgotten by it.
+        if P::LISTING == Listing::Plus {
+            for entry in entries.iter().skip(added).filter(|entry| !matches!(&*entry.name, b"." | b"..")) {
+                tree.forget(entry.ino, 1);
+            }
+        }
+        match outcome {
+            Added::Yes | Added::Full => Ok(()),
+            Added::Incomplete if added > 0 => Ok(()),
+            Added::Incomplete => Err(VfsError::Io),
+        }
+    }
+}
+
+/// Makes a file or directory durable.
+pub(crate) struct Fsync {
+    pub(crate) ino: Ino,
+    pub(crate) scope: SyncScope,
+}
+
+impl<P> Call<P> for Fsync {
+    type Answer = ();
+    const OPERATION: Operation = Operation::Fsync;
+    owned_as_is!();
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<(), VfsError> {
+        tree.fsync(context, self.ino, self.scope)
+    }
+}
+
+/// Asks for room and counts.
+pub(crate) struct Statfs;
+
+impl<P> Call<P> for Statfs {
+    type Answer = FsStat;
+    const OPERATION: Operation = Operation::Statfs;
+    owned_as_is!();
+
+    fn perform<T: Tree>(&self, tree: &T, _: &Context, _: &mut P) -> Result<FsStat, VfsError> {
+        tree.statfs()
+    }
+}

@@ -1,0 +1,134 @@
+//! From a request to its reply: the leader tries, the pool waits, a panic costs one caller an EIO.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use verfs_base::Ino;
+use verfs_vfs::{Context, Patience, Pin, VfsError};
+
+use crate::calls::{Call, Reply};
+use crate::errno::Errno;
+use crate::lanes::{LaneKind, Lanes};
+use crate::operation::Operation;
+use crate::polling::Poller;
+use crate::stats::Stats;
+use crate::tree::Tree;
+
+/// Who sent a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Caller {
+    /// Effective user.
+    pub(crate) uid: u32,
+    /// Effective group.
+    pub(crate) gid: u32,
+}
+
+impl Caller {
+    fn context(self, patience: Patience) -> Context {
+        Context { uid: self.uid, gid: self.gid, patience, pin: Pin::Count }
+    }
+}
+
+/// What the dispatcher and the session that owns it share.
+pub(crate) struct Machinery {
+    /// Threads that may wait.
+    pub(crate) lanes: Lanes,
+    /// Counters.
+    pub(crate) stats: Stats,
+    /// The leader's polling.
+    pub(crate) poller: Poller,
+}
+
+/// Serves the requests of one session.
+pub(crate) struct Dispatcher<T> {
+    tree: Arc<T>,
+    machinery: Arc<Machinery>,
+}
+
+/// Why an operation has no answer.
+enum Failure {
+    WouldBlock,
+    Errno(Errno),
+}
+
+impl<T: Tree> Dispatcher<T> {
+    pub(crate) fn new(tree: Arc<T>, machinery: Arc<Machinery>) -> Dispatcher<T> {
+        Dispatcher { tree, machinery }
+    }
+
+    /// Answers `call` through `reply`: at once if nothing has to be waited for, else from another thread.
+    pub(crate) fn serve<C, P>(&self, caller: Caller, call: C, mut reply: P)
+    where
+        C: Call<P>,
+        P: Reply<C::Answer>,
+    {
+        let arrival = Instant::now();
+        self.machinery.poller.request(arrival);
+        let lane = LaneKind::of(C::OPERATION);
+        if lane != LaneKind::Sync {
+            match perform(&*self.tree, &call, caller.context(Patience::Try), &mut reply) {
+                Err(Failure::WouldBlock) => {}
+                Ok(answer) => return self.machinery.finish(C::OPERATION, arrival, reply, Ok(answer)),
+                Err(Failure::Errno(errno)) => return self.machinery.finish(C::OPERATION, arrival, reply, Err(errno)),
+            }
+        }
+        self.machinery.stats.record_queued(C::OPERATION);
+        let (tree, machinery, call) = (self.tree.clone(), self.machinery.clone(), call.into_owned());
+        let job = move || {
+            let answer = perform(&*tree, &call, caller.context(Patience::Wait), &mut reply);
+            let answer = answer.map_err(|failure| match failure {
+                Failure::Errno(errno) => errno,
+                Failure::WouldBlock => {
+                    tracing::error!(operation = C::OPERATION.name(), "an operation that may wait would not");
+                    Errno::from(VfsError::WouldBlock)
+                }
+            });
+            machinery.finish(C::OPERATION, arrival, reply, answer);
+        };
+        self.machinery.lanes.run(lane, Box::new(job));
+    }
+
+    /// The kernel dropped `count` of its references to an inode. There is no reply.
+    pub(crate) fn forget(&self, ino: Ino, count: u64) {
+        let arrival = Instant::now();
+        if catch_unwind(AssertUnwindSafe(|| self.tree.forget(ino, count))).is_err() {
+            tracing::error!(operation = Operation::Forget.name(), "an operation panicked");
+        }
+        self.machinery.stats.record(Operation::Forget, arrival.elapsed());
+    }
+
+    /// Answers an operation that this file system doesn't have, so that the kernel does it itself or stops asking.
+    pub(crate) fn decline<P: Reply<()>>(&self, operation: Operation, reply: P) {
+        let arrival = Instant::now();
+        self.machinery.poller.request(arrival);
+        self.machinery.finish(operation, arrival, reply, Err(Errno::NOT_IMPLEMENTED));
+    }
+
+    /// Answers an operation that needs nothing of the tree.
+    pub(crate) fn accept<P: Reply<()>>(&self, operation: Operation, reply: P) {
+        let arrival = Instant::now();
+        self.machinery.poller.request(arrival);
+        self.machinery.finish(operation, arrival, reply, Ok(()));
+    }
+}
+
+impl Machinery {
+    /// Counts before it replies: who has the reply finds the operation counted.
+    fn finish<A, P: Reply<A>>(&self, operation: Operation, arrival: Instant, reply: P, answer: Result<A, Errno>) {
+        self.stats.record(operation, arrival.elapsed());
+        reply.send(answer);
+    }
+}
+
+fn perform<T: Tree, C: Call<P>, P>(tree: &T, call: &C, context: Context, reply: &mut P) -> Result<C::Answer, Failure> {
+    match catch_unwind(AssertUnwindSafe(|| call.perform(tree, &context, reply))) {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(VfsError::WouldBlock)) => Err(Failure::WouldBlock),
+        Ok(Err(error)) => Err(Failure::Errno(Errno::from(error))),
+        Err(_) => {
+            tracing::error!(operation = C::OPERATION.name(), "an operation panicked");
+            Err(Failure::Errno(Errno::IO))
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The one place where an operation's error becomes what `errno(3)` shows.
+
+use verfs_vfs::VfsError;
+
+/// An error number of the kernel, positive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Errno(pub(crate) i32);
+
+impl Errno {
+    /// The answer of an operation that panicked, and of a bug.
+    pub(crate) const IO: Errno = Errno(libc::EIO);
+    /// The kernel must not ask for this operation again.
+    pub(crate) const NOT_IMPLEMENTED: Errno = Errno(libc::ENOSYS);
+}
+
+impl From<VfsError> for Errno {
+    fn from(error: VfsError) -> Errno {
+        Errno(match error {
+            VfsError::NotFound => libc::ENOENT,
+            VfsError::Exists => libc::EEXIST,
+            VfsError::NotDirectory => libc::ENOTDIR,
+            VfsError::IsDirectory => libc::EISDIR,
+            VfsError::NotEmpty => libc::ENOTEMPTY,
+            VfsError::NotPermitted => libc::EPERM,
+            VfsError::InvalidArgument => libc::EINVAL,
+            VfsError::NameTooLong => libc::ENAMETOOLONG,
+            VfsError::TooManyLinks => libc::EMLINK,
+            VfsError::FileTooLarge => libc::EFBIG,
+            VfsError::NoSpace => libc::ENOSPC,
+            VfsError::ReadOnly => libc::EROFS,
+            // WouldBlock is the dispatcher's to handle: an operation that may wait must not answer it.
+            VfsError::Io | VfsError::Closed | VfsError::WouldBlock => libc::EIO,
+        })
+    }
+}

@@ -1,0 +1,185 @@
+//! How the library's replies take our answers.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fuser::{
+    FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
+    ReplyWrite, ReplyXattr,
+};
+use verfs_vfs::{Attr, DirEntry, FileKind, FsStat, Listing};
+
+use super::convert::{bare_attr, error, file_attr, file_type};
+use crate::calls::{Added, Entry, ListingReply, Reply, Written};
+use crate::errno::Errno;
+use crate::kernel;
+use crate::operation::Operation;
+
+/// Inode numbers are never reused, so one generation serves them all.
+const GENERATION: Generation = Generation(0);
+
+impl Reply<Entry> for ReplyEntry {
+    fn send(self, answer: Result<Entry, Errno>) {
+        match answer {
+            Ok(Entry::Found(attr)) => self.entry(&kernel::CACHE_LIFETIME, &file_attr(&attr), GENERATION),
+            Ok(Entry::Absent) => {
+                self.entry_with_ttls(
+                    &Duration::ZERO,
+                    &kernel::CACHE_LIFETIME,
+                    &bare_attr(0, FileKind::Regular),
+                    GENERATION,
+                );
+            }
+            Err(errno) => self.error(error(errno)),
+        }
+    }
+}
+
+impl Reply<Attr> for ReplyAttr {
+    fn send(self, answer: Result<Attr, Errno>) {
+        match answer {
+            Ok(attr) => self.attr(&kernel::CACHE_LIFETIME, &file_attr(&attr)),
+            Err(errno) => self.error(error(errno)),
+        }
+    }
+}
+
+impl Reply<Vec<Bytes>> for ReplyData {
+    fn send(self, answer: Result<Vec<Bytes>, Errno>) {
+        match answer.as_deref() {
+            Ok([]) => self.data(&[]),
+            Ok([whole]) => self.data(whole),
+            // The library takes one slice only.
+            Ok(pieces) => self.data(&pieces.concat()),
+            Err(errno) => self.error(error(*errno)),
+        }
+    }
+}
+
+impl Reply<Written> for ReplyWrite {
+    fn send(self, answer: Result<Written, Errno>) {
+        match answer {
+            Ok(Written(bytes)) => self.written(bytes),
+            Err(errno) => self.error(error(errno)),
+        }
+    }
+}
+
+impl Reply<()> for ReplyEmpty {
+    fn send(self, answer: Result<(), Errno>) {
+        match answer {
+            Ok(()) => self.ok(),
+            Err(errno) => self.error(error(errno)),
+        }
+    }
+}
+
+impl Reply<()> for ReplyOpen {
+    /// Accepted for a kernel that can't do without: nothing hangs on the handle.
+    fn send(self, answer: Result<(), Errno>) {
+        match answer {
+            Ok(()) => {
+                let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_NOFLUSH;
+                self.opened(FileHandle(0), flags);
+            }
+            Err(errno) => self.error(error(errno)),
+        }
+    }
+}
+
+impl Reply<FsStat> for ReplyStatfs {
+    fn send(self, answer: Result<FsStat, Errno>) {
+        match answer {
+            Ok(stat) => {
+                let block_bytes = u64::from(kernel::STATFS_BLOCK_BYTES);
+                let free_blocks = stat.available_bytes / block_bytes;
+                let free_inodes = stat.available_bytes / kernel::INODE_ROOM_BYTES;
+                self.statfs(
+                    stat.total_bytes / block_bytes,
+                    free_blocks,
+                    free_blocks,
+                    stat.inodes.saturating_add(free_inodes),
+                    free_inodes,
+                    kernel::STATFS_BLOCK_BYTES,
+                    kernel::NAME_MAX_BYTES,
+                    kernel::STATFS_BLOCK_BYTES,
+                );
+            }
+            Err(errno) => self.error(error(errno)),
+        }
+    }
+}
+
+impl Reply<()> for ReplyDirectory {
+    fn send(self, answer: Result<(), Errno>) {
+        match answer {
+            Ok(()) => self.ok(),
+            Err(errno) => self.error(error(errno)),
+        }
+    }
+}
+
+impl ListingReply for ReplyDirectory {
+    const LISTING: Listing = Listing::Names;
+    const BATCH_ENTRIES: usize = kernel::NAMES_BATCH_ENTRIES;
+    const OPERATION: Operation = Operation::Readdir;
+
+    fn add(&mut self, entry: &DirEntry) -> Added {
+        let name = OsStr::from_bytes(&entry.name);
+        let full = ReplyDirectory::add(self, INodeNo(entry.ino.0), entry.cookie, file_type(entry.kind), name);
+        if full { Added::Full } else { Added::Yes }
+    }
+}
+
+impl Reply<()> for ReplyDirectoryPlus {
+    fn send(self, answer: Result<(), Errno>) {
+        match answer {
+            Ok(()) => self.ok(),
+            Err(errno) => self.error(error(errno)),
+        }
+    }
+}
+
+impl ListingReply for ReplyDirectoryPlus {
+    const LISTING: Listing = Listing::Plus;
+    const BATCH_ENTRIES: usize = kernel::PLUS_BATCH_ENTRIES;
+    const OPERATION: Operation = Operation::Readdirplus;
+
+    fn add(&mut self, entry: &DirEntry) -> Added {
+        let attr = match &entry.attr {
+            Some(attr) => file_attr(attr),
+            None if matches!(&*entry.name, b"." | b"..") => bare_attr(entry.ino.0, entry.kind),
+            None => return Added::Incomplete,
+        };
+        let name = OsStr::from_bytes(&entry.name);
+        let number = INodeNo(entry.ino.0);
+        let full =
+            ReplyDirectoryPlus::add(self, number, entry.cookie, name, &kernel::CACHE_LIFETIME, &attr, GENERATION);
+        if full { Added::Full } else { Added::Yes }
+    }
+}
+
+/// Replies of operations that are only ever declined.
+macro_rules! declined {
+    ($($reply:ty),*) => {
+        $(impl Reply<()> for $reply {
+            fn send(self, answer: Result<(), Errno>) {
+                self.error(error(answer.err().unwrap_or(Errno::NOT_IMPLEMENTED)));
+            }
+        })*
+    };
+}
+
+declined!(ReplyXattr, ReplyCreate, ReplyLock, ReplyBmap, ReplyIoctl, ReplyPoll, ReplyLseek);
+
+/// [`ReplyWrite`] of an operation that is only ever declined.
+pub(super) struct DeclinedCopy(pub(super) ReplyWrite);
+
+impl Reply<()> for DeclinedCopy {
+    fn send(self, answer: Result<(), Errno>) {
+        self.0.error(error(answer.err().unwrap_or(Errno::NOT_IMPLEMENTED)));
+    }
+}

@@ -1,0 +1,36 @@
+//! What the kernel is told at INIT and with each reply: limits and lifetimes, each with its unit.
+
+use std::time::Duration;
+
+/// How long the kernel may keep an entry, a missing entry or attributes. Only this kernel changes the tree, and what
+/// changes otherwise is invalidated explicitly, so: for ever. (34 years; larger values overflow in some kernels.)
+pub(crate) const CACHE_LIFETIME: Duration = Duration::from_secs(1 << 30);
+
+/// Largest WRITE and READ request.
+pub(crate) const WRITE_MAX_BYTES: u32 = 1 << 20;
+
+/// Read-ahead window that is set after the mount, where that is permitted; the kernel's own limit is 128 KiB.
+pub(crate) const READ_AHEAD_KIB: u32 = 1024;
+
+/// Asynchronous requests (read-ahead above all) that the kernel keeps in flight.
+pub(crate) const BACKGROUND_REQUESTS_MAX: u16 = 64;
+
+/// `st_blksize`: what programs take for the best size of a read or write.
+pub(crate) const PREFERRED_IO_BYTES: u32 = 128 << 10;
+
+/// Unit of the counts that `statfs(2)` shows.
+pub(crate) const STATFS_BLOCK_BYTES: u32 = 4096;
+
+/// Longest name of a directory entry.
+pub(crate) const NAME_MAX_BYTES: u32 = 255;
+
+/// Room that `statfs(2)` reckons for one more inode, so that free inodes end where free room ends.
+pub(crate) const INODE_ROOM_BYTES: u64 = 1024;
+
+/// Entries asked of a tree at once: what 32 KiB, the C library's buffer, hold of names of 16 bytes.
+pub(crate) const NAMES_BATCH_ENTRIES: usize = 800;
+/// As [`NAMES_BATCH_ENTRIES`], of entries with attributes.
+pub(crate) const PLUS_BATCH_ENTRIES: usize = 195;
+
+/// What `st_rdev`, mode and type bits of a node are in the kernel's words.
+pub(crate) const MODE_PERMISSION_BITS: u32 = 0o7777;

@@ -1,0 +1,35 @@
+//! The kernel's side of a mount: requests of the FUSE device become calls of a [`Tree`], results become replies.
+//!
+//! Lives here: mounting and unmounting, sessions, dispatch to threads, errno mapping, what the kernel may cache.
+//! Never here: what a file is made of, engines, volumes. No type of the FUSE library leaves `fuser_transport`.
+//! Data flows from the transport through the dispatcher into a tree and back; only invalidations start here.
+#![forbid(unsafe_code)]
+
+mod calls;
+mod dispatch;
+mod errno;
+mod error;
+mod fuser_transport;
+mod fusermount;
+mod kernel;
+mod lanes;
+mod mount_table;
+mod mounting;
+mod notify;
+mod operation;
+mod options;
+mod polling;
+mod run_queue;
+mod session;
+mod stats;
+mod transport;
+mod tree;
+
+pub use error::FuseError;
+pub use mount_table::{MountEntry, detach_stale, is_stale, mount_table};
+pub use notify::Invalidation;
+pub use operation::Operation;
+pub use options::{AccessMode, AllowOther, SessionOptions};
+pub use session::Session;
+pub use stats::{LaneStats, OperationStats, SessionStats};
+pub use tree::Tree;

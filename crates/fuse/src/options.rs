@@ -1,0 +1,236 @@
+//! Options of a mount: ours, and those of `mount -o`.
+
+use rustix::mount::MountFlags;
+
+use crate::error::FuseError;
+
+/// Who may enter the mount.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum AllowOther {
+    /// The user who mounts it, as far as the modes of the files allow.
+    #[default]
+    No,
+    /// Everybody, as far as the modes of the files allow.
+    Yes,
+}
+
+/// Whether the mount takes writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum AccessMode {
+    /// It does.
+    #[default]
+    ReadWrite,
+    /// Every write gives EROFS, from the kernel.
+    ReadOnly,
+}
+
+/// How to mount a tree and how many threads serve it.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// What the mount table shows as the mount's source: the volume's path.
+    pub fs_name: String,
+    /// Who may enter.
+    pub allow_other: AllowOther,
+    /// Whether it takes writes. The option `ro` among the extra options says the same.
+    pub access: AccessMode,
+    /// Threads that wait for the store: so many for reads and look-ups, and as many again for changes. 1 ..= 64.
+    pub io_threads: u32,
+    /// Threads that wait in `fsync(2)`; as many fsyncs can share one disk flush. 1 ..= 64.
+    pub sync_threads: u32,
+    /// Requests that may queue for each of the three groups of threads. A queued write holds its data, 1 MiB at most.
+    pub queue_max: usize,
+    /// How long the leader goes on polling after a request before it blocks, in microseconds; 0 never polls.
+    pub poll_us: u32,
+    /// Values of `mount -o`, each one option or several with commas.
+    pub extra_options: Vec<String>,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        SessionOptions {
+            fs_name: "verfs".to_owned(),
+            allow_other: AllowOther::No,
+            access: AccessMode::ReadWrite,
+            io_threads: 4,
+            sync_threads: 16,
+            queue_max: 64,
+            poll_us: 100,
+            extra_options: Vec::new(),
+        }
+    }
+}
+
+/// Most threads of one kind.
+const THREADS_MAX: u32 = 64;
+
+/// Longest polling: longer costs a core and gains nothing over the 45 us that a wake-up takes.
+const POLL_MAX_US: u32 = 1000;
+
+/// What of the options the kernel gets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct MountOptions {
+    /// Source in the mount table.
+    pub(crate) fs_name: String,
+    /// Flags of `mount(2)`.
+    pub(crate) flags: MountFlags,
+    /// Who may enter.
+    pub(crate) allow_other: AllowOther,
+}
+
+/// The flags of `mount(8)` that mean something here: name, and whether it sets or clears which flag.
+const FLAGS: &[(&str, FlagChange, MountFlags)] = &[
+    ("ro", FlagChange::Set, MountFlags::RDONLY),
+    ("rw", FlagChange::Clear, MountFlags::RDONLY),
+    ("nosuid", FlagChange::Set, MountFlags::NOSUID),
+    ("suid", FlagChange::Clear, MountFlags::NOSUID),
+    ("nodev", FlagChange::Set, MountFlags::NODEV),
+    ("dev", FlagChange::Clear, MountFlags::NODEV),
+    ("noexec", FlagChange::Set, MountFlags::NOEXEC),
+    ("exec", FlagChange::Clear, MountFlags::NOEXEC),
+    ("noatime", FlagChange::Set, MountFlags::NOATIME),
+    ("atime", FlagChange::Clear, MountFlags::NOATIME),
+    ("sync", FlagChange::Set, MountFlags::SYNCHRONOUS),
+    ("async", FlagChange::Clear, MountFlags::SYNCHRONOUS),
+    ("dirsync", FlagChange::Set, MountFlags::DIRSYNC),
+];
+
+#[derive(Clone, Copy)]
+enum FlagChange {
+    Set,
+    Clear,
+}
+
+impl SessionOptions {
+    /// Checks everything and works out what the kernel gets. Later extra options win over earlier ones.
+    ///
+    /// # Errors
+    /// [`FuseError::InvalidOption`] for the first one that is wrong.
+    pub(crate) fn validate(&self) -> Result<MountOptions, FuseError> {
+        let number = |name: &str, value: u32| {
+            let in_range = (1..=THREADS_MAX).contains(&value);
+            in_range.then_some(()).ok_or_else(|| invalid(&format!("{name}={value}"), &format!("1 to {THREADS_MAX}")))
+        };
+        number("io_threads", self.io_threads)?;
+        number("sync_threads", self.sync_threads)?;
+        if self.queue_max == 0 {
+            return Err(invalid("queue_max=0", "at least 1"));
+        }
+        if self.poll_us > POLL_MAX_US {
+            return Err(invalid(&format!("poll_us={}", self.poll_us), &format!("at most {POLL_MAX_US}")));
+        }
+        if self.fs_name.contains('\0') {
+            return Err(invalid("fsname", "it holds a NUL byte"));
+        }
+        let mut options = MountOptions {
+            fs_name: self.fs_name.clone(),
+            // Device nodes and set-id programs of a volume that anyone may have written are not to be trusted.
+            flags: MountFlags::NOSUID | MountFlags::NODEV,
+            allow_other: self.allow_other,
+        };
+        if self.access == AccessMode::ReadOnly {
+            options.flags |= MountFlags::RDONLY;
+        }
+        for option in self.extra_options.iter().flat_map(|value| value.split(',')).filter(|option| !option.is_empty()) {
+            options.apply(option)?;
+        }
+        Ok(options)
+    }
+}
+
+impl MountOptions {
+    fn apply(&mut self, option: &str) -> Result<(), FuseError> {
+        if let Some((_, change, flag)) = FLAGS.iter().find(|(name, ..)| *name == option) {
+            match change {
+                FlagChange::Set => self.flags.insert(*flag),
+                FlagChange::Clear => self.flags.remove(*flag),
+            }
+            return Ok(());
+        }
+        match option {
+            "allow_other" => self.allow_other = AllowOther::Yes,
+            // Always on.
+            "default_permissions" => {}
+            // By convention only for tools that read fstab(5).
+            tool if tool.starts_with("x-") => {}
+            _ => {
+                let known: Vec<&str> = FLAGS.iter().map(|(name, ..)| *name).chain(["allow_other"]).collect();
+                return Err(invalid(option, &format!("known are {}", known.join(", "))));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same flags as option names, for `fusermount3`.
+    pub(crate) fn flag_names(&self) -> Vec<&'static str> {
+        FLAGS
+            .iter()
+            .filter(|(_, change, flag)| match change {
+                FlagChange::Set => self.flags.contains(*flag),
+                FlagChange::Clear => false,
+            })
+            .map(|(name, ..)| *name)
+            .collect()
+    }
+}
+
+fn invalid(option: &str, detail: &str) -> FuseError {
+    FuseError::InvalidOption { option: option.to_owned(), detail: detail.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    fn validate(extra: &[&str]) -> Result<MountOptions, FuseError> {
+        let extra_options = extra.iter().map(ToString::to_string).collect();
+        SessionOptions { extra_options, ..SessionOptions::default() }.validate()
+    }
+
+    #[test]
+    fn set_id_and_devices_are_off_until_asked_for() {
+        assert_eq!(validate(&[]).unwrap().flags, MountFlags::NOSUID | MountFlags::NODEV);
+        assert_eq!(validate(&["suid,dev"]).unwrap().flags, MountFlags::empty());
+        assert_eq!(validate(&["suid", "nosuid", "dev"]).unwrap().flags, MountFlags::NOSUID);
+    }
+
+    #[test]
+    fn read_only_comes_from_the_field_and_from_the_option() {
+        let options = SessionOptions { access: AccessMode::ReadOnly, ..SessionOptions::default() };
+        assert!(options.validate().unwrap().flags.contains(MountFlags::RDONLY));
+        assert_eq!(validate(&["ro"]).unwrap().flag_names(), ["ro", "nosuid", "nodev"]);
+        assert_eq!(validate(&["ro,rw"]).unwrap().flag_names(), ["nosuid", "nodev"]);
+    }
+
+    #[test]
+    fn allow_other_is_an_option_too_and_tool_options_are_ignored() {
+        let options = validate(&["allow_other,,default_permissions", "x-systemd.automount"]).unwrap();
+        assert_eq!(options.allow_other, AllowOther::Yes);
+    }
+
+    #[test]
+    fn unknown_options_are_named() {
+        for option in ["allow_othr", "fsname=x", "ro "] {
+            match validate(&["noatime", option]) {
+                Err(FuseError::InvalidOption { option: named, detail }) => {
+                    assert_eq!(named, option);
+                    assert!(detail.contains("noatime"));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        for options in [
+            SessionOptions { io_threads: 0, ..SessionOptions::default() },
+            SessionOptions { sync_threads: 65, ..SessionOptions::default() },
+            SessionOptions { queue_max: 0, ..SessionOptions::default() },
+            SessionOptions { poll_us: 1001, ..SessionOptions::default() },
+            SessionOptions { fs_name: "a\0b".to_owned(), ..SessionOptions::default() },
+        ] {
+            assert!(matches!(options.validate(), Err(FuseError::InvalidOption { .. })), "{options:?}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! A mounted tree from INIT to the end.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::dispatch::{Dispatcher, Machinery};
+use crate::error::FuseError;
+use crate::fuser_transport::FuserTransport;
+use crate::kernel;
+use crate::lanes::Lanes;
+use crate::mounting::{self, AbortSwitch, MountPoint, Mounted, Unmounting};
+use crate::notify::{Invalidation, NotifierThread};
+use crate::options::SessionOptions;
+use crate::polling::Poller;
+use crate::run_queue::RunQueue;
+use crate::stats::{SessionStats, Stats};
+use crate::transport::Transport;
+use crate::tree::Tree;
+
+/// A mounted tree. Dropping it detaches the mount without waiting; whoever has files open is still served.
+pub struct Session {
+    mount: MountPoint,
+    abort_switch: io::Result<AbortSwitch>,
+    machinery: Arc<Machinery>,
+    notifier: Arc<NotifierThread>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Session {
+    /// Mounts `tree` at `mountpoint`, an empty directory, and returns when the kernel can ask. A stale mount of a dead
+    /// VerFS daemon there is detached first. A tree is mounted once at a time: its pins are this session's.
+    ///
+    /// # Errors
+    /// One [`FuseError`] for each thing that may be wrong. Nothing is mounted then.
+    pub fn mount<T: Tree>(tree: Arc<T>, mountpoint: &Path, options: &SessionOptions) -> Result<Session, FuseError> {
+        let mount_options = options.validate()?;
+        let Mounted { device, mount } = mounting::mount(mountpoint, &mount_options)?;
+        let served = Session::serve::<FuserTransport<T>>(tree, device, mount.clone(), options);
+        if served.is_err()
+            && let Err(error) = mounting::detach(&mount.path)
+        {
+            tracing::error!(%error, "a mount that can't be served stays");
+        }
+        served
+    }
+
+    fn serve<R: Transport>(
+        tree: Arc<R::Tree>,
+        device: OwnedFd,
+        mount: MountPoint,
+        options: &SessionOptions,
+    ) -> Result<Session, FuseError> {
+        let failed = |action: &'static str| {
+            let path = mount.path.clone();
+            move |source: io::Error| FuseError::Io { action, path, source }
+        };
+        let polled = device.try_clone().map_err(failed("serving"))?;
+        let window = Duration::from_micros(options.poll_us.into());
+        let poller = Poller::start(polled, window, RunQueue::open()).map_err(failed("serving"))?;
+        let lanes = Lanes::start(options).inspect_err(|_| poller.stop()).map_err(failed("starting threads for"))?;
+        let machinery = Arc::new(Machinery { lanes, stats: Stats::new(), poller });
+        let dispatcher = Arc::new(Dispatcher::new(tree.clone(), machinery.clone()));
+        let allow_other = options.validate()?.allow_other;
+        let started = R::start(device, dispatcher, allow_other).and_then(|transport| {
+            let notifier = Arc::new(NotifierThread::start(transport.notifier())?);
+            Ok((transport, notifier))
+        });
+        let abort_switch = AbortSwitch::open(&mount);
+        let (transport, notifier) = started.inspect_err(|_| machinery.stop()).map_err(failed("serving"))?;
+        if let Err(error) = mount.raise_read_ahead(kernel::READ_AHEAD_KIB) {
+            tracing::debug!(%error, "the read-ahead window stays as it is");
+        }
+        let thread = std::thread::Builder::new().name("verfs-session".to_owned()).spawn({
+            let (machinery, notifier, mount) = (machinery.clone(), notifier.clone(), mount.clone());
+            move || {
+                let ended = transport.run();
+                machinery.stop();
+                notifier.stop();
+                // The kernel says nothing of what it forgets by an unmount.
+                tree.forget_all();
+                if let Err(error) = ended {
+                    // The device is closed, so the mount would only give ENOTCONN.
+                    tracing::error!(%error, path = %mount.path.display(), "the session broke off: detaching the mount");
+                    if let Err(error) = mount.unmount() {
+                        tracing::error!(%error, "it could not be detached");
+                    }
+                }
+            }
+        });
+        match thread {
+            Ok(thread) => Ok(Session { mount, abort_switch, machinery, notifier, thread: Mutex::new(Some(thread)) }),
+            Err(error) => {
+                machinery.stop();
+                notifier.stop();
+                Err(failed("starting threads for")(error))
+            }
+        }
+    }
+
+    /// Where it is mounted, without symlinks.
+    #[must_use]
+    pub fn mountpoint(&self) -> &Path {
+        &self.mount.path
+    }
+
+    /// Unmounts, and returns when every request is answered and every thread has ended. A mount that is in use is
+    /// detached: it leaves the tree of names at once, and this waits until the last file in it is closed.
+    ///
+    /// # Errors
+    /// The system refuses to unmount; then it is still mounted and served.
+    pub fn unmount(&self) -> Result<(), FuseError> {
+        self.detach()?;
+        self.wait();
+        Ok(())
+    }
+
+    /// Takes the mount out of the tree of names without waiting. Says whether it was idle; if not, whoever has files
+    /// open is served until he closes them.
+    ///
+    /// # Errors
+    /// The system refuses to unmount; then it is still mounted and served.
+    pub fn detach(&self) -> Result<bool, FuseError> {
+        if !self.machinery.poller.is_connected() {
+            return Ok(true);
+        }
+        Ok(self.mount.unmount()? == Unmounting::Done)
+    }
+
+    /// Cuts the connection to the kernel: who still has files open gets ENOTCONN from now on. For a daemon that must
+    /// go while a detached mount is in use.
+    ///
+    /// # Errors
+    /// The kernel's control file system of FUSE connections was not there, or not permitted, at the time of the mount.
+    pub fn abort(&self) -> Result<(), FuseError> {
+        let result = match &self.abort_switch {
+            Ok(switch) => switch.abort(),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        };
+        result.map_err(|source| FuseError::io("aborting the connection of", &self.mount.path, source))
+    }
+
+    /// Waits until the session ended: by [`Session::unmount`], by `umount(8)`, or because the connection broke.
+    pub fn wait(&self) {
+        // Whoever comes second waits for the lock instead.
+        let mut thread = self.thread.lock();
+        if let Some(handle) = thread.take()
+            && handle.join().is_err()
+        {
+            tracing::error!("the session's thread panicked");
+        }
+    }
+
+    /// Tells the kernel that something changed, but not through the mount. Returns before the kernel has been told;
+    /// waits only when a thousand are queued, so never call it while you hold a lock that operations need.
+    pub fn invalidate(&self, invalidation: Invalidation) {
+        self.notifier.send(invalidation);
+    }
+
+    /// Counters and latencies since the mount.
+    #[must_use]
+    pub fn stats(&self) -> SessionStats {
+        SessionStats {
+            operations: self.machinery.stats.operations(),
+            lanes: self.machinery.lanes.stats(),
+            polls_started: self.machinery.poller.polls_started(),
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Err(error) = self.detach() {
+            tracing::error!(%error, "a dropped session stays mounted");
+        }
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("mount", &self.mount).finish_non_exhaustive()
+    }
+}
+
+impl Machinery {
+    /// Finishes what is queued and ends every thread.
+    fn stop(&self) {
+        self.lanes.stop();
+        self.poller.stop();
+    }
+}

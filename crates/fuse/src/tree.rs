@@ -1,0 +1,119 @@
+//! What a session serves.
+
+use bytes::Bytes;
+use verfs_base::Ino;
+use verfs_vfs::{Attr, Context, DirEntry, FsStat, Listing, NodeKind, RenameMode, Result, SetAttr, SyncScope, Vfs};
+
+/// A tree of files that can be mounted. [`Vfs`] is the real one and documents every operation; tests and the
+/// transport's bench mount others.
+///
+/// Every operation may be called from several threads at once. With [`verfs_vfs::Patience::Try`] it must not wait.
+#[allow(missing_docs, reason = "the operations are those of `Vfs`, documented there")]
+pub trait Tree: Send + Sync + 'static {
+    fn lookup(&self, context: &Context, parent: Ino, name: &[u8]) -> Result<Attr>;
+    fn forget(&self, ino: Ino, count: u64);
+    fn forget_all(&self);
+    fn getattr(&self, context: &Context, ino: Ino) -> Result<Attr>;
+    fn setattr(&self, context: &Context, ino: Ino, change: &SetAttr) -> Result<Attr>;
+    fn readlink(&self, context: &Context, ino: Ino) -> Result<Bytes>;
+    fn mknod(&self, context: &Context, parent: Ino, name: &[u8], kind: NodeKind, mode: u16) -> Result<Attr>;
+    fn mkdir(&self, context: &Context, parent: Ino, name: &[u8], mode: u16) -> Result<Attr>;
+    fn symlink(&self, context: &Context, parent: Ino, name: &[u8], target: &[u8]) -> Result<Attr>;
+    fn link(&self, context: &Context, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr>;
+    fn unlink(&self, context: &Context, parent: Ino, name: &[u8]) -> Result<()>;
+    fn rmdir(&self, context: &Context, parent: Ino, name: &[u8]) -> Result<()>;
+    fn rename(&self, context: &Context, from: (Ino, &[u8]), to: (Ino, &[u8]), mode: RenameMode) -> Result<()>;
+    fn read(&self, context: &Context, ino: Ino, offset: u64, len: u32) -> Result<Vec<Bytes>>;
+    fn write(&self, context: &Context, ino: Ino, offset: u64, data: &[u8]) -> Result<()>;
+    fn readdir(
+        &self,
+        context: &Context,
+        ino: Ino,
+        cookie: u64,
+        max_entries: usize,
+        listing: Listing,
+    ) -> Result<Vec<DirEntry>>;
+    fn fsync(&self, context: &Context, ino: Ino, scope: SyncScope) -> Result<()>;
+    fn statfs(&self) -> Result<FsStat>;
+}
+
+impl Tree for Vfs {
+    fn lookup(&self, context: &Context, parent: Ino, name: &[u8]) -> Result<Attr> {
+        Vfs::lookup(self, context, parent, name)
+    }
+
+    fn forget(&self, ino: Ino, count: u64) {
+        Vfs::forget(self, ino, count);
+    }
+
+    fn forget_all(&self) {
+        Vfs::forget_all(self);
+    }
+
+    fn getattr(&self, context: &Context, ino: Ino) -> Result<Attr> {
+        Vfs::getattr(self, context, ino)
+    }
+
+    fn setattr(&self, context: &Context, ino: Ino, change: &SetAttr) -> Result<Attr> {
+        Vfs::setattr(self, context, ino, change)
+    }
+
+    fn readlink(&self, context: &Context, ino: Ino) -> Result<Bytes> {
+        Vfs::readlink(self, context, ino)
+    }
+
+    fn mknod(&self, context: &Context, parent: Ino, name: &[u8], kind: NodeKind, mode: u16) -> Result<Attr> {
+        Vfs::mknod(self, context, parent, name, kind, mode)
+    }
+
+    fn mkdir(&self, context: &Context, parent: Ino, name: &[u8], mode: u16) -> Result<Attr> {
+        Vfs::mkdir(self, context, parent, name, mode)
+    }
+
+    fn symlink(&self, context: &Context, parent: Ino, name: &[u8], target: &[u8]) -> Result<Attr> {
+        Vfs::symlink(self, context, parent, name, target)
+    }
+
+    fn link(&self, context: &Context, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr> {
+        Vfs::link(self, context, ino, parent, name)
+    }
+
+    fn unlink(&self, context: &Context, parent: Ino, name: &[u8]) -> Result<()> {
+        Vfs::unlink(self, context, parent, name)
+    }
+
+    fn rmdir(&self, context: &Context, parent: Ino, name: &[u8]) -> Result<()> {
+        Vfs::rmdir(self, context, parent, name)
+    }
+
+    fn rename(&self, context: &Context, from: (Ino, &[u8]), to: (Ino, &[u8]), mode: RenameMode) -> Result<()> {
+        Vfs::rename(self, context, from.0, from.1, to.0, to.1, mode)
+    }
+
+    fn read(&self, context: &Context, ino: Ino, offset: u64, len: u32) -> Result<Vec<Bytes>> {
+        Vfs::read(self, context, ino, offset, len)
+    }
+
+    fn write(&self, context: &Context, ino: Ino, offset: u64, data: &[u8]) -> Result<()> {
+        Vfs::write(self, context, ino, offset, data)
+    }
+
+    fn readdir(
+        &self,
+        context: &Context,
+        ino: Ino,
+        cookie: u64,
+        max_entries: usize,
+        listing: Listing,
+    ) -> Result<Vec<DirEntry>> {
+        Vfs::readdir(self, context, ino, cookie, max_entries, listing)
+    }
+
+    fn fsync(&self, context: &Context, ino: Ino, scope: SyncScope) -> Result<()> {
+        Vfs::fsync(self, context, ino, scope)
+    }
+
+    fn statfs(&self) -> Result<FsStat> {
+        Vfs::statfs(self)
+    }
+}

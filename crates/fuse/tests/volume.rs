@@ -1,0 +1,199 @@
+//! A real tree through a real mount: what the kernel and the tree can only do right together.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use rustix::fs::{Advice, CWD, RenameFlags};
+use verfs_base::{RealDisk, SystemClock};
+use verfs_chunker::{ChunkSizes, ChunkerKind};
+use verfs_fuse::{AllowOther, Operation, Session, SessionOptions, mount_table};
+use verfs_meta::{MemoryStore, MetaStore};
+use verfs_store::{ChunkStore, StoreOptions};
+use verfs_vfs::{Vfs, VfsOptions, VfsParts};
+
+/// An ordinary user.
+const USER: u32 = 65534;
+
+/// A volume whose metadata lives as long as this, mounted or not.
+struct Volume {
+    folder: tempfile::TempDir,
+    meta: Arc<MemoryStore>,
+}
+
+struct Mounted<'a> {
+    volume: &'a Volume,
+    vfs: Arc<Vfs>,
+    store: Arc<ChunkStore>,
+    session: Session,
+}
+
+impl Volume {
+    fn new() -> Volume {
+        let folder = tempfile::Builder::new().prefix("verfs-fuse-").tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(folder.path().join("mount")).unwrap();
+        Volume { folder, meta: Arc::new(MemoryStore::new()) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("mount").join(name)
+    }
+
+    fn mount(&self) -> Mounted<'_> {
+        let disk = Arc::new(RealDisk::new(self.folder.path().to_path_buf()));
+        let meta: Arc<dyn MetaStore> = self.meta.clone();
+        let clock = Arc::new(SystemClock::new());
+        let store =
+            ChunkStore::open(disk.clone(), meta.clone(), &[7; 192], clock.clone(), StoreOptions::default()).unwrap();
+        let sizes = ChunkSizes::for_mean(ChunkerKind::Min, 8192).unwrap();
+        let chunker = verfs_chunker::chunker(ChunkerKind::Min, sizes).unwrap();
+        let parts = VfsParts { disk, meta, store: store.clone(), chunker, clock };
+        let vfs = Vfs::open(parts, VfsOptions { log_file_bytes: 1 << 20, ..VfsOptions::default() }).unwrap();
+        let options = SessionOptions { allow_other: AllowOther::Yes, ..SessionOptions::default() };
+        let session = Session::mount(vfs.clone(), &self.path(""), &options).unwrap();
+        Mounted { volume: self, vfs, store, session }
+    }
+}
+
+impl Mounted<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.volume.path(name)
+    }
+
+    fn unmount(&self) {
+        self.session.unmount().unwrap();
+        self.vfs.close().unwrap();
+        self.store.close().unwrap();
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        // Of a test that failed: the folder must not be removed through the mount.
+        if mount_table().unwrap().iter().any(|entry| self.path("").starts_with(&entry.mount_point) && entry.is_verfs())
+        {
+            let _ = self.session.detach();
+        }
+    }
+}
+
+/// Runs a shell command as an ordinary user and says whether it succeeded.
+fn as_user(script: &str, path: &Path) -> bool {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", &USER.to_string(), "--regid", &USER.to_string(), "--clear-groups"]);
+    command.args(["sh", "-c", script, "sh"]).arg(path).stderr(std::process::Stdio::null());
+    command.status().unwrap().success()
+}
+
+#[test]
+fn set_id_bits_go_with_a_users_write_truncate_and_with_any_chown() {
+    let volume = Volume::new();
+    let mounted = volume.mount();
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+    let check = |name: &str, change: &dyn Fn(&Path), expected: u32| {
+        let path = mounted.path(name);
+        fs::write(&path, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o6777)).unwrap();
+        change(&path);
+        assert_eq!(mode(&path), expected, "{name}");
+    };
+    check("users-write", &|path| assert!(as_user("echo x >>\"$1\"", path)), 0o777);
+    check("users-truncate", &|path| assert!(as_user("truncate -s 1 \"$1\"", path)), 0o777);
+    check("roots-write", &|path| OpenOptions::new().append(true).open(path).unwrap().write_all(b"x").unwrap(), 0o6777);
+    check("roots-chown", &|path| std::os::unix::fs::chown(path, Some(USER), None).unwrap(), 0o777);
+    mounted.unmount();
+    let mounted = volume.mount();
+    assert_eq!(mode(&mounted.path("users-write")), 0o777, "only the kernel's copy had changed");
+    assert_eq!(mode(&mounted.path("roots-write")), 0o6777);
+    mounted.unmount();
+}
+
+#[test]
+fn modes_keep_users_out_although_everybody_may_enter_the_mount() {
+    let volume = Volume::new();
+    let mounted = volume.mount();
+    fs::write(mounted.path("secret"), "x").unwrap();
+    fs::set_permissions(mounted.path("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(!as_user("cat \"$1\"", &mounted.path("secret")));
+    assert!(!as_user("touch \"$1\"", &mounted.path("new")));
+    fs::create_dir(mounted.path("open")).unwrap();
+    fs::set_permissions(mounted.path("open"), fs::Permissions::from_mode(0o1777)).unwrap();
+    assert!(as_user("echo mine >\"$1\"", &mounted.path("open/new")));
+    assert_eq!(fs::metadata(mounted.path("open/new")).unwrap().uid(), USER);
+    fs::write(mounted.path("open/roots"), "x").unwrap();
+    assert!(!as_user("rm -f \"$1\"", &mounted.path("open/roots")), "the sticky bit does not protect");
+    mounted.unmount();
+}
+
+#[test]
+fn what_was_written_is_read_after_a_remount_from_the_pool() {
+    let volume = Volume::new();
+    let mut random = vec![0; 6_000_001];
+    File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
+    let mounted = volume.mount();
+    fs::create_dir(mounted.path("folder")).unwrap();
+    fs::write(mounted.path("folder/file"), &random).unwrap();
+    mounted.unmount();
+    let mounted = volume.mount();
+    assert!(fs::read(mounted.path("folder/file")).unwrap() == random);
+    let stats = mounted.session.stats().operations;
+    let read = stats.iter().find(|stats| stats.operation == Operation::Read).unwrap();
+    assert!(read.queued > 0, "cold reads were done by the leader: {read:?}");
+    mounted.unmount();
+}
+
+#[test]
+fn an_unlinked_file_lives_as_long_as_it_is_open() {
+    let volume = Volume::new();
+    let mounted = volume.mount();
+    fs::write(mounted.path("file"), vec![7; 300_000]).unwrap();
+    let file = OpenOptions::new().read(true).write(true).open(mounted.path("file")).unwrap();
+    fs::remove_file(mounted.path("file")).unwrap();
+    mounted.vfs.sync().unwrap();
+    file.write_all_at(b"more", 300_000).unwrap();
+    rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+    let mut content = vec![0; 300_004];
+    file.read_exact_at(&mut content, 0).unwrap();
+    assert!(content.ends_with(b"\x07more"));
+    assert_eq!((file.metadata().unwrap().nlink(), file.metadata().unwrap().len()), (0, 300_004));
+    drop(file);
+    mounted.unmount();
+}
+
+#[test]
+fn renames_exchange_and_long_names_are_refused() {
+    let volume = Volume::new();
+    let mounted = volume.mount();
+    fs::write(mounted.path("file"), "x").unwrap();
+    fs::create_dir(mounted.path("folder")).unwrap();
+    let exchange = RenameFlags::EXCHANGE;
+    rustix::fs::renameat_with(CWD, mounted.path("file"), CWD, mounted.path("folder"), exchange).unwrap();
+    assert!(fs::metadata(mounted.path("file")).unwrap().is_dir());
+    assert_eq!(fs::read(mounted.path("folder")).unwrap(), b"x");
+    let too_long = mounted.path(&"n".repeat(256));
+    assert_eq!(fs::write(&too_long, "x").unwrap_err().raw_os_error(), Some(libc::ENAMETOOLONG));
+    fs::write(mounted.path(&"n".repeat(255)), "x").unwrap();
+    mounted.unmount();
+}
+
+#[test]
+fn a_file_with_holes_past_four_gib_takes_little_room() {
+    const OFFSET: u64 = 5 << 30;
+    let volume = Volume::new();
+    let mounted = volume.mount();
+    let file = File::options().create_new(true).read(true).write(true).open(mounted.path("sparse")).unwrap();
+    file.write_all_at(b"end", OFFSET).unwrap();
+    let metadata = file.metadata().unwrap();
+    assert_eq!(metadata.len(), OFFSET + 3);
+    assert!(metadata.blocks() * 512 <= 1 << 20, "{} blocks", metadata.blocks());
+    let mut read = [1; 6];
+    file.read_exact_at(&mut read, OFFSET - 3).unwrap();
+    assert_eq!(&read, b"\0\0\0end");
+    drop(file);
+    mounted.unmount();
+}

@@ -1,0 +1,123 @@
+//! Processes of the tests' own: this test binary, started again to do one thing and, mostly, to be killed.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use verfs_meta::EngineKind;
+
+use crate::subject::{open_small, put};
+
+const ROLE: &str = "VERFS_META_CHILD";
+const ENGINE: &str = "VERFS_META_CHILD_ENGINE";
+const DIR: &str = "VERFS_META_CHILD_DIR";
+/// What the lines of a child that are for its parent begin with; the test harness prints others.
+const MARK: &str = "child: ";
+
+/// What a child does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Commits and syncs until it is killed, and says which number it synced.
+    Write,
+    /// Opens a store, closes it, and says which threads there were before and after.
+    ListThreads,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Role::Write => "write",
+            Role::ListThreads => "list-threads",
+        }
+    }
+}
+
+/// A running child; killed when its guard goes.
+pub struct Running {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Running {
+    /// Starts a child on a store.
+    pub fn start(role: Role, kind: EngineKind, dir: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["child::entry", "--exact", "--ignored", "--nocapture"])
+            .env(ROLE, role.name())
+            .env(ENGINE, kind.name())
+            .env(DIR, dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Running { child, output }
+    }
+
+    /// The next line that the child has for its parent; `None` once it has ended.
+    pub fn line(&mut self) -> Option<String> {
+        loop {
+            let mut line = String::new();
+            if self.output.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            // A line that the kill cut short says nothing.
+            if let Some(message) = line.strip_prefix(MARK).and_then(|message| message.strip_suffix('\n')) {
+                return Some(message.to_owned());
+            }
+        }
+    }
+
+    /// Kills the child with SIGKILL, and gives the lines that it had still written.
+    pub fn kill(mut self) -> Vec<String> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::iter::from_fn(|| self.line()).collect()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails only for a child that has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn say(message: &str) {
+    let mut output = std::io::stdout().lock();
+    // In one write, after the line that the test harness has begun.
+    output.write_all(format!("\n{MARK}{message}\n").as_bytes()).unwrap();
+    output.flush().unwrap();
+}
+
+#[test]
+#[ignore = "what a child process of the other tests runs"]
+fn entry() {
+    let kind: EngineKind = std::env::var(ENGINE).expect("only the other tests run this").parse().unwrap();
+    let dir = std::env::var_os(DIR).unwrap();
+    match std::env::var(ROLE).unwrap().as_str() {
+        "write" => crate::crash::write_until_killed(kind, Path::new(&dir), &mut |number| say(&number.to_string())),
+        "list-threads" => {
+            let store = open_small(kind, Path::new(&dir)).unwrap();
+            put(store.as_ref(), b"k", b"1").unwrap();
+            say(&threads());
+            store.close().unwrap();
+            say(&threads());
+        }
+        other => panic!("no role {other}"),
+    }
+}
+
+/// Names of the threads of this process, in order, without those of the test harness.
+fn threads() -> String {
+    let mut names: Vec<String> = std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| name.starts_with("verfs") || name.starts_with("fjall") || name.contains("tokio"))
+        .collect();
+    names.sort_unstable();
+    names.join(" ")
+}

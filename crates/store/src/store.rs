@@ -1,0 +1,176 @@
+//! A volume's chunk store: open, read, close.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use verfs_base::{ChunkId, Clock, Disk};
+use verfs_format::pack::PACK_MAX_BYTES;
+use verfs_meta::MetaStore;
+use verfs_pack::RecordSeed;
+use xxhash_rust::xxh3::xxh3_128_with_secret;
+
+use crate::accounts::Accounts;
+use crate::core::Core;
+use crate::pipeline::Workers;
+use crate::recovery::load_record;
+use crate::slot::Slot;
+use crate::{ChunkBatch, Damage, Result, StoreError, StoreOptions, StoreStats};
+
+/// The chunks of one volume. Used through `Arc`, from any thread.
+pub struct ChunkStore {
+    pub(crate) core: Arc<Core>,
+    secret: [u8; 192],
+    slot: Arc<Slot>,
+    workers: Mutex<Option<Workers>>,
+}
+
+impl ChunkStore {
+    /// Opens the store in `packs/` under the disk's root and starts its worker threads. Packs that the last run left
+    /// unsealed are scanned and sealed; chunks in what can't be read are [`StoreError::Damaged`] when they are read.
+    ///
+    /// # Errors
+    /// [`StoreError::Option`] for options that can't work, else what the disk or the metadata engine says.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        meta: Arc<dyn MetaStore>,
+        secret: &[u8; 192],
+        clock: Arc<dyn Clock>,
+        options: StoreOptions,
+    ) -> Result<Arc<ChunkStore>> {
+        options.check()?;
+        let record = load_record(disk.as_ref(), meta.as_ref())?;
+        let seed = RecordSeed::of_volume(secret);
+        let core = Arc::new(Core::new(disk, meta, seed, clock, &options, Accounts::new(record))?);
+        core.recover()?;
+        let workers = Workers::start(&core, options.compress_threads, options.compression_level)?;
+        Ok(Arc::new(ChunkStore {
+            core,
+            secret: *secret,
+            slot: Arc::new(Slot::default()),
+            workers: Mutex::new(Some(workers)),
+        }))
+    }
+
+    /// The identity of a chunk of these bytes in this volume: XXH3-128 keyed with the volume's secret, big-endian.
+    #[must_use]
+    pub fn id_of(&self, data: &[u8]) -> ChunkId {
+        ChunkId(xxh3_128_with_secret(data, &self.secret).to_be_bytes())
+    }
+
+    /// Begins the references of one transaction group. There is one batch at a time: this waits until the previous
+    /// one was committed or dropped.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>) -> ChunkBatch {
+        let turn = self.slot.take();
+        let work = self.workers.lock().as_ref().filter(|_| turn.is_real()).map(|workers| workers.work.clone());
+        ChunkBatch::new(Arc::clone(self), work, turn)
+    }
+
+    /// The whole chunk, verified and decompressed, from cache or disk. Reads never wait for writers.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`], [`StoreError::Missing`], or what the disk or the metadata engine says.
+    pub fn read(&self, id: ChunkId) -> Result<Bytes> {
+        self.core.read(id)
+    }
+
+    /// The whole chunk if it is in memory.
+    #[must_use]
+    pub fn cached(&self, id: ChunkId) -> Option<Bytes> {
+        let data = self.core.cache.get(&id)?;
+        self.core.cache_hits.fetch_add(1, Ordering::Relaxed);
+        Some(data)
+    }
+
+    /// Hint: these chunks will be read soon, in this order. They are decompressed into the cache on the store's
+    /// worker threads; hints are dropped when those are busy.
+    pub fn prefetch(&self, ids: &[ChunkId]) {
+        let hints = match self.workers.lock().as_ref() {
+            Some(workers) => workers.prefetch.clone(),
+            None => return,
+        };
+        for id in ids.iter().filter(|id| !self.core.cache.contains_key(*id)) {
+            if hints.try_send(*id).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Figures; no scan, no I/O.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let inside = self.core.gate.inside();
+        let accounts = self.core.accounts.lock();
+        let record = accounts.record();
+        StoreStats {
+            chunks: record.chunks,
+            unique_bytes: record.unique_bytes,
+            stored_bytes: record.stored_bytes,
+            dead_bytes: record.dead_bytes,
+            packs: record.packs,
+            dedup_hits: record.dedup_hits,
+            dedup_misses: record.dedup_misses,
+            chunk_cache_hits: self.core.cache_hits.load(Ordering::Relaxed),
+            chunk_cache_misses: self.core.cache_misses.load(Ordering::Relaxed),
+            chunk_cache_bytes: self.core.cache.weight(),
+            inflight_bytes: inside.bytes,
+            queue_depth: inside.chunks,
+            damaged: self.core.damage.met(),
+        }
+    }
+
+    /// The damaged chunks met since the store was opened, oldest first; a bounded list.
+    #[must_use]
+    pub fn damaged(&self) -> Vec<Damage> {
+        self.core.damage.list()
+    }
+
+    /// Seals the open pack and joins the worker threads; waits for a batch that is not ended yet. Every later call
+    /// answers [`StoreError::Closed`]. Calling it twice is no error. The metadata engine must still be open, and be
+    /// synced afterwards.
+    ///
+    /// # Errors
+    /// What the metadata engine says; the threads are joined all the same, and the next open makes up for it.
+    pub fn close(&self) -> Result<()> {
+        if !self.slot.close() {
+            return Ok(());
+        }
+        self.core.closed.store(true, Ordering::Release);
+        if let Some(workers) = self.workers.lock().take() {
+            workers.join();
+        }
+        self.core.appender.close_pack();
+        for pack in self.core.claim_full_packs() {
+            self.core.seal(&pack);
+        }
+        self.core.write_pending()
+    }
+}
+
+impl Drop for ChunkStore {
+    fn drop(&mut self) {
+        // Without close() nothing is sealed, as in a crash; but no thread outlives its store.
+        self.core.closed.store(true, Ordering::Release);
+        if let Some(workers) = self.workers.lock().take() {
+            workers.join();
+        }
+    }
+}
+
+impl StoreOptions {
+    fn check(&self) -> Result<()> {
+        let refuse = |option: &'static str, reason: &str| Err(StoreError::Option { option, reason: reason.to_owned() });
+        if self.pack_target_bytes == 0 || self.pack_target_bytes > PACK_MAX_BYTES / 2 {
+            return refuse("pack_target_bytes", "a pack has 1 byte to 1 GiB");
+        }
+        if self.compress_threads == 0 {
+            return refuse("compress_threads", "at least one thread has to compress");
+        }
+        if self.inflight_bytes == 0 {
+            return refuse("inflight_bytes", "something must be allowed into the pipeline");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,302 @@
+//! File contents that cost nothing: runs of well-known bytes, holes between them, and a size.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::LazyLock;
+
+use crate::random::TestRng;
+
+/// Longest single write.
+pub const WRITE_MAX_BYTES: usize = 3 << 20;
+/// Where a fill may start in its pool.
+pub const FILL_START_MAX: u32 = 5 << 20;
+
+const POOL_BYTES: usize = WRITE_MAX_BYTES + FILL_START_MAX as usize;
+
+static RANDOM: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut rng = TestRng::new(1);
+    let mut pool: Vec<u8> = (0..POOL_BYTES / 8).flat_map(|_| rng.bits().to_le_bytes()).collect();
+    // No zero byte, so that a zero found in such data is always an error.
+    pool.iter_mut().for_each(|byte| *byte = (*byte).max(1));
+    pool
+});
+
+static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    const WORDS: [&str; 12] = [
+        "inode ", "extent ", "chunk ", "pack ", "epoch ", "group ", "log\n", "seal ", "hole ", "run ", "pin ", "key\t",
+    ];
+    let mut rng = TestRng::new(2);
+    let mut pool = Vec::with_capacity(POOL_BYTES);
+    while pool.len() < POOL_BYTES {
+        pool.extend_from_slice(rng.pick(&WORDS).as_bytes());
+    }
+    pool.truncate(POOL_BYTES);
+    pool
+});
+
+static ZEROS: [u8; WRITE_MAX_BYTES] = [0; WRITE_MAX_BYTES];
+
+/// Where written bytes come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fill {
+    /// Incompressible bytes, none of them zero, from this position of a fixed pool. Equal positions give duplicates.
+    Random(u32),
+    /// Compressible bytes, none of them zero.
+    Text(u32),
+    /// Zeros that were written.
+    Zero,
+}
+
+impl Fill {
+    /// `len` bytes from the position `skip` of this fill; `skip + len` is at most [`WRITE_MAX_BYTES`].
+    #[must_use]
+    pub fn bytes(self, skip: u64, len: usize) -> &'static [u8] {
+        let skip = skip as usize;
+        match self {
+            Fill::Random(start) => &RANDOM[start as usize + skip..][..len],
+            Fill::Text(start) => &TEXT[start as usize + skip..][..len],
+            Fill::Zero => &ZEROS[..len],
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Run {
+    len: u64,
+    fill: Fill,
+    skip: u64,
+}
+
+/// What a file holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Content {
+    size: u64,
+    runs: BTreeMap<u64, Run>,
+}
+
+/// Where bytes differ from a [`Content`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Difference {
+    /// First differing byte of the file.
+    pub offset: u64,
+    /// What should be there, up to 16 bytes; fewer at the end of the file.
+    pub expected: Vec<u8>,
+    /// What is there.
+    pub found: Vec<u8>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at {}: expected {:02x?}, found {:02x?}", self.offset, self.expected, self.found)
+    }
+}
+
+impl Content {
+    /// Length in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Puts `len` bytes of `fill` at `offset`.
+    pub fn write(&mut self, offset: u64, len: u64, fill: Fill) {
+        if len == 0 {
+            return;
+        }
+        self.clear(offset, offset + len);
+        self.runs.insert(offset, Run { len, fill, skip: 0 });
+        self.size = self.size.max(offset + len);
+    }
+
+    /// Cuts, or grows by a hole.
+    pub fn set_size(&mut self, size: u64) {
+        if size < self.size {
+            self.clear(size, self.size);
+        }
+        self.size = size;
+    }
+
+    /// Makes `start .. end` a hole.
+    fn clear(&mut self, start: u64, end: u64) {
+        if let Some((&at, &run)) = self.runs.range(..start).next_back()
+            && at + run.len > start
+        {
+            self.runs.insert(at, Run { len: start - at, ..run });
+            if at + run.len > end {
+                let tail = Run { len: at + run.len - end, fill: run.fill, skip: run.skip + (end - at) };
+                self.runs.insert(end, tail);
+            }
+        }
+        let inside: Vec<u64> = self.runs.range(start..end).map(|(at, _)| *at).collect();
+        for at in inside {
+            if let Some(run) = self.runs.remove(&at)
+                && at + run.len > end
+            {
+                let tail = Run { len: at + run.len - end, fill: run.fill, skip: run.skip + (end - at) };
+                self.runs.insert(end, tail);
+            }
+        }
+    }
+
+    /// Up to `len` bytes from `offset`; fewer at the end, holes as zeros.
+    #[must_use]
+    pub fn read(&self, offset: u64, len: usize) -> Vec<u8> {
+        let end = self.size.min(offset.saturating_add(len as u64));
+        if offset >= end {
+            return Vec::new();
+        }
+        let mut bytes = vec![0; (end - offset) as usize];
+        let before = self.runs.range(..offset).next_back();
+        for (&at, run) in before.into_iter().chain(self.runs.range(offset..end)) {
+            let (from, to) = (at.max(offset), (at + run.len).min(end));
+            if from < to {
+                let source = run.fill.bytes(run.skip + (from - at), (to - from) as usize);
+                bytes[(from - offset) as usize..(to - offset) as usize].copy_from_slice(source);
+            }
+        }
+        bytes
+    }
+
+    /// Compares bytes that were read at `offset` by a read of `asked` bytes.
+    ///
+    /// # Errors
+    /// The first difference, a wrong count included.
+    pub fn compare(&self, offset: u64, asked: usize, found: &[u8]) -> Result<(), Difference> {
+        let expected = self.read(offset, asked);
+        if expected == found {
+            return Ok(());
+        }
+        let same = expected.iter().zip(found).take_while(|(left, right)| left == right).count();
+        let some = |bytes: &[u8]| bytes[same.min(bytes.len())..].iter().take(16).copied().collect();
+        Err(Difference { offset: offset + same as u64, expected: some(&expected), found: some(found) })
+    }
+
+    /// Ranges that together show every written byte and the edges and middle of every hole, in pieces of at most
+    /// 1 MiB: what to read of a file to know it.
+    #[must_use]
+    pub fn probes(&self) -> Vec<(u64, usize)> {
+        const EDGE_BYTES: u64 = 8192;
+        const PIECE_BYTES: u64 = 1 << 20;
+        let mut spans: Vec<(u64, u64)> = vec![(0, EDGE_BYTES), (self.size / 2, self.size / 2 + EDGE_BYTES)];
+        for (at, run) in &self.runs {
+            spans.push((at.saturating_sub(EDGE_BYTES), at + run.len + EDGE_BYTES));
+        }
+        spans.push((self.size.saturating_sub(EDGE_BYTES), self.size + EDGE_BYTES));
+        spans.sort_unstable();
+        let mut probes = Vec::new();
+        let mut done = 0;
+        for (start, end) in spans {
+            let mut at = start.max(done);
+            while at < end {
+                let len = PIECE_BYTES.min(end - at);
+                probes.push((at, len as usize));
+                at += len;
+            }
+            done = done.max(end);
+        }
+        probes
+    }
+
+    /// Whether nothing was written that is still there.
+    #[must_use]
+    pub fn is_hole(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Whether some byte isn't zero.
+    #[must_use]
+    pub fn has_data(&self) -> bool {
+        self.runs.values().any(|run| run.fill != Fill::Zero)
+    }
+
+    /// Blocks of 4 KiB that hold written bytes, the most that a file may be charged for.
+    #[must_use]
+    pub fn touched_blocks(&self) -> u64 {
+        let mut blocks = 0;
+        let mut next = 0;
+        for (at, run) in &self.runs {
+            let first = (at / 4096).max(next);
+            let end = (at + run.len).div_ceil(4096);
+            if end > first {
+                blocks += end - first;
+                next = end;
+            }
+        }
+        blocks
+    }
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes:", self.size)?;
+        for (at, run) in &self.runs {
+            write!(f, " {at}+{}={:?}", run.len, run.fill)?;
+            if run.skip > 0 {
+                write!(f, "@{}", run.skip)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    /// Checks the run list against plain bytes.
+    #[test]
+    fn content_equals_plain_bytes() {
+        let mut rng = TestRng::new(7);
+        for _ in 0..300 {
+            let mut content = Content::default();
+            let mut plain: Vec<u8> = Vec::new();
+            for _ in 0..20 {
+                let offset = rng.below(300);
+                if rng.chance(1, 4) {
+                    content.set_size(offset);
+                    plain.resize(offset as usize, 0);
+                } else {
+                    let len = rng.below(100);
+                    let fill = *rng.pick(&[Fill::Random(17), Fill::Text(400), Fill::Zero]);
+                    content.write(offset, len, fill);
+                    if len > 0 {
+                        plain.resize(plain.len().max((offset + len) as usize), 0);
+                        plain[offset as usize..][..len as usize].copy_from_slice(fill.bytes(0, len as usize));
+                    }
+                }
+                assert_eq!(content.size(), plain.len() as u64);
+                assert_eq!(content.read(0, 1000), plain);
+                let (offset, len) = (rng.below(400), rng.below(200) as usize);
+                let from = plain.len().min(offset as usize);
+                let expected = &plain[from..plain.len().min(offset as usize + len).max(from)];
+                assert_eq!(content.read(offset, len), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn probes_cover_all_data_of_a_huge_file() {
+        let mut content = Content::default();
+        content.write(5 << 30, 3 << 20, Fill::Random(0));
+        content.write(10, 1, Fill::Random(0));
+        content.set_size(9 << 30);
+        let probes = content.probes();
+        let covered = |at: u64| probes.iter().any(|(start, len)| (*start..start + *len as u64).contains(&at));
+        for at in [0, 10, 11, (5 << 30) - 1, 5 << 30, (5 << 30) + (2 << 20), (5 << 30) + (3 << 20), (9 << 30) - 1] {
+            assert!(covered(at), "{at} is in no probe");
+        }
+        assert!(probes.iter().map(|(_, len)| *len as u64).sum::<u64>() < 5 << 20);
+    }
+
+    #[test]
+    fn a_difference_names_the_byte() {
+        let mut content = Content::default();
+        content.write(0, 100, Fill::Random(3));
+        let mut found = content.read(0, 100);
+        found[40] = 0;
+        assert_eq!(content.compare(0, 100, &found).unwrap_err().offset, 40);
+        assert_eq!(content.compare(0, 100, &found[..30]).unwrap_err().offset, 30);
+        assert_eq!(content.compare(0, 200, &content.read(0, 200)), Ok(()));
+    }
+}

@@ -1,0 +1,323 @@
+//! A volume on a disk and a metadata engine that can crash.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use verfs_base::{Clock, Disk, Timestamp};
+use verfs_chunker::{ChunkSizes, Chunker, ChunkerKind};
+use verfs_meta::{MemoryStore, MetaStore};
+use verfs_store::{ChunkStore, StoreOptions};
+use verfs_vfs::{Vfs, VfsError, VfsOptions, VfsParts};
+
+use crate::audit::Audit;
+use crate::clock::TestClock;
+use crate::disk::{CrashDisk, CrashStyle};
+use crate::meta::CrashMeta;
+use crate::power::Power;
+use crate::random::TestRng;
+use crate::session::{Host, Stop};
+
+/// How a volume is run. Small limits reach in a few operations what real ones reach in hours.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Of the filesystem.
+    pub vfs: VfsOptions,
+    /// Of the chunk store.
+    pub store: StoreOptions,
+    /// Chunking algorithm.
+    pub chunker: ChunkerKind,
+    /// Mean size of its chunks.
+    pub chunk_mean_bytes: u32,
+    /// Nothing becomes durable but by a sync: a group never closes by itself.
+    pub quiet: bool,
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "group {} blocks, {} ms, {} dirty bytes; log {} bytes, {} inline; caches {} inodes, {} names, {} segment \
+             bytes, {} chunk bytes; packs {} bytes, {} threads; {} of {} bytes",
+            self.vfs.group_blocks,
+            self.vfs.group_interval_ms,
+            self.vfs.dirty_limit_bytes,
+            self.vfs.log_file_bytes,
+            self.vfs.log_inline_bytes,
+            self.vfs.inode_cache_entries,
+            self.vfs.dirent_cache_entries,
+            self.vfs.segment_cache_bytes,
+            self.store.chunk_cache_bytes,
+            self.store.pack_target_bytes,
+            self.store.compress_threads,
+            self.chunker,
+            self.chunk_mean_bytes,
+        )
+    }
+}
+
+impl Settings {
+    /// Any settings that are allowed, small ones more often.
+    pub fn random(rng: &mut TestRng) -> Settings {
+        let log_inline_bytes = *rng.pick(&[4096, 64 << 10, 1 << 20]);
+        let vfs = VfsOptions {
+            group_blocks: *rng.pick(&[1, 8, 64, 3000]),
+            group_interval_ms: *rng.pick(&[1, 5, 20, 500]),
+            dirty_limit_bytes: *rng.pick(&[64 << 10, 1 << 20, 64 << 20]),
+            log_inline_bytes,
+            log_file_bytes: log_inline_bytes * 2 + *rng.pick(&[128 << 10, 512 << 10]),
+            inode_cache_entries: *rng.pick(&[1, 8, 1000]),
+            dirent_cache_entries: *rng.pick(&[1, 8, 1000]),
+            segment_cache_bytes: *rng.pick(&[1, 1000, 1 << 20]),
+            ..VfsOptions::default()
+        };
+        let store = StoreOptions {
+            pack_target_bytes: *rng.pick(&[1, 20_000, 300_000, 64 << 20]),
+            chunk_cache_bytes: *rng.pick(&[100_000, 4 << 20]),
+            pack_index_cache_bytes: *rng.pick(&[4096, 1 << 20]),
+            compression_level: 1,
+            compress_threads: *rng.pick(&[1, 2]),
+            inflight_bytes: *rng.pick(&[10_000, 4 << 20]),
+            open_packs: *rng.pick(&[1, 64]),
+        };
+        let chunker = *rng.pick(&ChunkerKind::ALL);
+        Settings { vfs, store, chunker, chunk_mean_bytes: *rng.pick(&[1024, 4096, 32 << 10]), quiet: false }
+    }
+
+    /// The same, but so that no group closes before a sync asks for it.
+    #[must_use]
+    pub fn quiet(mut self) -> Settings {
+        self.vfs.group_blocks = u32::MAX;
+        self.vfs.group_interval_ms = u32::MAX;
+        self.vfs.dirty_limit_bytes = 1 << 40;
+        self.vfs.log_file_bytes = 3 << 20;
+        self.quiet = true;
+        self
+    }
+
+    fn chunker(&self) -> Result<Arc<dyn Chunker>, String> {
+        let sizes = ChunkSizes::for_mean(self.chunker, self.chunk_mean_bytes).map_err(|error| error.to_string())?;
+        verfs_chunker::chunker(self.chunker, sizes).map_err(|error| error.to_string())
+    }
+}
+
+/// What is there only while the volume is open.
+struct Mounted {
+    vfs: Arc<Vfs>,
+    store: Arc<ChunkStore>,
+}
+
+/// Where the volume lies.
+#[derive(Clone)]
+struct Hardware {
+    power: Arc<Power>,
+    disk: CrashDisk,
+    meta: Arc<CrashMeta>,
+}
+
+/// A machine with one volume.
+pub struct Machine {
+    settings: Settings,
+    clock: Arc<TestClock>,
+    hardware: Mutex<Hardware>,
+    mounted: Mutex<Option<Mounted>>,
+    rng: Mutex<TestRng>,
+}
+
+/// The id secret of every test volume.
+const SECRET: [u8; 192] = {
+    let mut secret = [0; 192];
+    let mut at = 0;
+    while at < secret.len() {
+        secret[at] = (at as u8).wrapping_mul(167) ^ 0x5a;
+        at += 1;
+    }
+    secret
+};
+
+impl Machine {
+    /// A machine whose disk is empty; nothing is open yet.
+    #[must_use]
+    pub fn new(settings: Settings, seed: u64) -> Machine {
+        let power = Arc::new(Power::new());
+        let disk = CrashDisk::new(Arc::clone(&power));
+        let meta = Arc::new(CrashMeta::new(Arc::new(MemoryStore::new()), Arc::clone(&power)));
+        Machine {
+            settings,
+            clock: Arc::new(TestClock::new()),
+            hardware: Mutex::new(Hardware { power, disk, meta }),
+            mounted: Mutex::new(None),
+            rng: Mutex::new(TestRng::new(seed)),
+        }
+    }
+
+    /// The switch of its disk and engine.
+    #[must_use]
+    pub fn power(&self) -> Arc<Power> {
+        Arc::clone(&self.hardware.lock().power)
+    }
+
+    /// Its disk.
+    #[must_use]
+    pub fn disk(&self) -> CrashDisk {
+        self.hardware.lock().disk.clone()
+    }
+
+    /// Its metadata engine.
+    #[must_use]
+    pub fn meta(&self) -> Arc<CrashMeta> {
+        Arc::clone(&self.hardware.lock().meta)
+    }
+
+    /// The open chunk store.
+    #[must_use]
+    pub fn store(&self) -> Option<Arc<ChunkStore>> {
+        self.mounted.lock().as_ref().map(|mounted| Arc::clone(&mounted.store))
+    }
+
+    /// Opens the volume, recovering it where needed.
+    ///
+    /// # Errors
+    /// `Environment` when power or disk failed, else `Diverged`.
+    pub fn open(&self) -> Result<(), Stop> {
+        let hardware = self.hardware.lock().clone();
+        let excused = |what: String| {
+            if hardware.power.is_off() || hardware.power.faults_hit() > 0 {
+                Stop::Environment(VfsError::Io)
+            } else {
+                Stop::Diverged(what)
+            }
+        };
+        let disk: Arc<dyn Disk> = Arc::new(hardware.disk.clone());
+        let meta: Arc<dyn MetaStore> = Arc::clone(&hardware.meta) as Arc<dyn MetaStore>;
+        let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let chunker = self.settings.chunker().map_err(Stop::Diverged)?;
+        let options = self.settings.store.clone();
+        let store = ChunkStore::open(Arc::clone(&disk), Arc::clone(&meta), &SECRET, Arc::clone(&clock), options)
+            .map_err(|error| excused(format!("opening the store: {error}")))?;
+        let parts = VfsParts { disk, meta, store: Arc::clone(&store), chunker, clock };
+        match Vfs::open(parts, self.settings.vfs.clone()) {
+            Ok(vfs) => {
+                *self.mounted.lock() = Some(Mounted { vfs, store });
+                Ok(())
+            }
+            Err(error) => {
+                // The store is dropped with everything it could not finish.
+                let _closed = store.close();
+                Err(excused(format!("opening the volume: {error}")))
+            }
+        }
+    }
+
+    /// Closes the volume; without power that fails, and is fine.
+    ///
+    /// # Errors
+    /// What the volume or the store said.
+    pub fn close(&self) -> Result<(), String> {
+        let Some(mounted) = self.mounted.lock().take() else { return Ok(()) };
+        let vfs = mounted.vfs.close().map_err(|error| format!("closing the volume: {error}"));
+        let store = mounted.store.close().map_err(|error| format!("closing the store: {error}"));
+        vfs.and(store)
+    }
+
+    /// Whether the committed metadata agrees with itself, and every chunk that it refers to can be read.
+    ///
+    /// # Errors
+    /// What doesn't.
+    pub fn audit(&self) -> Result<(), String> {
+        self.power().aside(|| {
+            let Some(audit) = Audit::read(&*self.meta())? else { return Ok(()) };
+            audit.check()?;
+            match self.store() {
+                Some(store) => audit.check_chunks(&store),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Whether everything without a name is released after a few commits, as nothing is held open.
+    ///
+    /// # Errors
+    /// How much is left.
+    pub fn check_released(&self) -> Result<(), String> {
+        for _ in 0..4 {
+            self.vfs().sync().map_err(|error| format!("sync: {error}"))?;
+        }
+        let left = self.power().aside(|| Audit::read(&*self.meta()))?.map_or(0, |audit| audit.orphans());
+        if left == 0 { Ok(()) } else { Err(format!("{left} contents without a name were never released")) }
+    }
+
+    /// This machine after a power failure, nothing open. May be asked again for another outcome.
+    ///
+    /// # Errors
+    /// The metadata engine in memory refused its content.
+    pub fn crash(&self, style: CrashStyle, rng: &mut TestRng) -> Result<Machine, String> {
+        let hardware = self.hardware.lock().after_crash(style, rng, Arc::new(Power::new()))?;
+        Ok(Machine {
+            settings: self.settings.clone(),
+            clock: Arc::clone(&self.clock),
+            hardware: Mutex::new(hardware),
+            mounted: Mutex::new(None),
+            rng: Mutex::new(rng.fork()),
+        })
+    }
+}
+
+impl Hardware {
+    fn after_crash(&self, style: CrashStyle, rng: &mut TestRng, power: Arc<Power>) -> Result<Hardware, String> {
+        let disk = self.disk.crash(style, rng, Arc::clone(&power));
+        let meta = self
+            .meta
+            .crash(rng, Arc::new(MemoryStore::new()), Arc::clone(&power))
+            .map_err(|error| error.to_string())?;
+        Ok(Hardware { power, disk, meta: Arc::new(meta) })
+    }
+}
+
+impl Host for Machine {
+    fn vfs(&self) -> Arc<Vfs> {
+        match &*self.mounted.lock() {
+            Some(mounted) => Arc::clone(&mounted.vfs),
+            None => panic!("a test uses a volume that is not open"),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
+    /// Closing is a barrier: the power may fail right after it and nothing may be missing.
+    fn remount(&self) -> Result<(), Stop> {
+        let power = self.power();
+        if let Err(what) = self.close() {
+            return Err(if power.is_off() || power.faults_hit() > 0 {
+                Stop::Environment(VfsError::Io)
+            } else {
+                Stop::Diverged(what)
+            });
+        }
+        if power.is_off() {
+            return Err(Stop::Environment(VfsError::Io));
+        }
+        self.audit().map_err(|what| Stop::Diverged(format!("after closing: {what}")))?;
+        {
+            let mut rng = self.rng.lock();
+            let style = *rng.pick(&CrashStyle::ALL);
+            let mut hardware = self.hardware.lock();
+            *hardware = hardware.after_crash(style, &mut rng, power).map_err(Stop::Diverged)?;
+        }
+        self.open()?;
+        self.audit().map_err(|what| Stop::Diverged(format!("after opening again: {what}")))
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _closed = self.close();
+    }
+}

@@ -1,0 +1,48 @@
+//! A disk that fails: the caller hears of it, the volume goes on or is read-only, and the promises hold afterwards.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use verfs_testkit::{
+    Campaign, Fault, FaultCase, Generator, Lasting, Model, Op, Purpose, Settings, TestRng, caught, shrink, shrink_time,
+};
+
+/// Faults tried for each sequence.
+const FAULTS: usize = 12;
+/// Faults tried for each smaller sequence while shrinking.
+const SHRINK_FAULTS: usize = 60;
+
+fn any_fault(case: &FaultCase, rng: &mut TestRng, faults: usize) -> Option<String> {
+    let counts = match caught(|| case.dry_run()) {
+        Ok(counts) if counts.is_empty() => return None,
+        Ok(counts) => counts,
+        Err(what) => return Some(format!("without a fault: {what}")),
+    };
+    (0..faults).find_map(|_| {
+        let (call, count) = *rng.pick(&counts);
+        let kind = *rng.pick(&[ErrorKind::Other, ErrorKind::StorageFull]);
+        let lasting = *rng.pick(&[Lasting::Once, Lasting::Forever]);
+        let fault = Fault { call, nth: rng.below(count), kind, lasting };
+        let seed = rng.bits();
+        caught(|| case.run(fault, seed)).err().map(|what| format!("{fault:?}: {what}"))
+    })
+}
+
+fn fault(seed: u64) -> Result<(), String> {
+    let mut rng = TestRng::new(seed);
+    let settings = Settings::random(&mut rng);
+    let model = Model::new(verfs_base::Timestamp::default(), 0o755);
+    let len = rng.between(3, 30) as usize;
+    let ops = Generator::new(rng.fork(), model, Purpose::Fault, 2 << 20).sequence(len);
+    let case = FaultCase { settings, ops };
+    let Some(reason) = any_fault(&case, &mut rng, FAULTS) else { return Ok(()) };
+    let fails = |ops: &[Op]| any_fault(&FaultCase { ops: ops.to_vec(), ..case.clone() }, &mut rng, SHRINK_FAULTS);
+    let (ops, reason) = shrink(&case.ops, reason, shrink_time(), Op::simpler, fails);
+    Err(format!("{reason}\n{}", FaultCase { ops, ..case }))
+}
+
+#[test]
+fn a_failing_call_is_reported_and_breaks_no_promise() {
+    Campaign::new("a_failing_call_is_reported_and_breaks_no_promise", 500, Duration::from_secs(40)).run(fault);
+}

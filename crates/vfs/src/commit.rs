@@ -1,0 +1,343 @@
+//! The committer: closes groups and makes them durable, one after the other, on a thread of its own.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use verfs_base::Ino;
+use verfs_format::{ContentId, InodeKind, InodeRecord, OrphanRecord, Segment, keys, varint};
+use verfs_meta::WriteBatch;
+
+use crate::VfsError;
+use crate::content_commit::{ContentCommit, ContentError};
+use crate::group::{Group, Reap, ReapExtent};
+use crate::space::SpaceGauge;
+use crate::state::{Closing, Failure, Node, State};
+use crate::volume::Shared;
+
+/// Runs whose references one group drops at most for contents that are released.
+const RELEASE_RUNS_MAX: usize = 32 << 10;
+/// Contents that one group releases at most.
+const REAP_MAX: usize = 16 << 10;
+/// How long to wait after the disk was found full.
+const STALL_RETRY: Duration = Duration::from_millis(500);
+
+/// What a committed group leaves for memory.
+struct Committed {
+    segments: Vec<((ContentId, u32), Arc<Segment>)>,
+    /// Inodes with the allocation that was committed.
+    allocated: Vec<(Ino, u64)>,
+    /// Contents that were not released whole.
+    unfinished: Vec<Reap>,
+    space: Option<SpaceGauge>,
+}
+
+/// Runs until the filesystem is closed. A panic makes the volume read-only instead of silently never committing.
+pub(crate) fn run(shared: &Shared) {
+    if catch_unwind(AssertUnwindSafe(|| commit_groups(shared))).is_err() {
+        tracing::error!("the committer panicked; the volume takes no more changes");
+        shared.state.lock().failure = Some(Failure::Store);
+        shared.progress.notify_all();
+    }
+}
+
+fn commit_groups(shared: &Shared) {
+    while let Some(group) = next_group(shared) {
+        loop {
+            match commit(shared, &group) {
+                Ok(committed) => {
+                    finish(shared, &group, committed);
+                    break;
+                }
+                Err(VfsError::NoSpace) => {
+                    if !wait_for_space(shared) {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(group = group.id.0, %error, "a group could not be committed; the volume takes no more changes");
+                    let mut state = shared.state.lock();
+                    state.failure = Some(Failure::Store);
+                    shared.progress.notify_all();
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Waits until a group is due and closes it. `None` at shutdown.
+fn next_group(shared: &Shared) -> Option<Arc<Group>> {
+    let interval = Duration::from_millis(u64::from(shared.options.group_interval_ms));
+    let mut state = shared.state.lock();
+    loop {
+        match state.open.first_change {
+            Some(_) if state.close_requested || state.shutdown => return Some(close(&mut state, shared)),
+            Some(first_change) => {
+                let age = shared.monotonic().saturating_sub(first_change);
+                match interval.checked_sub(age).filter(|rest| !rest.is_zero()) {
+                    None => return Some(close(&mut state, shared)),
+                    Some(rest) => {
+                        shared.work.wait_for(&mut state, rest);
+                    }
+                }
+            }
+            None if state.shutdown => return None,
+            None => {
+                state.close_requested = false;
+                shared.work.wait(&mut state);
+            }
+        }
+    }
+}
+
+/// Moves the open group out, in constant time, and opens the next one.
+fn close(state: &mut State, shared: &Shared) -> Arc<Group> {
+    let next = state.open.id.next();
+    let mut group = std::mem::replace(&mut state.open, Group::new(next, state.next_number));
+    group.counters = state.counters;
+    group.next_number = state.next_number;
+    let reaped = state.reapable.len().min(REAP_MAX);
+    group.reap = state.reapable.drain(..reaped).collect();
+    for reap in &group.reap {
+        if let Some(ino) = reap.ino {
+            state.counters.inodes -= 1;
+            group.counters.inodes -= 1;
+            state.nodes.put(ino, Node::Gone, group.id, 1);
+        }
+    }
+    if !state.reapable.is_empty() {
+        state.begin_change(shared.monotonic());
+    }
+    let group = Arc::new(group);
+    let unlogged = std::mem::take(&mut state.unlogged);
+    state.closing = Some(Closing { group: Arc::clone(&group), unlogged });
+    state.close_requested = false;
+    // Writers that waited for room have it in the new group.
+    shared.progress.notify_all();
+    group
+}
+
+/// Tells everyone that the disk is full and waits a little. `false` when the filesystem is closed meanwhile.
+fn wait_for_space(shared: &Shared) -> bool {
+    let mut state = shared.state.lock();
+    if state.stalled.is_none() {
+        tracing::warn!("the disk under the volume is full; changes wait in memory until there is room");
+    }
+    state.stalled = Some(VfsError::NoSpace);
+    shared.progress.notify_all();
+    shared.work.wait_for(&mut state, STALL_RETRY);
+    !state.shutdown
+}
+
+fn put_system(batch: &mut WriteBatch, key: &'static [u8], number: u64) {
+    let mut value = Vec::new();
+    varint::put_u64(&mut value, number);
+    batch.put(Bytes::from_static(key), value);
+}
+
+/// Whether a group's orphan has to be on record: an inode that never got a record needs none.
+fn is_recorded(group: &Group, reap: &Reap) -> bool {
+    reap.ino.is_none_or(|ino| group.inodes.contains_key(&ino))
+}
+
+fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
+    let parts = &shared.parts;
+    let mut chunks = parts.store.begin();
+    let mut batch = WriteBatch::new();
+    let mut content = ContentCommit {
+        meta: &*parts.meta,
+        store: &parts.store,
+        chunker: &*parts.chunker,
+        epoch: verfs_base::Epoch::FIRST,
+        chunks: &mut chunks,
+        batch: &mut batch,
+        segments: Vec::new(),
+    };
+
+    let released: HashSet<ContentId> = group.reap.iter().map(|reap| reap.content).collect();
+    let before = committed_allocations(shared, group)?;
+    let mut allocated = Vec::new();
+    let mut records: Vec<(Ino, InodeRecord)> = Vec::with_capacity(group.inodes.len());
+    for (&ino, record) in &group.inodes {
+        let mut record = *record;
+        if record.kind == InodeKind::Regular {
+            record.allocated = before.get(&ino).copied().unwrap_or(0);
+            if let Some(dirty) = group.data.get(&record.content).filter(|_| !released.contains(&record.content)) {
+                let change = content
+                    .commit(record.content, record.size, dirty)
+                    .map_err(|error| content_error(shared, Some(ino), &error))?;
+                record.allocated = record.allocated.saturating_add_signed(change);
+            }
+            allocated.push((ino, record.allocated));
+        }
+        records.push((ino, record));
+    }
+    let unfinished = release(shared, group, &mut content)?;
+    let segments = content.segments;
+
+    let unfinished_contents: HashSet<ContentId> = unfinished.iter().map(|reap| reap.content).collect();
+    put_records(&mut batch, group, records, &released, &unfinished_contents);
+    chunks.finish(&mut batch).map_err(|error| shared.store_error(None, &error))?;
+    parts.meta.commit(batch).map_err(|error| shared.meta_error(&error))?;
+    // The batch is visible: it must not be made a second time, whatever happens to its sync.
+    while let Err(error) = parts.meta.sync() {
+        let error = shared.meta_error(&error);
+        if error != VfsError::NoSpace || !wait_for_space(shared) {
+            return Err(error);
+        }
+    }
+    chunks.committed();
+    let space = parts.disk.space().ok().map(SpaceGauge::new);
+    Ok(Committed { segments, allocated, unfinished, space })
+}
+
+/// Allocation of the group's files as of the last committed group: their records in the group only have a bound.
+fn committed_allocations(shared: &Shared, group: &Group) -> Result<HashMap<Ino, u64>, VfsError> {
+    let older: Vec<(Ino, ContentId)> = group
+        .inodes
+        .iter()
+        .filter(|(ino, record)| record.kind == InodeKind::Regular && ino.0 < group.first_number)
+        .map(|(ino, record)| (*ino, record.content))
+        .collect();
+    let wanted: Vec<Bytes> = older.iter().map(|(ino, _)| keys::inode(*ino).into()).collect();
+    let values = shared.parts.meta.multi_get(&wanted).map_err(|error| shared.meta_error(&error))?;
+    let mut allocations = HashMap::with_capacity(older.len());
+    for ((ino, content), value) in older.into_iter().zip(values) {
+        let Some(value) = value else { continue };
+        let record = InodeRecord::decode(&value).map_err(|error| shared.damaged("inode", ino.0, error))?;
+        if record.content == content {
+            allocations.insert(ino, record.allocated);
+        }
+    }
+    Ok(allocations)
+}
+
+fn content_error(shared: &Shared, ino: Option<Ino>, error: &ContentError) -> VfsError {
+    match error {
+        ContentError::Store(error) => shared.store_error(ino, error),
+        ContentError::Damaged(..) => {
+            tracing::error!(ino = ino.map(|ino| ino.0), %error, "committing a file");
+            VfsError::Io
+        }
+    }
+}
+
+/// Drops the references of contents that nothing leads to. Returns those for which the budget was too small.
+fn release(shared: &Shared, group: &Group, content: &mut ContentCommit<'_>) -> Result<Vec<Reap>, VfsError> {
+    let mut budget = RELEASE_RUNS_MAX;
+    let mut unfinished = Vec::new();
+    for reap in &group.reap {
+        let complete = match reap.extent {
+            ReapExtent::Nothing => Ok(true),
+            ReapExtent::FirstSegment | ReapExtent::All if budget == 0 => Ok(false),
+            ReapExtent::FirstSegment => content.release(reap.content, true, &mut budget),
+            ReapExtent::All => content.release(reap.content, false, &mut budget),
+        };
+        let complete = complete.map_err(|error| content_error(shared, reap.ino, &error))?;
+        if !complete {
+            // The inode goes now; only the rest of its content stays on record.
+            unfinished.push(Reap { ino: None, ..*reap });
+        }
+    }
+    Ok(unfinished)
+}
+
+fn put_records(
+    batch: &mut WriteBatch,
+    group: &Group,
+    records: Vec<(Ino, InodeRecord)>,
+    released: &HashSet<ContentId>,
+    unfinished: &HashSet<ContentId>,
+) {
+    let gone: HashSet<Ino> = group.reap.iter().filter_map(|reap| reap.ino).collect();
+    for (ino, record) in records {
+        if !gone.contains(&ino) {
+            let mut value = Vec::with_capacity(64);
+            record.encode(&mut value);
+            batch.put(keys::inode(ino), value);
+        }
+    }
+    for ((parent, name), target) in &group.dirents {
+        let key = keys::dirent(*parent, name.hash, &name.bytes);
+        match target {
+            None => batch.delete(key),
+            Some(record) => {
+                let mut value = Vec::with_capacity(16);
+                record.encode(&mut value);
+                batch.put(key, value);
+            }
+        }
+    }
+    for (ino, target) in &group.symlinks {
+        if !gone.contains(ino) {
+            batch.put(keys::symlink(*ino), target.clone());
+        }
+    }
+    for orphan in group.orphans.iter().filter(|orphan| is_recorded(group, orphan)) {
+        if !released.contains(&orphan.content) {
+            put_orphan(batch, orphan);
+        }
+    }
+    for reap in &group.reap {
+        if unfinished.contains(&reap.content) {
+            put_orphan(batch, &Reap { ino: None, ..*reap });
+        } else {
+            batch.delete(keys::orphan(reap.content));
+        }
+        if let Some(ino) = reap.ino {
+            batch.delete(keys::inode(ino));
+            match reap.extent {
+                // Of an orphan found at the start only the number is known.
+                ReapExtent::Nothing | ReapExtent::All => batch.delete(keys::symlink(ino)),
+                ReapExtent::FirstSegment => {}
+            }
+        }
+    }
+    let mut counters = Vec::new();
+    group.counters.encode(&mut counters);
+    batch.put(Bytes::from_static(keys::SYSTEM_COUNTERS), counters);
+    put_system(batch, keys::SYSTEM_NEXT_NUMBER, group.next_number);
+    put_system(batch, keys::SYSTEM_GROUP, group.id.0);
+}
+
+fn put_orphan(batch: &mut WriteBatch, reap: &Reap) {
+    let mut value = Vec::new();
+    OrphanRecord { ino: reap.ino }.encode(&mut value);
+    batch.put(keys::orphan(reap.content), value);
+}
+
+/// The group is durable: memory follows.
+fn finish(shared: &Shared, group: &Group, committed: Committed) {
+    let mut state = shared.state.lock();
+    state.committed = group.id;
+    state.commits += 1;
+    state.stalled = None;
+    let closing = state.closing.take();
+    for ((content, index), segment) in committed.segments {
+        state.replace_segment(content, index, segment);
+    }
+    for (ino, allocated) in committed.allocated {
+        let State { nodes, open, .. } = &mut *state;
+        if let Some(Node::Present { record, committed_allocated, .. }) = nodes.adjust(ino)
+            && group.inodes.get(&ino).is_some_and(|was| was.content == record.content)
+        {
+            *committed_allocated = allocated;
+            let dirty = open.data.get(&record.content).map_or(0, crate::dirty::DirtyContent::data_bytes);
+            record.allocated = (allocated + dirty).min(record.size.next_multiple_of(4096));
+        }
+    }
+    if !committed.unfinished.is_empty() {
+        state.reapable.extend(committed.unfinished);
+        state.begin_change(shared.monotonic());
+    }
+    if let Some(space) = committed.space {
+        state.space = space;
+    }
+    shared.progress.notify_all();
+    drop(state);
+    // A large group takes a while to free: not under the lock.
+    drop(closing);
+}

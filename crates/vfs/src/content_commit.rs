@@ -1,0 +1,431 @@
+//! Turns the dirty bytes of one file into chunks, runs and segment records.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use verfs_base::{ByteRange, ChunkId, Epoch};
+use verfs_chunker::{Chunker, End};
+use verfs_format::{ContentId, Run, RunData, SEGMENT_BYTES, Segment, keys};
+use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
+use verfs_store::{ChunkBatch, ChunkStore, Indexed, StoreError};
+
+use crate::dirty::{Content, DirtyContent, View};
+
+/// Files up to this size are stored in their segment record.
+pub(crate) const INLINE_MAX_BYTES: u64 = 2048;
+
+/// Small pieces are copied together in stretches of this size before they are cut into chunks.
+const JOIN_BYTES: usize = 512 << 10;
+
+/// Why the content of a file could not be committed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ContentError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("extent segment of content {0} is damaged: {1}")]
+    Damaged(u64, verfs_format::DecodeError),
+}
+
+impl From<verfs_meta::MetaError> for ContentError {
+    fn from(error: verfs_meta::MetaError) -> Self {
+        ContentError::Store(StoreError::Meta(error))
+    }
+}
+
+/// What committing contents needs and leaves.
+pub(crate) struct ContentCommit<'a> {
+    pub(crate) meta: &'a dyn MetaStore,
+    pub(crate) store: &'a ChunkStore,
+    pub(crate) chunker: &'a dyn Chunker,
+    pub(crate) epoch: Epoch,
+    pub(crate) chunks: &'a mut ChunkBatch,
+    pub(crate) batch: &'a mut WriteBatch,
+    /// Segments as they are after the commit, for the cache.
+    pub(crate) segments: Vec<((ContentId, u32), Arc<Segment>)>,
+}
+
+/// The runs of one content while they are changed.
+struct Editor {
+    content: ContentId,
+    segments: BTreeMap<u32, Segment>,
+    allocated_before: u64,
+    changed: std::collections::BTreeSet<u32>,
+}
+
+impl Editor {
+    /// Replaces `range` of one segment by `runs`. Returns the references dropped and added.
+    fn replace(&mut self, index: u32, range: std::ops::Range<u32>, runs: Vec<Run>, chunks: &mut ChunkBatch) {
+        let segment = self.segments.entry(index).or_default();
+        self.changed.insert(index);
+        let mut out: Vec<Run> = Vec::with_capacity(segment.runs.len() + runs.len() + 1);
+        let mut at = 0u32;
+        let mut inserted = Some(runs);
+        for run in std::mem::take(&mut segment.runs) {
+            let end = at + run.len;
+            if end <= range.start {
+                out.push(run);
+            } else if at >= range.end {
+                out.extend(inserted.take().into_iter().flatten());
+                out.push(run);
+            } else {
+                let head = range.start.saturating_sub(at);
+                let tail = end.saturating_sub(range.end);
+                match (&run.data, head > 0, tail > 0) {
+                    (RunData::Chunk { id, .. }, false, false) => chunks.drop_reference(*id, 1),
+                    (RunData::Chunk { id, .. }, true, true) => chunks.add_reference(*id, 1),
+                    (RunData::Chunk { .. } | RunData::Hole | RunData::Inline(_), _, _) => {}
+                }
+                if head > 0 {
+                    out.push(slice(&run, 0, head));
+                }
+                if tail > 0 {
+                    out.extend(inserted.take().into_iter().flatten());
+                    out.push(slice(&run, run.len - tail, tail));
+                }
+            }
+            at = end;
+        }
+        if at < range.start {
+            out.push(Run { len: range.start - at, data: RunData::Hole });
+        }
+        out.extend(inserted.take().into_iter().flatten());
+        segment.runs = out;
+        join_holes(&mut segment.runs);
+    }
+}
+
+/// Part of a run.
+fn slice(run: &Run, skip: u32, len: u32) -> Run {
+    let data = match &run.data {
+        RunData::Hole => RunData::Hole,
+        RunData::Chunk { id, offset, birth } => RunData::Chunk { id: *id, offset: offset + skip, birth: *birth },
+        RunData::Inline(bytes) => RunData::Inline(bytes.slice(skip as usize..(skip + len) as usize)),
+    };
+    Run { len, data }
+}
+
+/// Joins neighbouring holes and drops one at the end.
+fn join_holes(runs: &mut Vec<Run>) {
+    runs.dedup_by(|next, before| {
+        let joins = next.data == RunData::Hole && before.data == RunData::Hole;
+        if joins {
+            before.len += next.len;
+        }
+        joins
+    });
+    if runs.last().is_some_and(|run| run.data == RunData::Hole) {
+        runs.pop();
+    }
+}
+
+impl ContentCommit<'_> {
+    /// Commits the overlay of one content whose file has `size` bytes. Returns the change of allocated bytes.
+    pub(crate) fn commit(&mut self, content: ContentId, size: u64, dirty: &DirtyContent) -> Result<i64, ContentError> {
+        let mut editor = Editor {
+            content,
+            segments: BTreeMap::new(),
+            allocated_before: 0,
+            changed: std::collections::BTreeSet::new(),
+        };
+        let extents = dirty.extents();
+        for (range, sort) in &extents {
+            self.load(&mut editor, *range, *sort)?;
+        }
+        if size <= INLINE_MAX_BYTES && self.commit_inline(&mut editor, size, dirty) {
+            return Ok(self.finish(editor));
+        }
+        for (range, sort) in extents {
+            match sort {
+                Content::Hole => self.punch(&mut editor, range),
+                Content::Data => self.store_range(&mut editor, range, size, dirty)?,
+            }
+        }
+        Ok(self.finish(editor))
+    }
+
+    /// Stores a small file in its segment record, unless parts of it are in chunks already.
+    fn commit_inline(&mut self, editor: &mut Editor, size: u64, dirty: &DirtyContent) -> bool {
+        let Some(len) = usize::try_from(size).ok().filter(|len| *len > 0) else { return false };
+        let mut bytes = vec![0; len];
+        let mut has_data = false;
+        let mut at = 0;
+        for run in editor.segments.get(&0).iter().flat_map(|segment| &segment.runs) {
+            match &run.data {
+                RunData::Hole => {}
+                RunData::Inline(inline) => {
+                    let kept = inline.len().min(len.saturating_sub(at));
+                    bytes[at.min(len)..at.min(len) + kept].copy_from_slice(&inline[..kept]);
+                    has_data = true;
+                }
+                RunData::Chunk { .. } => return false,
+            }
+            at += run.len as usize;
+        }
+        if editor.segments.range(1..).any(|(_, segment)| !segment.is_hole()) {
+            return false;
+        }
+        dirty.visit(ByteRange::new(0, size), &mut |range, view, skip| {
+            let target = &mut bytes[range.offset as usize..range.end() as usize];
+            let source = match view {
+                None => return,
+                Some(View::Hole) => return target.fill(0),
+                Some(View::Shared(shared)) => &shared[..],
+                Some(View::Borrowed(borrowed)) => borrowed,
+            };
+            target.copy_from_slice(&source[skip..skip + target.len()]);
+            has_data = true;
+        });
+        if !has_data {
+            return false;
+        }
+        let run = Run { len: len as u32, data: RunData::Inline(bytes.into()) };
+        editor.replace(0, 0..SEGMENT_BYTES as u32, vec![run], self.chunks);
+        true
+    }
+
+    /// Reads the segments that a range touches; of a hole only those that exist.
+    fn load(&self, editor: &mut Editor, range: ByteRange, sort: Content) -> Result<(), ContentError> {
+        let first = (range.offset / SEGMENT_BYTES) as u32;
+        let last = ((range.end() - 1) / SEGMENT_BYTES) as u32;
+        let mut broken = None;
+        // A range that begins at a segment's start may go on with the chunk before it.
+        let first = if sort == Content::Data { first.saturating_sub(1) } else { first };
+        let mut end = keys::segment(editor.content, last);
+        end.push(0);
+        let keys_range = KeyRange::between(keys::segment(editor.content, first), end);
+        let (segments, allocated) = (&mut editor.segments, &mut editor.allocated_before);
+        self.meta.scan(&keys_range, Direction::Forward, &mut |key, value| {
+            let Some(index) = keys::parse_segment(key) else { return ControlFlow::Continue(()) };
+            if segments.contains_key(&index) {
+                return ControlFlow::Continue(());
+            }
+            match Segment::decode(value) {
+                Ok(segment) => {
+                    *allocated += segment.allocated();
+                    segments.insert(index, segment);
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    broken = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        match broken {
+            Some(error) => Err(ContentError::Damaged(editor.content.0, error)),
+            None => Ok(()),
+        }
+    }
+
+    fn punch(&mut self, editor: &mut Editor, range: ByteRange) {
+        let first = (range.offset / SEGMENT_BYTES) as u32;
+        let last = ((range.end() - 1) / SEGMENT_BYTES) as u32;
+        let touched: Vec<u32> = editor.segments.range(first..=last).map(|(index, _)| *index).collect();
+        for index in touched {
+            let start = u64::from(index) * SEGMENT_BYTES;
+            let from = (range.offset.max(start) - start) as u32;
+            let to = (range.end().min(start + SEGMENT_BYTES) - start) as u32;
+            let hole = Run { len: to - from, data: RunData::Hole };
+            editor.replace(index, from..to, vec![hole], self.chunks);
+        }
+    }
+
+    /// Bytes before a range that belong into its first chunk: a chunk that an earlier group had to end early, or the
+    /// inline bytes of a file that grows. Without them, where chunks end would depend on when groups were closed.
+    fn prelude(&self, editor: &Editor, range: ByteRange) -> Result<Bytes, ContentError> {
+        let Some(before) = range.offset.checked_sub(1) else { return Ok(Bytes::new()) };
+        let index = (before / SEGMENT_BYTES) as u32;
+        let Some(segment) = editor.segments.get(&index) else { return Ok(Bytes::new()) };
+        let end: u64 =
+            u64::from(index) * SEGMENT_BYTES + segment.runs.iter().map(|run| u64::from(run.len)).sum::<u64>();
+        // Only what was the file's end: in the middle of a file the old boundaries stand.
+        let followed = editor.segments.range(index + 1..).any(|(_, segment)| !segment.is_hole());
+        let Some(last) = segment.runs.last().filter(|_| end == range.offset && !followed) else {
+            return Ok(Bytes::new());
+        };
+        match &last.data {
+            RunData::Hole => Ok(Bytes::new()),
+            RunData::Inline(bytes) => Ok(bytes.clone()),
+            RunData::Chunk { id, offset, .. } => {
+                let max = self.chunker.sizes().max_bytes;
+                if offset + last.len >= max {
+                    return Ok(Bytes::new());
+                }
+                // The chunk may begin in the segment before: only one that lies whole in this one is taken up again.
+                if *offset > 0 {
+                    return Ok(Bytes::new());
+                }
+                match self.store.read(*id) {
+                    Ok(chunk) if chunk.len() == last.len as usize => Ok(chunk),
+                    Ok(_) => Ok(Bytes::new()),
+                    // A damaged neighbour must not keep new bytes from being stored.
+                    Err(StoreError::Damaged { .. } | StoreError::Missing { .. }) => Ok(Bytes::new()),
+                    Err(error) => Err(error.into()),
+                }
+            }
+        }
+    }
+
+    fn store_range(
+        &mut self,
+        editor: &mut Editor,
+        range: ByteRange,
+        size: u64,
+        dirty: &DirtyContent,
+    ) -> Result<(), ContentError> {
+        let prelude = self.prelude(editor, range)?;
+        let start = range.offset - prelude.len() as u64;
+        let sizes = self.chunker.sizes();
+        let mut at = start;
+        let mut source =
+            Source { dirty, range, prelude, prelude_start: start, joined: Bytes::new(), joined_start: start };
+        while at < range.end() {
+            let rest = range.end() - at;
+            // What is shorter than the smallest chunk and no end of a file is a patch: nobody else will have it.
+            let indexed = if range.len < u64::from(sizes.min_bytes) && start == range.offset && range.end() != size {
+                Indexed::PatchOnly
+            } else {
+                Indexed::Yes
+            };
+            let window = source.window(at, rest.min(u64::from(sizes.max_bytes)) as usize);
+            let end = if window.len() as u64 == rest { End::Last } else { End::More };
+            let len = self.chunker.first_chunk(&window, end).unwrap_or(window.len());
+            let id = self.chunks.put(window.slice(..len), indexed)?;
+            self.place(editor, at, len as u32, id);
+            at += len as u64;
+        }
+        Ok(())
+    }
+
+    /// Puts one chunk at a place in the file; a run ends with its segment.
+    fn place(&mut self, editor: &mut Editor, at: u64, len: u32, id: ChunkId) {
+        let mut done = 0u32;
+        while done < len {
+            let position = at + u64::from(done);
+            let index = (position / SEGMENT_BYTES) as u32;
+            let from = (position % SEGMENT_BYTES) as u32;
+            let step = (len - done).min(SEGMENT_BYTES as u32 - from);
+            if done > 0 {
+                self.chunks.add_reference(id, 1);
+            }
+            let data = RunData::Chunk { id, offset: done, birth: self.epoch };
+            editor.replace(index, from..from + step, vec![Run { len: step, data }], self.chunks);
+            done += step;
+        }
+    }
+
+    fn finish(&mut self, editor: Editor) -> i64 {
+        let mut allocated_after = 0;
+        for (index, segment) in editor.segments {
+            allocated_after += segment.allocated();
+            if !editor.changed.contains(&index) {
+                continue;
+            }
+            let key = keys::segment(editor.content, index);
+            if segment.runs.is_empty() {
+                self.batch.delete(key);
+            } else {
+                self.batch.put(key, segment.encode());
+            }
+            self.segments.push(((editor.content, index), Arc::new(segment)));
+        }
+        allocated_after as i64 - editor.allocated_before as i64
+    }
+
+    /// Drops the references of up to `budget` runs of a content and deletes their segments. Returns whether all are
+    /// gone, and takes what it used from `budget`.
+    pub(crate) fn release(
+        &mut self,
+        content: ContentId,
+        first_only: bool,
+        budget: &mut usize,
+    ) -> Result<bool, ContentError> {
+        let range = KeyRange::prefix(&keys::segments(content));
+        let mut broken = None;
+        let (chunks, batch) = (&mut *self.chunks, &mut *self.batch);
+        let mut left = *budget;
+        let mut drop_segment = |key: &[u8], value: &[u8]| match Segment::decode(value) {
+            Ok(segment) => {
+                for run in &segment.runs {
+                    if let RunData::Chunk { id, .. } = run.data {
+                        chunks.drop_reference(id, 1);
+                    }
+                }
+                left = left.saturating_sub(segment.runs.len() + 1);
+                batch.delete(Bytes::copy_from_slice(key));
+                if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            }
+            Err(error) => {
+                broken = Some(error);
+                ControlFlow::Break(())
+            }
+        };
+        if first_only {
+            let key = keys::segment(content, 0);
+            if let Some(value) = self.meta.get(&key)? {
+                let _ = drop_segment(&key, &value);
+            }
+        } else {
+            self.meta.scan(&range, Direction::Forward, &mut drop_segment)?;
+        }
+        // Whoever used the budget up comes again: there may be more.
+        let complete = first_only || left > 0;
+        *budget = left;
+        match broken {
+            Some(error) => Err(ContentError::Damaged(content.0, error)),
+            None => Ok(complete),
+        }
+    }
+}
+
+/// Copies a range that is all data.
+fn copy_out(dirty: &DirtyContent, range: ByteRange, out: &mut BytesMut) {
+    let mut at = range.offset;
+    while at < range.end() {
+        let Some(piece) = dirty.data_at(at) else { return };
+        let len = piece.len().min((range.end() - at) as usize);
+        out.extend_from_slice(&piece[..len]);
+        at += len as u64;
+    }
+}
+
+/// The bytes of a range behind its prelude, in windows that the chunker looks at.
+struct Source<'a> {
+    dirty: &'a DirtyContent,
+    range: ByteRange,
+    prelude: Bytes,
+    prelude_start: u64,
+    /// Bytes that were copied together last.
+    joined: Bytes,
+    joined_start: u64,
+}
+
+impl Source<'_> {
+    /// `len` bytes from `at` on: shared with the overlay where one piece has them all, else from a joined copy.
+    fn window(&mut self, at: u64, len: usize) -> Bytes {
+        if at >= self.range.offset
+            && let Some(bytes) = self.dirty.shared_at(at, len)
+        {
+            return bytes;
+        }
+        let skip = (at - self.joined_start) as usize;
+        if skip + len > self.joined.len() {
+            self.join(at, len);
+            return self.joined.slice(..len);
+        }
+        self.joined.slice(skip..skip + len)
+    }
+
+    fn join(&mut self, at: u64, len: usize) {
+        let len = len.max(JOIN_BYTES).min((self.range.end() - at) as usize);
+        let mut joined = BytesMut::with_capacity(len);
+        let skip = (at - self.prelude_start).min(self.prelude.len() as u64) as usize;
+        let head = (self.prelude.len() - skip).min(len);
+        joined.extend_from_slice(&self.prelude[skip..skip + head]);
+        copy_out(self.dirty, ByteRange::new(at + head as u64, (len - head) as u64), &mut joined);
+        self.joined = joined.freeze();
+        self.joined_start = at;
+    }
+}

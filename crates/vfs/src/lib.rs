@@ -1,0 +1,34 @@
+//! The filesystem itself: inodes, names, extents, transaction groups, the intent log. A library on its own.
+//!
+//! Lives here: every operation on a tree of files and what makes it durable. Never here: FUSE, N-API, pack files.
+//! Data flows from an operation into the open group, from a closed group through `store` into packs and one batch of
+//! the metadata engine, and from fsync into the intent log.
+#![forbid(unsafe_code)]
+
+mod attributes;
+mod commit;
+mod content_commit;
+mod damage;
+mod directory;
+mod dirty;
+mod error;
+mod file_data;
+mod group;
+mod intent_log;
+mod listing;
+mod load;
+mod namespace;
+mod recovery;
+mod resident;
+mod space;
+mod state;
+mod types;
+mod volume;
+
+pub use damage::DamagedFile;
+pub use error::{Result, VfsError};
+pub use types::{
+    Attr, Context, DirEntry, FileKind, FsStat, Listing, NodeKind, Patience, Pin, RenameMode, SetAttr, SetTime,
+    SyncScope,
+};
+pub use volume::{Vfs, VfsOptions, VfsParts, VfsStats};

@@ -1,0 +1,199 @@
+//! Fetches records that an operation lacks, without holding the state's lock.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use verfs_base::Ino;
+use verfs_format::{ContentId, DecodeError, DirentRecord, InodeRecord, Segment, keys};
+use verfs_meta::{Direction, KeyRange, MetaError};
+
+use crate::directory::Name;
+use crate::space::SpaceGauge;
+use crate::state::{Birth, Need, Node, State};
+use crate::volume::Shared;
+use crate::{Result, VfsError};
+use verfs_base::GroupId;
+
+/// What the store has of a need.
+enum Found {
+    Inode(Ino, Option<InodeRecord>),
+    Dirent(Ino, Name, Option<DirentRecord>),
+    Directory(Ino, Vec<(Name, DirentRecord)>),
+    Symlink(Ino, Bytes),
+    Segments(ContentId, Vec<(u32, Arc<Segment>)>),
+}
+
+/// A node that was read from the store.
+pub(crate) fn committed_node(record: InodeRecord) -> Node {
+    let born = Birth { group: GroupId(0), logged: true };
+    Node::Present { record, committed_allocated: record.allocated, born, content_born: born }
+}
+
+impl Shared {
+    /// Fetches what an operation needs.
+    pub(crate) fn fetch(&self, need: Need) -> Result<()> {
+        match need {
+            Need::Room => return self.wait_for_room(),
+            Need::Space(claim) => return self.look_for_space(claim),
+            Need::Inode(_) | Need::Dirent(..) | Need::Directory(_) | Need::Symlink(_) | Need::Segments(..) => {}
+        }
+        loop {
+            // What is read while a group gets committed may be older than what memory already forgot: read again.
+            let commits = self.state.lock().commits;
+            let found = self.find(&need)?;
+            let mut state = self.state.lock();
+            if state.commits == commits {
+                install(&mut state, found);
+                return Ok(());
+            }
+        }
+    }
+
+    fn look_for_space(&self, claim: u64) -> Result<()> {
+        let space = self.parts.disk.space().map_err(|error| self.io_error("statvfs", &error))?;
+        let mut state = self.state.lock();
+        state.space = SpaceGauge::new(space);
+        if state.space.covers(claim) { Ok(()) } else { Err(VfsError::NoSpace) }
+    }
+
+    fn find(&self, need: &Need) -> Result<Found> {
+        let meta = &self.parts.meta;
+        Ok(match need {
+            Need::Inode(ino) => {
+                let value = meta.get(&keys::inode(*ino)).map_err(|error| self.meta_error(&error))?;
+                let record = value.map(|value| InodeRecord::decode(&value)).transpose();
+                Found::Inode(*ino, record.map_err(|error| self.damaged("inode", ino.0, error))?)
+            }
+            Need::Dirent(parent, name) => {
+                let key = keys::dirent(*parent, name.hash, &name.bytes);
+                let value = meta.get(&key).map_err(|error| self.meta_error(&error))?;
+                let record = value.map(|value| DirentRecord::decode(&value)).transpose();
+                let record = record.map_err(|error| self.damaged("dirent of directory", parent.0, error))?;
+                Found::Dirent(*parent, name.clone(), record)
+            }
+            Need::Directory(ino) => Found::Directory(*ino, self.scan_directory(*ino, 0, usize::MAX)?),
+            Need::Symlink(ino) => {
+                let target = meta.get(&keys::symlink(*ino)).map_err(|error| self.meta_error(&error))?;
+                Found::Symlink(*ino, target.ok_or_else(|| self.damaged("symlink", ino.0, DecodeError::Truncated))?)
+            }
+            Need::Segments(content, first, last) => {
+                let wanted: Vec<Bytes> = (*first..=*last).map(|index| keys::segment(*content, index).into()).collect();
+                let values = meta.multi_get(&wanted).map_err(|error| self.meta_error(&error))?;
+                let mut segments = Vec::with_capacity(values.len());
+                for (index, value) in (*first..=*last).zip(values) {
+                    let segment = match value {
+                        None => Segment::default(),
+                        Some(value) => Segment::decode(&value)
+                            .map_err(|error| self.damaged("extent segment of content", content.0, error))?,
+                    };
+                    segments.push((index, Arc::new(segment)));
+                }
+                Found::Segments(*content, segments)
+            }
+            Need::Room | Need::Space(_) => return Err(VfsError::Io),
+        })
+    }
+
+    /// Makes inode records resident with one look-up for all that aren't.
+    pub(crate) fn load_inodes(&self, inodes: impl Iterator<Item = Ino>) -> Result<()> {
+        let (missing, commits) = {
+            let mut state = self.state.lock();
+            let missing: Vec<Ino> = inodes.filter(|ino| state.nodes.get(*ino).is_none()).collect();
+            (missing, state.commits)
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let wanted: Vec<Bytes> = missing.iter().map(|ino| keys::inode(*ino).into()).collect();
+        let values = self.parts.meta.multi_get(&wanted).map_err(|error| self.meta_error(&error))?;
+        let mut records = Vec::with_capacity(values.len());
+        for (ino, value) in missing.into_iter().zip(values) {
+            let Some(value) = value else { continue };
+            let record = InodeRecord::decode(&value).map_err(|error| self.damaged("inode", ino.0, error))?;
+            records.push((ino, record));
+        }
+        let mut state = self.state.lock();
+        // After a commit in between they may be out of date; the operation then asks for each by itself.
+        if state.commits == commits {
+            for (ino, record) in records {
+                state.nodes.load(ino, committed_node(record), 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Entries that the store has of a directory from `hash` on, at most `max_entries`.
+    pub(crate) fn scan_directory(&self, ino: Ino, hash: u64, max_entries: usize) -> Result<Vec<(Name, DirentRecord)>> {
+        let range = KeyRange { start: keys::dirents_from(ino, hash).into(), ..KeyRange::prefix(&keys::dirents(ino)) };
+        let mut entries = Vec::new();
+        let mut broken = None;
+        self.parts
+            .meta
+            .scan(&range, Direction::Forward, &mut |key, value| {
+                let entry = keys::parse_dirent(key).ok_or(DecodeError::Invalid("dirent key"));
+                match entry.and_then(|(hash, name)| Ok((hash, name, DirentRecord::decode(value)?))) {
+                    Ok((hash, name, record)) => {
+                        entries.push((Name { hash, bytes: Bytes::copy_from_slice(name) }, record));
+                        if entries.len() < max_entries { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                    }
+                    Err(error) => {
+                        broken = Some(error);
+                        ControlFlow::Break(())
+                    }
+                }
+            })
+            .map_err(|error| self.meta_error(&error))?;
+        match broken {
+            Some(error) => Err(self.damaged("dirent of directory", ino.0, error)),
+            None => Ok(entries),
+        }
+    }
+
+    /// Logs a failure of the metadata engine and says what the caller gets.
+    pub(crate) fn meta_error(&self, error: &MetaError) -> VfsError {
+        match error {
+            MetaError::OutOfSpace(_) => VfsError::NoSpace,
+            MetaError::Closed => VfsError::Closed,
+            MetaError::Io(_) | MetaError::Corrupt(_) | MetaError::Unsupported(_) => {
+                tracing::error!(%error, "metadata engine");
+                VfsError::Io
+            }
+        }
+    }
+
+    /// Logs a failure of the disk and says what the caller gets.
+    pub(crate) fn io_error(&self, what: &str, error: &std::io::Error) -> VfsError {
+        if error.kind() == std::io::ErrorKind::StorageFull {
+            return VfsError::NoSpace;
+        }
+        tracing::error!(%error, what, "disk");
+        VfsError::Io
+    }
+
+    /// Logs a record that can't be decoded and says what the caller gets.
+    pub(crate) fn damaged(&self, record: &str, number: u64, error: DecodeError) -> VfsError {
+        tracing::error!(record, number, %error, "metadata record is damaged");
+        VfsError::Io
+    }
+}
+
+fn install(state: &mut State, found: Found) {
+    match found {
+        Found::Inode(ino, Some(record)) => state.nodes.load(ino, committed_node(record), 1),
+        Found::Inode(ino, None) => state.nodes.load(ino, Node::Gone, 1),
+        Found::Dirent(parent, name, target) => state.directories.load(parent, name, target),
+        Found::Directory(ino, entries) => {
+            for (name, record) in entries {
+                state.directories.load(ino, name, Some(record));
+            }
+            state.directories.completed(ino);
+        }
+        Found::Symlink(ino, target) => state.symlinks.load(ino, target, 1),
+        Found::Segments(content, segments) => {
+            for (index, segment) in segments {
+                state.load_segment(content, index, segment);
+            }
+        }
+    }
+}

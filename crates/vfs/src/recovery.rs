@@ -1,0 +1,374 @@
+//! Opens a filesystem: makes an empty one, or brings a crashed one to its last durable state.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::{Condvar, Mutex};
+use rustc_hash::{FxHashMap, FxHashSet};
+use verfs_base::{ByteRange, Epoch, GroupId, Ino, Timestamp};
+use verfs_format::{
+    ContentId, ContentScope, FrameHeader, HEADER_BYTES, InodeKind, InodeRecord, LogEntry, OrphanRecord, TreeCounters,
+    decode_frame, keys, varint,
+};
+use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
+
+use crate::directory::DirectoryCache;
+use crate::group::{Group, Reap, ReapExtent, Unlogged};
+use crate::intent_log::{IntentLog, create_files, log_path};
+use crate::resident::Resident;
+use crate::space::SpaceGauge;
+use crate::state::{Birth, GroupLimits, Need, Node, State, Stop};
+use crate::volume::{Shared, VfsParts};
+use crate::{Context, Result, Vfs, VfsError, VfsOptions};
+
+/// Mode of a new volume's root directory.
+const ROOT_MODE: u16 = 0o755;
+/// First number that isn't the root's.
+const FIRST_NUMBER: u64 = Ino::ROOT.0 + 1;
+/// Records that close a group, however small they are.
+const GROUP_RECORDS_MAX: usize = 100_000;
+
+/// How far frame numbers jump at each start: more frames than one crash can leave behind a torn one.
+const RECOVERY_SEQUENCE_STEP: u64 = 1 << 32;
+/// How far group numbers jump at each start, for the same reason: two groups can have frames.
+const RECOVERY_GROUP_STEP: u64 = 4;
+
+/// What the metadata says of the tree as a whole.
+struct Base {
+    committed: GroupId,
+    next_number: u64,
+    counters: TreeCounters,
+    orphans: VecDeque<Reap>,
+}
+
+fn system_number(meta: &dyn MetaStore, key: &[u8]) -> std::result::Result<Option<u64>, Unreadable> {
+    match meta.get(key)? {
+        None => Ok(None),
+        Some(value) => Ok(Some(varint::Reader::new(&value).u64()?)),
+    }
+}
+
+/// Why the base records can't be read.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Meta(#[from] verfs_meta::MetaError),
+    #[error(transparent)]
+    Decode(#[from] verfs_format::DecodeError),
+}
+
+/// Makes the root directory of an empty volume durable, owned by whoever creates it.
+fn create_root(meta: &dyn MetaStore, now: Timestamp, owner: (u32, u32)) -> std::result::Result<(), Unreadable> {
+    let root = InodeRecord {
+        kind: InodeKind::Directory,
+        mode: ROOT_MODE,
+        nlink: 2,
+        uid: owner.0,
+        gid: owner.1,
+        rdev: 0,
+        size: 0,
+        allocated: 0,
+        content: ContentId(Ino::ROOT.0),
+        parent: Ino::ROOT,
+        birth: Epoch::FIRST,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        btime: now,
+    };
+    let mut batch = WriteBatch::new();
+    let mut value = Vec::new();
+    root.encode(&mut value);
+    batch.put(keys::inode(Ino::ROOT), value);
+    let mut counters = Vec::new();
+    TreeCounters { inodes: 1, directories: 1, logical_bytes: 0 }.encode(&mut counters);
+    batch.put(keys::SYSTEM_COUNTERS.to_vec(), counters);
+    for (key, number) in [(keys::SYSTEM_NEXT_NUMBER, FIRST_NUMBER), (keys::SYSTEM_GROUP, 0)] {
+        let mut value = Vec::new();
+        varint::put_u64(&mut value, number);
+        batch.put(key.to_vec(), value);
+    }
+    meta.commit(batch)?;
+    meta.sync()?;
+    Ok(())
+}
+
+fn read_base(meta: &dyn MetaStore, now: Timestamp, owner: (u32, u32)) -> std::result::Result<Base, Unreadable> {
+    if system_number(meta, keys::SYSTEM_GROUP)?.is_none() {
+        create_root(meta, now, owner)?;
+    }
+    let counters = match meta.get(keys::SYSTEM_COUNTERS)? {
+        None => TreeCounters::default(),
+        Some(value) => TreeCounters::decode(&value)?,
+    };
+    let mut orphans = VecDeque::new();
+    let mut broken = None;
+    meta.scan(&KeyRange::prefix(&[keys::ORPHAN]), Direction::Forward, &mut |key, value| match (
+        keys::parse_orphan(key),
+        OrphanRecord::decode(value),
+    ) {
+        (Some(content), Ok(record)) => {
+            orphans.push_back(Reap { content, ino: record.ino, extent: ReapExtent::All });
+            ControlFlow::Continue(())
+        }
+        (None, _) => ControlFlow::Continue(()),
+        (Some(_), Err(error)) => {
+            broken = Some(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    if let Some(error) = broken {
+        return Err(error.into());
+    }
+    Ok(Base {
+        committed: GroupId(system_number(meta, keys::SYSTEM_GROUP)?.unwrap_or(0)),
+        next_number: system_number(meta, keys::SYSTEM_NEXT_NUMBER)?.unwrap_or(FIRST_NUMBER),
+        counters,
+        orphans,
+    })
+}
+
+/// A frame found in a log file.
+type Frame = (FrameHeader, Vec<LogEntry>);
+
+/// Frames of one log file, as far as they follow each other.
+fn read_frames(parts: &VfsParts, parity: u64) -> std::io::Result<Vec<Frame>> {
+    let file = parts.disk.open_read(&log_path(parity))?;
+    let len = file.len()?;
+    let mut frames: Vec<Frame> = Vec::new();
+    let mut at = 0;
+    let mut header_bytes = [0; HEADER_BYTES];
+    while at + HEADER_BYTES as u64 <= len {
+        file.read_exact_at(&mut header_bytes, at)?;
+        let Ok(header) = FrameHeader::decode(&header_bytes) else { break };
+        let frame_bytes = header.frame_bytes();
+        let follows = frames.last().is_none_or(|(before, _)| header.sequence == before.sequence + 1);
+        if !follows || at + frame_bytes as u64 > len {
+            break;
+        }
+        let mut frame = vec![0; frame_bytes];
+        file.read_exact_at(&mut frame, at)?;
+        let Ok(decoded) = decode_frame(&frame, |signed| parts.store.id_of(signed)) else { break };
+        frames.push(decoded);
+        at += frame_bytes as u64;
+    }
+    Ok(frames)
+}
+
+impl Shared {
+    /// Applies one frame to the state, as operations would have.
+    fn replay(&self, entries: Vec<LogEntry>) -> Result<()> {
+        let inodes: Vec<(Ino, ContentScope, InodeRecord)> = entries
+            .iter()
+            .filter_map(|entry| match entry {
+                LogEntry::Inode { ino, scope, record } => Some((*ino, *scope, *record)),
+                LogEntry::Dirent { .. } | LogEntry::Symlink { .. } | LogEntry::Data { .. } | LogEntry::Hole { .. } => {
+                    None
+                }
+            })
+            .collect();
+        // Whatever the store has of an inode is where its change starts from. Loading one may evict another.
+        let mut stored = Vec::with_capacity(inodes.len());
+        for &(ino, ..) in &inodes {
+            let node = self.run(&Context::ROOT, |state| match state.nodes.get(ino) {
+                Some(node) => Ok(*node),
+                None => Err(Stop::Need(Need::Inode(ino))),
+            })?;
+            stored.push((ino, node));
+        }
+        let mut state = self.state.lock();
+        state.begin_change(self.monotonic());
+        for (ino, node) in stored {
+            state.nodes.load(ino, node, 1);
+        }
+        for entry in entries {
+            match entry {
+                LogEntry::Inode { ino, scope, record } => replay_inode(&mut state, ino, scope, record),
+                LogEntry::Dirent { parent, name, target } => {
+                    let name = self.name_of(name);
+                    state.put_dirent(parent, &name, target);
+                }
+                LogEntry::Symlink { ino, target } => {
+                    let group = state.open.id;
+                    state.symlinks.put(ino, target.clone(), group, 1);
+                    state.open.symlinks.insert(ino, target);
+                }
+                LogEntry::Data { content, offset, bytes } => {
+                    let range = ByteRange::new(offset, bytes.len() as u64);
+                    state.change_data(content, range, 0, |dirty| dirty.write(offset, &bytes, Some(bytes.clone())));
+                }
+                LogEntry::Hole { content, offset, len } => {
+                    let range = ByteRange::new(offset, len);
+                    state.change_data(content, range, 0, |dirty| dirty.punch(range));
+                }
+            }
+        }
+        // What was cut off after it was logged must not come back.
+        for (_, scope, record) in inodes {
+            let (content, size) = (record.content, record.size);
+            if scope == ContentScope::Included && state.open.data.contains_key(&content) {
+                state.change_data(content, ByteRange::new(size, 0), 0, |dirty| dirty.cut(size, size));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn replay_inode(state: &mut State, ino: Ino, scope: ContentScope, mut record: InodeRecord) {
+    let group = state.open.id;
+    let known = match state.nodes.get(ino) {
+        Some(Node::Present { record, .. }) => Some(*record),
+        Some(Node::Gone) | None => None,
+    };
+    match (known, scope) {
+        (Some(known), ContentScope::Omitted) => {
+            record.size = known.size;
+            record.content = known.content;
+            record.allocated = known.allocated;
+        }
+        (None, ContentScope::Omitted) => {
+            record.size = 0;
+            record.allocated = 0;
+            record.content = ContentId(ino.0);
+        }
+        (Some(_) | None, ContentScope::Included) => {}
+    }
+    let was_linked = known.is_some_and(|known| known.nlink > 0);
+    if record.kind == InodeKind::Regular {
+        let before = known.filter(|_| was_linked).map_or(0, |known| known.size);
+        let after = if record.nlink > 0 { record.size } else { 0 };
+        state.counters.logical_bytes = state.counters.logical_bytes - before + after;
+    }
+    if record.kind == InodeKind::Directory {
+        match (was_linked, record.nlink > 0) {
+            (false, true) => state.counters.directories += 1,
+            (true, false) => state.counters.directories -= 1,
+            (true, true) | (false, false) => {}
+        }
+    }
+    state.next_number = state.next_number.max(ino.0 + 1).max(record.content.0 + 1);
+    match known {
+        None => {
+            let born = Birth { group, logged: true };
+            let node = Node::Present { record, committed_allocated: 0, born, content_born: born };
+            state.nodes.put(ino, node, group, 1);
+            state.counters.inodes += 1;
+        }
+        Some(known) if known.content != record.content => {
+            let reap = Reap { content: known.content, ino: None, extent: ReapExtent::All };
+            state.drop_dirty(known.content);
+            state.open.orphans.push(reap);
+            state.reapable.push_back(reap);
+        }
+        Some(_) => {}
+    }
+    state.put_inode(ino, record);
+    if record.nlink == 0 && (was_linked || known.is_none()) {
+        let reap = Reap { content: record.content, ino: Some(ino), extent: ReapExtent::All };
+        state.open.orphans.push(reap);
+        state.reapable.push_back(reap);
+    }
+}
+
+impl Vfs {
+    /// Opens a filesystem: an empty metadata store gets a root directory; after a crash the intent log is replayed and
+    /// committed before the call returns. Starts the committer thread.
+    ///
+    /// # Errors
+    /// [`VfsError::Io`] for metadata or a log that can't be read, [`VfsError::NoSpace`].
+    pub fn open(parts: VfsParts, options: VfsOptions) -> Result<Arc<Vfs>> {
+        let now = parts.clock.now();
+        let base = read_base(&*parts.meta, now, (options.root_uid, options.root_gid)).map_err(|error| {
+            tracing::error!(%error, "reading the tree's base records");
+            VfsError::Io
+        })?;
+        let disk_error = |error: std::io::Error| {
+            tracing::error!(%error, "opening the intent log");
+            if error.kind() == std::io::ErrorKind::StorageFull { VfsError::NoSpace } else { VfsError::Io }
+        };
+        create_files(&*parts.disk, options.log_file_bytes).map_err(disk_error)?;
+        let mut frames = Vec::new();
+        for parity in 0..2 {
+            frames.extend(read_frames(&parts, parity).map_err(disk_error)?);
+        }
+        frames.sort_by_key(|(header, _)| header.sequence);
+        let last_sequence = frames.last().map_or(0, |(header, _)| header.sequence);
+        let last_group = frames.iter().map(|(header, _)| header.group).max().unwrap_or(base.committed);
+        frames.retain(|(header, _)| header.group > base.committed);
+
+        // No frame behind a torn one may ever seem to follow a new frame, nor belong to a group still to come.
+        let last_sequence = last_sequence + RECOVERY_SEQUENCE_STEP;
+        let open = GroupId(base.committed.max(last_group).0 + RECOVERY_GROUP_STEP);
+        let log = IntentLog::open(&*parts.disk, open, last_sequence).map_err(disk_error)?;
+        let space = parts.disk.space().map_err(disk_error)?;
+        let has_orphans = !base.orphans.is_empty();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(new_state(base, open, space, &options)),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            log,
+            parts,
+            options,
+            log_frames: AtomicU64::new(0),
+            damaged: Mutex::new(Vec::new()),
+        });
+        let replayed = frames.len();
+        for (_, entries) in frames {
+            shared.replay(entries)?;
+        }
+        let committer = {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name("verfs-commit".to_owned())
+                .spawn(move || crate::commit::run(&shared))
+                .map_err(|error| shared_thread_error(&error))?
+        };
+        let vfs = Arc::new(Vfs { shared, committer: Mutex::new(Some(committer)) });
+        if replayed > 0 {
+            tracing::info!(frames = replayed, "replayed the intent log");
+            vfs.shared.barrier()?;
+        } else if has_orphans {
+            let mut state = vfs.shared.state.lock();
+            state.begin_change(vfs.shared.monotonic());
+            vfs.shared.work.notify_one();
+        }
+        Ok(vfs)
+    }
+}
+
+fn shared_thread_error(error: &std::io::Error) -> VfsError {
+    tracing::error!(%error, "starting the committer thread");
+    VfsError::Io
+}
+
+fn new_state(base: Base, open: GroupId, space: verfs_base::Space, options: &VfsOptions) -> State {
+    State {
+        nodes: Resident::new(options.inode_cache_entries),
+        directories: DirectoryCache::new(options.dirent_cache_entries),
+        symlinks: Resident::new(options.inode_cache_entries / 8),
+        segments: Resident::new(options.segment_cache_bytes),
+        open: Group::new(open, base.next_number),
+        unlogged: Unlogged::default(),
+        closing: None,
+        committed: base.committed,
+        commits: 0,
+        close_requested: false,
+        pins: FxHashMap::default(),
+        reapable: base.orphans,
+        kept: FxHashSet::default(),
+        counters: base.counters,
+        next_number: base.next_number,
+        epoch: Epoch::FIRST,
+        space: SpaceGauge::new(space),
+        limits: GroupLimits {
+            blocks: u64::from(options.group_blocks),
+            records: GROUP_RECORDS_MAX,
+            memory_bytes: options.dirty_limit_bytes / 2,
+        },
+        failure: None,
+        stalled: None,
+        shutdown: false,
+    }
+}

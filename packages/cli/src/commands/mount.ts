@@ -1,0 +1,71 @@
+import { resolve } from 'node:path';
+import type { Config } from '@verfs/config';
+import type { Ready } from '@verfs/sdk/daemon';
+import type { Argv } from 'yargs';
+import { type CommonArguments, loadConfig } from '../context.ts';
+import { createOutput, type Output } from '../output.ts';
+
+interface MountArguments extends CommonArguments {
+  readonly mountpoint?: string | undefined;
+  readonly volume?: string | undefined;
+  readonly foreground: boolean;
+  readonly allowOther?: boolean | undefined;
+  readonly o?: string | readonly string[] | undefined;
+}
+
+/** Options of `verfs mount`. */
+export const mountBuilder = (yargs: Argv<CommonArguments>) =>
+  yargs
+    .positional('mountpoint', { type: 'string', describe: 'Empty directory; by default mount.point of the config' })
+    .option('volume', { type: 'string', requiresArg: true, describe: 'Directory of the volume' })
+    .option('foreground', { alias: 'f', type: 'boolean', default: false, describe: 'Serve it in this process' })
+    .option('o', { type: 'string', requiresArg: true, describe: 'Mount options, as of mount(8): ro, noatime, …' })
+    .option('allow-other', { type: 'boolean', describe: 'Let other users enter the mount' })
+    .example('$0 mount ~/verfs', 'mounts the default volume, and makes it when it is missing')
+    .example('$0 mount /mnt/a --volume /srv/a -o ro', 'mounts a volume without changing it')
+    .example('$0 mount ~/verfs --foreground', 'serves it until Ctrl+C');
+
+function mountOptions(args: MountArguments): string[] {
+  const given = args.o === undefined ? [] : [args.o].flat();
+  return given.flatMap((value) => value.split(',')).filter((option) => option !== '');
+}
+
+async function configure(args: MountArguments): Promise<Config> {
+  const config = await loadConfig(args, args.allowOther === undefined ? {} : { 'mount.allow_other': args.allowOther });
+  const options = [...config['mount.options'], ...mountOptions(args)];
+  const access = options.findLast((option) => option === 'ro' || option === 'rw');
+  const readOnly = access === undefined ? config['volume.read_only'] : access === 'ro';
+  return { ...config, 'mount.options': options, 'volume.read_only': readOnly };
+}
+
+function announce(ready: Ready, foreground: boolean, output: Output): void {
+  const { status } = ready;
+  output.result({ ...status, volumeCreated: ready.volume === 'created' }, () => [
+    ...(ready.volume === 'created' ? [`Made the volume ${status.volume}.`] : []),
+    `Mounted ${status.volume} at ${status.mountpoint} (${status.access}, process ${status.pid}).`,
+    foreground ? 'Ctrl+C unmounts it.' : `Unmount it with: verfs unmount ${status.mountpoint}`,
+  ]);
+}
+
+/** Mounts a volume: in a daemon, or with `--foreground` in this process, until it is unmounted. */
+export async function mount(args: MountArguments): Promise<void> {
+  const output = createOutput(args.json ? 'json' : 'text');
+  const config = await configure(args);
+  const { daemonRequest, hostVolume, startDaemon, stopOnSignals } = await import('@verfs/sdk/daemon');
+  const request = daemonRequest(config, {
+    volume: args.volume === undefined ? config['volume.path'] : resolve(args.volume),
+    mountpoint: args.mountpoint === undefined ? config['mount.point'] : resolve(args.mountpoint),
+    whenMissing: args.volume === undefined ? 'create' : 'fail',
+  });
+  if (!args.foreground) {
+    announce(await startDaemon(request), false, output);
+    return;
+  }
+  const { stop, release } = stopOnSignals();
+  try {
+    const onReady = (ready: Ready) => announce(ready, true, output);
+    await hostVolume(request, { stderr: args.json ? 'silent' : 'text', stop: stop.signal, onReady });
+  } finally {
+    release();
+  }
+}

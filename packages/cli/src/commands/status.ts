@@ -1,0 +1,63 @@
+import { NotMountedError, VerfsError } from '@verfs/errors';
+import type { VolumeInfo } from '@verfs/sdk';
+import type { DaemonStatus } from '@verfs/sdk/control';
+import type { Argv } from 'yargs';
+import { type CommonArguments, type TargetArguments, targetOf } from '../context.ts';
+import { formatBytes, formatRows, formatTime } from '../format.ts';
+import { createOutput } from '../output.ts';
+
+/** Options of `verfs status`. */
+export const statusBuilder = (yargs: Argv<CommonArguments>) =>
+  yargs
+    .positional('path', { type: 'string', describe: 'The mountpoint, or a path in the mount' })
+    .option('volume', { type: 'string', requiresArg: true, describe: 'Directory of the volume' })
+    .example('$0 status', 'tells about the default volume')
+    .example('$0 status ~/verfs --json', 'the same for programs, with the pid of the daemon');
+
+function mountedText(status: DaemonStatus): string[] {
+  return [
+    ...formatRows([
+      ['Volume', `${status.volume} (${status.uuid})`],
+      ['Mounted at', `${status.mountpoint}, ${status.access}, since ${formatTime(status.since)}`],
+      ['Daemon', `process ${status.pid}, VerFS ${status.version}`],
+      ['Log', status.logFile],
+      ['To be written', formatBytes(status.dirtyBytes)],
+      ['Damaged files', String(status.damaged.length)],
+    ]),
+    ...status.damaged.map(({ path, pack, detail }) => `  ${path}: pack ${pack}: ${detail}`),
+  ];
+}
+
+function unmountedText(info: VolumeInfo): string[] {
+  const state = info.holderPid == null ? 'no' : `no, but process ${info.holderPid} has it open`;
+  return formatRows([
+    ['Volume', `${info.path} (${info.uuid})`],
+    ['Mounted', state],
+  ]);
+}
+
+/** Tells whether and where a volume is mounted. */
+export async function status(args: TargetArguments): Promise<void> {
+  const output = createOutput(args.json ? 'json' : 'text');
+  const target = await targetOf(args);
+  const { findServed, VolumeClient } = await import('@verfs/sdk/control');
+  const served = await findServed(target.path);
+  if (served !== undefined) {
+    await using client = await VolumeClient.to(served);
+    const answer = await client.status();
+    output.result(answer, () => mountedText(answer));
+    return;
+  }
+  const { Volume } = await import('@verfs/sdk');
+  try {
+    const info = await Volume.inspect(target.path);
+    const { path: volume, uuid, holderPid } = info;
+    output.result({ state: 'unmounted', volume, uuid, holderPid: holderPid ?? null }, () => unmountedText(info));
+  } catch (error) {
+    if (error instanceof VerfsError && error.code === 'VERFS_E_NOT_A_VOLUME' && target.given === 'path') {
+      const advice = 'Name a path inside a mount, or a volume with `--volume DIR`.';
+      throw new NotMountedError(`${target.path} is in no mounted VerFS volume`, { path: target.path, advice });
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * The `verfs` command: argument parsing, and how results and errors look.
+ * Never here: what commands do with volumes. Each command is loaded when it is called, so that all start quickly.
+ */
+import { readFileSync } from 'node:fs';
+import { errorTable, UsageError } from '@verfs/errors';
+import yargs from 'yargs';
+import { mount, mountBuilder } from './commands/mount.ts';
+import { stats, statsBuilder } from './commands/stats.ts';
+import { status, statusBuilder } from './commands/status.ts';
+import { sync, syncBuilder } from './commands/sync.ts';
+import { unmount, unmountBuilder } from './commands/unmount.ts';
+import { createBuilder, infoBuilder, volumeCreate, volumeInfo } from './commands/volume.ts';
+import { reportFailure } from './output.ts';
+
+const helpColumns = 110;
+
+function version(): string {
+  const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+  return (manifest as { version: string }).version;
+}
+
+function exitCodesNote(): string {
+  const { VERFS_E_USAGE, VERFS_E_INTERNAL } = errorTable;
+  return `Exit codes: 0 done, ${VERFS_E_INTERNAL.exitCode} a defect, ${VERFS_E_USAGE.exitCode} wrong usage; docs/ERRORS.md has the others.`;
+}
+
+function parser(argv: readonly string[]) {
+  return yargs(argv)
+    .scriptName('verfs')
+    .locale('en')
+    .usage('$0 <command>\n\nA filesystem that deduplicates and compresses what is stored in it.')
+    .option('json', { type: 'boolean', default: false, global: true, describe: 'Results and errors as JSON' })
+    .option('config', { type: 'string', requiresArg: true, global: true, describe: 'Configuration file' })
+    .command('mount [mountpoint]', 'Mount a volume', mountBuilder, mount)
+    .command('unmount [path]', 'Make everything durable and unmount', unmountBuilder, unmount)
+    .command('status [path]', 'Tell whether and where a volume is mounted', statusBuilder, status)
+    .command('stats [path]', 'Show sizes, ratios, caches and latencies', statsBuilder, stats)
+    .command('sync [path]', 'Make everything durable that was written', syncBuilder, sync)
+    .command('volume', 'Make volumes and look at them', (volume) =>
+      volume
+        .command('create [directory]', 'Make a volume', createBuilder, volumeCreate)
+        .command('info [path]', 'Show what the superblock of a volume says', infoBuilder, volumeInfo)
+        .demandCommand(1, 'Name a command of `verfs volume`: create or info')
+        .recommendCommands(),
+    )
+    .example('$0 mount ~/verfs', 'mounts the default volume')
+    .example('$0 unmount ~/verfs', 'unmounts it')
+    .epilogue(exitCodesNote())
+    .demandCommand(1, 'Name a command: mount, unmount, status, stats, sync or volume')
+    .recommendCommands()
+    .strict()
+    .wrap(helpColumns)
+    .version(version())
+    .alias('help', 'h')
+    .exitProcess(false)
+    .fail((message: string | null, error: Error | undefined) => {
+      if (error !== undefined && error.name !== 'YError') {
+        throw error;
+      }
+      const meant = /^Did you mean (.+)\?$/.exec(message ?? '')?.[1];
+      throw new UsageError(meant === undefined ? (message ?? '') : `Unknown command; did you mean ${meant}?`);
+    });
+}
+
+/** Runs the command and sets the exit code of the process. */
+export async function main(argv: readonly string[]): Promise<void> {
+  // What a volume holds is for its owner only.
+  process.umask(0o077);
+  try {
+    await parser(argv).parseAsync();
+  } catch (thrown) {
+    process.exitCode = reportFailure(thrown, argv.includes('--json') ? 'json' : 'text');
+  }
+}

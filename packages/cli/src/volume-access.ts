@@ -1,0 +1,28 @@
+import { NotMountedError } from '@verfs/errors';
+import type { Stats, VolumeInfo } from '@verfs/sdk';
+import { loadConfig, type TargetArguments, targetOf } from './context.ts';
+
+/** What commands want of a volume, whoever has it open. */
+export interface VolumeAccess {
+  stats(): Promise<Stats>;
+  info(): Promise<VolumeInfo>;
+}
+
+/** Runs `use` on the volume that `args` mean: through its daemon, or else opened in this process meanwhile. */
+export async function withVolume<T>(args: TargetArguments, use: (volume: VolumeAccess) => Promise<T>): Promise<T> {
+  const target = await targetOf(args);
+  const { findServed, VolumeClient } = await import('@verfs/sdk/control');
+  const served = await findServed(target.path);
+  if (served !== undefined) {
+    await using client = await VolumeClient.to(served);
+    return await use(client);
+  }
+  if (target.given === 'path') {
+    const advice = 'Name a path inside a mount, or a volume with `--volume DIR`.';
+    throw new NotMountedError(`${target.path} is in no mounted VerFS volume`, { path: target.path, advice });
+  }
+  const { Volume } = await import('@verfs/sdk');
+  const { openOptionsOf } = await import('@verfs/sdk/options');
+  await using volume = await Volume.open(target.path, openOptionsOf(await loadConfig(args)));
+  return await use(volume);
+}

@@ -1,0 +1,18 @@
+/**
+ * The configuration of VerFS: one definition per key, and from it validation, defaults and docs/CONFIG.md.
+ * Never here: what a setting does. Data flows from the file and the command line into one checked `Config`.
+ */
+export { configMarkdown } from './docs.ts';
+export type { KeyDefinition } from './key.ts';
+export { type Config, type ConfigKey, configKeyNames, configKeys } from './keys.ts';
+export {
+  currentSurroundings,
+  defaultConfig,
+  defaultFiles,
+  type LoadedConfig,
+  loadConfig,
+  resolvePath,
+  type Surroundings,
+} from './load.ts';
+export { durationUnits, formatQuantity, parseQuantity, sizeUnits } from './units.ts';
+export { nearestKey } from './validate.ts';

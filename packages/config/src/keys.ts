@@ -1,0 +1,142 @@
+import type { z } from 'zod';
+import { choice, duration, flag, integer, type KeyDefinition, path, size, texts } from './key.ts';
+
+/** Every configuration key: the only table of its kind. Sizes are in bytes, durations in milliseconds. */
+export const configKeys = {
+  'volume.path': path({
+    default: '~/.local/share/verfs/default',
+    help: 'The default volume: what commands use that name neither a volume nor a path inside a mount.',
+  }),
+  'volume.read_only': flag({ default: false, help: 'Open volumes without writing to them, and mount them read-only.' }),
+
+  'create.meta_engine': choice({
+    values: ['surrealkv', 'fjall'],
+    default: 'surrealkv',
+    help: 'The metadata engine of new volumes.',
+  }),
+  'create.chunker': choice({
+    values: ['mincdc', 'fastcdc', 'ultracdc'],
+    default: 'mincdc',
+    help: 'The algorithm that cuts the files of new volumes into chunks.',
+  }),
+  'create.chunk_mean': size({
+    default: '32KiB',
+    min: '4KiB',
+    max: '1MiB',
+    help: 'Mean size of the chunks of new volumes: smaller finds more duplicates and costs more metadata.',
+  }),
+
+  'group.blocks': integer({
+    default: 3000,
+    min: 1,
+    max: 1_000_000,
+    help: 'Changed blocks of 4 KiB after which the open transaction group is written to disk.',
+  }),
+  'group.interval': duration({
+    default: '500ms',
+    min: '1ms',
+    max: '1h',
+    help: 'Time after which the open transaction group is written to disk, however little it holds.',
+  }),
+
+  'memory.dirty_limit': size({
+    default: '64MiB',
+    min: '1MiB',
+    max: '64GiB',
+    help: 'File data that may wait in memory to be written; at the limit writers wait.',
+  }),
+  'memory.chunk_cache': size({
+    default: '40MiB',
+    min: '1MiB',
+    max: '1TiB',
+    help: 'Cache of decompressed chunks.',
+  }),
+  'memory.pack_index_cache': size({ default: '24MiB', min: '1MiB', max: '1TiB', help: 'Cache of pack indexes.' }),
+  'memory.meta_block_cache': size({
+    default: '64MiB',
+    min: '1MiB',
+    max: '1TiB',
+    help: 'Block cache of the metadata engine.',
+  }),
+  'memory.memtable': size({
+    default: '32MiB',
+    min: '1MiB',
+    max: '1GiB',
+    help: 'Size of one memtable of the metadata engine, which has up to two.',
+  }),
+  'memory.inode_cache_entries': integer({
+    default: 65_536,
+    min: 100,
+    max: 100_000_000,
+    help: 'Inodes that are kept in memory.',
+  }),
+
+  'log.inline': size({
+    default: '1MiB',
+    min: '4KiB',
+    max: '64MiB',
+    help: 'Most data that one fsync puts into the intent log; with more the transaction group is written instead.',
+  }),
+  'compression.level': integer({ default: 3, min: 1, max: 19, help: 'zstd level of new chunks.' }),
+  'compression.threads': integer({
+    default: 0,
+    min: 0,
+    max: 256,
+    help: 'Threads that compress and decompress; 0 is one for each core.',
+  }),
+  'pack.target': size({ default: '64MiB', min: '1MiB', max: '4GiB', help: 'Size at which a pack is sealed.' }),
+
+  'mount.point': path({
+    default: '~/verfs',
+    help: 'Where `verfs mount` mounts when it is not told.',
+  }),
+  'mount.allow_other': flag({
+    default: false,
+    help: 'Let other users enter mounts. Without root rights this needs user_allow_other in /etc/fuse.conf.',
+  }),
+  'mount.io_threads': integer({
+    default: 4,
+    min: 1,
+    max: 64,
+    help: 'Threads for requests that have to wait for the disk.',
+  }),
+  'mount.poll': duration({
+    default: '100us',
+    min: '0us',
+    max: '1ms',
+    help: 'How long the dispatcher polls for the next request before it sleeps. More is quicker and uses more CPU.',
+  }),
+  'mount.options': texts({ help: 'Further mount options, as after `-o`.' }),
+
+  'daemon.shutdown_target': duration({
+    default: '10s',
+    min: '1s',
+    max: '1h',
+    help: 'Time that an unmount should take at most; when it takes longer the log says so, and it goes on.',
+  }),
+  'daemon.log_directory': path({
+    default: '~/.local/state/verfs',
+    help: 'Directory of the log files, one for each volume.',
+  }),
+  'daemon.log_level': choice({
+    values: ['error', 'warn', 'info', 'debug', 'trace'],
+    default: 'info',
+    help: 'What is logged.',
+  }),
+  'daemon.log_max_size': size({
+    default: '10MiB',
+    min: '1MiB',
+    max: '1GiB',
+    help: 'Size at which a log file is replaced by a new one.',
+  }),
+  'daemon.log_max_files': integer({ default: 5, min: 2, max: 100, help: 'Log files that are kept for each volume.' }),
+} as const satisfies Record<string, KeyDefinition<unknown>>;
+
+/** Name of a configuration key. */
+export type ConfigKey = keyof typeof configKeys;
+
+/** Every key, in the order of the table. */
+export const configKeyNames = Object.keys(configKeys) as ConfigKey[];
+
+/** The configuration: a value for every key. Sizes in bytes, durations in milliseconds, paths absolute. */
+export type Config = { readonly [K in ConfigKey]: z.output<(typeof configKeys)[K]['schema']> };

@@ -1,0 +1,133 @@
+/** One row of the error table. */
+export interface ErrorEntry {
+  /** Exit code of the `verfs` command. Stable: a code is never given to another error. */
+  readonly exitCode: number;
+  /** What happened, in general, for docs/ERRORS.md. */
+  readonly summary: string;
+  /** What to do next. `{path}` stands for the path that the error is about. */
+  readonly advice: string;
+}
+
+const row = (exitCode: number, summary: string, advice: string): ErrorEntry => ({ exitCode, summary, advice });
+
+/**
+ * Every error that VerFS reports, by its stable code: the only table of its kind. The classes, the exit codes,
+ * docs/ERRORS.md and a comparison with the codes of the Rust engine come from it.
+ */
+export const errorTable = {
+  VERFS_E_INTERNAL: row(1, 'A defect of VerFS itself.', 'Please report it together with the log file.'),
+  VERFS_E_USAGE: row(2, 'The command line is wrong.', 'See `verfs --help`.'),
+
+  VERFS_E_CONFIG_KEY: row(10, 'The configuration has a key that does not exist.', 'docs/CONFIG.md lists every key.'),
+  VERFS_E_CONFIG_TYPE: row(
+    11,
+    'A configuration value has the wrong type or is outside its bounds.',
+    'docs/CONFIG.md has the type and the bounds of every key.',
+  ),
+  VERFS_E_CONFIG_UNIT: row(
+    12,
+    'A size or a duration in the configuration lacks its unit or has an unknown one.',
+    'Write sizes like "64MiB" and durations like "500ms".',
+  ),
+  VERFS_E_CONFIG_FILE: row(
+    13,
+    'The configuration file cannot be read, or is not TOML.',
+    'Correct the file, or name another with `--config`.',
+  ),
+
+  VERFS_E_MOUNTPOINT_MISSING: row(20, 'The mountpoint does not exist.', 'Create it: `mkdir -p {path}`.'),
+  VERFS_E_MOUNTPOINT_NOT_DIR: row(21, 'The mountpoint is not a directory.', 'Choose an empty directory.'),
+  VERFS_E_MOUNTPOINT_NOT_EMPTY: row(
+    22,
+    'The mountpoint has files in it, which the mount would hide.',
+    'Choose an empty directory.',
+  ),
+  VERFS_E_ALREADY_MOUNTED: row(
+    23,
+    'Something is mounted there already, or the volume is mounted already.',
+    'Unmount it first: `verfs unmount {path}`.',
+  ),
+  VERFS_E_MOUNTPOINT_STALE: row(
+    24,
+    'The mountpoint holds the mount of a process that died, and it could not be detached.',
+    'Detach it as root: `umount -l {path}`.',
+  ),
+  VERFS_E_NOT_MOUNTED: row(25, 'No VerFS volume is mounted there.', '`verfs mount {path}` mounts one.'),
+
+  VERFS_E_NOT_A_VOLUME: row(
+    30,
+    'The directory is not a VerFS volume.',
+    'Make a volume with `verfs volume create DIR`, or name another with `--volume DIR`.',
+  ),
+  VERFS_E_VOLUME_EXISTS: row(
+    31,
+    'There is a volume, or something else, where the new volume would go.',
+    'Choose a directory that is empty or does not exist.',
+  ),
+  VERFS_E_VOLUME_LOCKED: row(
+    32,
+    'Another process has the volume open.',
+    'Wait until it ends, or unmount the volume there.',
+  ),
+  VERFS_E_VOLUME_READ_ONLY: row(
+    33,
+    'The volume, or the disk that holds it, takes no writes.',
+    'Make that filesystem writable: `mount -o remount,rw`.',
+  ),
+  VERFS_E_VOLUME_FULL: row(
+    34,
+    'The disk that holds the volume has no room for this.',
+    'Free space on that disk, or choose another.',
+  ),
+  VERFS_E_FORMAT_NEWER: row(
+    35,
+    'The volume was written by a newer VerFS.',
+    'Update VerFS; nothing on the volume was changed.',
+  ),
+  VERFS_E_SUPERBLOCK_DAMAGED: row(
+    36,
+    'The superblock of the volume (volume.toml) is damaged.',
+    'Restore volume.toml from a backup; nothing on the volume was changed.',
+  ),
+  VERFS_E_DAMAGED: row(
+    37,
+    'Stored data do not match their checksums.',
+    '`verfs status` names the files; restore them from a backup.',
+  ),
+
+  VERFS_E_NO_FUSE_DEVICE: row(
+    40,
+    'The kernel offers no /dev/fuse.',
+    'Load the module as root: `modprobe fuse`; a container needs `--device /dev/fuse`.',
+  ),
+  VERFS_E_NO_FUSERMOUNT: row(
+    41,
+    'The program fusermount3 is missing; without root rights it is needed to mount.',
+    'Install it: `sudo apt-get install fuse3`.',
+  ),
+  VERFS_E_PERMISSION: row(
+    42,
+    'The operating system refused access.',
+    'Check the owner and the mode of the path, or run as its owner.',
+  ),
+
+  VERFS_E_IO: row(50, 'The disk or the operating system reported an error.', 'See the log file for the details.'),
+  VERFS_E_CLOSED: row(51, 'The volume was used after it was closed.', 'Open it again.'),
+  VERFS_E_CANCELLED: row(52, 'The call was cancelled by its AbortSignal.', 'Call again.'),
+  VERFS_E_DAEMON_DIED: row(
+    53,
+    'The daemon of the mount ended without saying why.',
+    'See the log file, then mount again: everything synced is kept.',
+  ),
+  VERFS_E_TIMEOUT: row(54, 'The daemon did not answer in time.', 'Try again; if that fails as well, see the log file.'),
+} as const satisfies Record<`VERFS_E_${string}`, ErrorEntry>;
+
+/** A stable error code. */
+export type ErrorCode = keyof typeof errorTable;
+
+/** Every code, in the order of the table. */
+export const errorCodes = Object.keys(errorTable) as ErrorCode[];
+
+/** Whether `value` is one of our codes. */
+export const isErrorCode = (value: unknown): value is ErrorCode =>
+  typeof value === 'string' && Object.hasOwn(errorTable, value);

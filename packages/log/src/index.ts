@@ -1,0 +1,118 @@
+/**
+ * The log of a daemon: records of TypeScript and of the Rust engine in one stream of JSON lines, with rotation.
+ * Never here: names or contents of files in a mount. Records flow in through `Log` and `write`, and out to the file
+ * and, in the foreground, to standard error.
+ */
+import { mkdirSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { IoError, PermissionError, type VerfsError } from '@verfs/errors';
+import { createStream } from 'rotating-file-stream';
+import winston from 'winston';
+
+const levels = { error: 0, warn: 1, info: 2, debug: 3, trace: 4 } as const;
+
+/** How grave a record is. */
+export type LogLevel = keyof typeof levels;
+
+/** One record. */
+export interface LogRecord {
+  /** Milliseconds since 1970. */
+  readonly time: number;
+  readonly level: LogLevel;
+  /** The part of VerFS that it comes from. */
+  readonly target: string;
+  /** One line. */
+  readonly message: string;
+}
+
+/** Where the records go. */
+export interface LogOptions {
+  readonly level: LogLevel;
+  /** The file; older ones have `.1`, `.2` and so on at the end of their names. */
+  readonly file: string;
+  /** Size at which the file is replaced by a new one. */
+  readonly maxBytes: number;
+  /** Files that are kept. */
+  readonly maxFiles: number;
+  /** Whether the records go to standard error as well, as text. */
+  readonly stderr: 'silent' | 'text';
+}
+
+/** The records of one part of VerFS. */
+export interface Log {
+  error(message: string): void;
+  warn(message: string): void;
+  info(message: string): void;
+  debug(message: string): void;
+}
+
+/** The one stream. */
+export interface LogStream {
+  /** A log whose records carry `target`. */
+  for(target: string): Log;
+  /** Adds a record made elsewhere. */
+  write(record: LogRecord): void;
+  /** Resolves once everything is in the file. */
+  close(): Promise<void>;
+}
+
+const json = winston.format.printf((info) => {
+  const { time, level, target, message } = info as unknown as LogRecord;
+  return JSON.stringify({ time: new Date(time).toISOString(), level, target, message });
+});
+
+const text = winston.format.printf((info) => {
+  const { level, target, message } = info as unknown as LogRecord;
+  return `${level} ${target}: ${message}`;
+});
+
+function directoryFault(file: string, cause: unknown): VerfsError {
+  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const what = `The directory of the log file ${file} cannot be made: ${reason}`;
+  const details = { path: file, cause, advice: 'Name another: `daemon.log_directory` in the configuration.' };
+  return code === 'EACCES' || code === 'EPERM' ? new PermissionError(what, details) : new IoError(what, details);
+}
+
+/**
+ * Opens the stream, and makes the directory of its file (mode 0700) when it is missing.
+ *
+ * @throws PermissionError, IoError
+ */
+export function openLog(options: LogOptions): LogStream {
+  try {
+    mkdirSync(dirname(options.file), { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw directoryFault(options.file, cause);
+  }
+  const file = createStream((index) => basename(options.file) + (index ? `.${index}` : ''), {
+    path: dirname(options.file),
+    size: `${options.maxBytes}B`,
+    rotate: options.maxFiles - 1,
+    mode: 0o600,
+  });
+  // A full disk must not end the daemon: what can't be logged is lost.
+  file.on('error', () => undefined);
+  const transport = new winston.transports.Stream({ stream: file, format: json });
+  const logger = winston.createLogger({ levels, level: options.level, transports: [transport] });
+  if (options.stderr === 'text') {
+    logger.add(new winston.transports.Console({ stderrLevels: Object.keys(levels), format: text }));
+  }
+  logger.on('error', () => undefined);
+
+  const write = (record: LogRecord) => {
+    logger.log({ ...record });
+  };
+  return {
+    write,
+    for: (target) => {
+      const at = (level: LogLevel) => (message: string) => write({ time: Date.now(), level, target, message });
+      return { error: at('error'), warn: at('warn'), info: at('info'), debug: at('debug') };
+    },
+    close: () =>
+      new Promise((resolve) => {
+        logger.once('finish', () => file.end(() => resolve()));
+        logger.end();
+      }),
+  };
+}

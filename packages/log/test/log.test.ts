@@ -1,0 +1,71 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { type LogOptions, openLog } from '@verfs/log';
+
+let directory: string;
+let options: LogOptions;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'verfs-test-log-'));
+  const file = join(directory, 'deep', 'v.log');
+  options = { level: 'info', file, maxBytes: 1024 ** 2, maxFiles: 3, stderr: 'silent' };
+});
+
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+const records = (file: string) =>
+  readFileSync(file, 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line): unknown => JSON.parse(line));
+
+test('records of TypeScript and of Rust are one stream of JSON lines, from the level on', async () => {
+  const stream = openLog(options);
+  const log = stream.for('daemon');
+  log.info('one');
+  log.debug('not shown');
+  stream.write({ time: 1_700_000_000_123, level: 'warn', target: 'verfs_engine::volume', message: 'two' });
+  stream.write({ time: 1, level: 'trace', target: 'verfs_vfs', message: 'not shown' });
+  log.error('three');
+  await stream.close();
+  expect(records(options.file)).toEqual([
+    { time: expect.stringMatching(/^\d{4}-.*Z$/), level: 'info', target: 'daemon', message: 'one' },
+    { time: '2023-11-14T22:13:20.123Z', level: 'warn', target: 'verfs_engine::volume', message: 'two' },
+    { time: expect.any(String), level: 'error', target: 'daemon', message: 'three' },
+  ]);
+});
+
+test('the file is for its owner only', async () => {
+  const stream = openLog(options);
+  stream.for('daemon').info('x');
+  await stream.close();
+  expect(statSync(options.file).mode & 0o777).toBe(0o600);
+  expect(statSync(join(directory, 'deep')).mode & 0o777).toBe(0o700);
+});
+
+test('a file that is full is replaced, and only as many are kept as asked', async () => {
+  const stream = openLog({ ...options, maxBytes: 20_000 });
+  const log = stream.for('daemon');
+  for (let number = 0; number < 2000; number += 1) {
+    log.info(`record ${number} ${'.'.repeat(40)}`);
+    await turn();
+  }
+  await stream.close();
+  const files = readdirSync(join(directory, 'deep'));
+  expect(files.length).toBe(3);
+  for (const name of files) {
+    expect(statSync(join(directory, 'deep', name)).size).toBeLessThan(40_000);
+  }
+  expect(JSON.stringify(records(options.file).at(-1))).toContain('record 1999');
+});
+
+test('a directory that cannot be made is told', () => {
+  const inTheWay = join(directory, 'file');
+  writeFileSync(inTheWay, '');
+  expect(() => openLog({ ...options, file: join(inTheWay, 'v.log') })).toThrow(
+    expect.objectContaining({ code: 'VERFS_E_IO', message: expect.stringContaining('daemon.log_directory') }),
+  );
+});

@@ -1,0 +1,105 @@
+/**
+ * The engine, for TypeScript: loads the addon that fits the machine and turns its errors into ours.
+ * Never here: policy. The only importer of the bindings; data flows through unchanged.
+ */
+import type {
+  CreateOptions,
+  DefaultOptions,
+  LogRecord,
+  MountOptions,
+  Volume as NativeVolumeClass,
+  OpenOptions,
+  Stats,
+  VolumeInfo,
+} from '@verfs/bindings';
+import { addon, fromAddon } from './addon.ts';
+
+export type {
+  CreateOptions,
+  Damage,
+  DefaultOptions,
+  LogRecord,
+  MountOptions,
+  OpenOptions,
+  OpLatency,
+  Stats,
+  VolumeInfo,
+} from '@verfs/bindings';
+export { addonFile, currentPlatform, type Platform } from './platform.ts';
+
+/** Severity of a log record. */
+export type LogLevel = LogRecord['level'];
+
+type Signal = AbortSignal | undefined;
+
+async function translated<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (thrown) {
+    throw fromAddon(thrown);
+  }
+}
+
+/** An open volume of the engine. Every rejection is a `VerfsError`; the addon's types say what the calls do. */
+export class NativeVolume {
+  readonly #volume: NativeVolumeClass;
+
+  private constructor(volume: NativeVolumeClass) {
+    this.#volume = volume;
+  }
+
+  static create(path: string, options: CreateOptions, signal?: Signal): Promise<VolumeInfo> {
+    return translated(() => addon().Volume.create(path, options, signal));
+  }
+
+  static inspect(path: string): Promise<VolumeInfo> {
+    return translated(() => addon().Volume.inspect(path));
+  }
+
+  static open(path: string, options: OpenOptions, signal?: Signal): Promise<NativeVolume> {
+    return translated(async () => new NativeVolume(await addon().Volume.open(path, options, signal)));
+  }
+
+  async mount(mountpoint: string, options: MountOptions, signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.mount(mountpoint, options, signal));
+  }
+
+  async unmount(): Promise<void> {
+    await translated(() => this.#volume.unmount());
+  }
+
+  async waitUnmounted(signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.waitUnmounted(signal));
+  }
+
+  async sync(signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.sync(signal));
+  }
+
+  stats(): Promise<Stats> {
+    return translated(() => this.#volume.stats());
+  }
+
+  info(): Promise<VolumeInfo> {
+    return translated(() => this.#volume.info());
+  }
+
+  async close(signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.close(signal));
+  }
+}
+
+/** Sends the engine's log records of `level` and graver to `sink`, instead of to an earlier one. */
+export function setLogSink(level: LogLevel, sink: (record: LogRecord) => void): void {
+  addon().setLogSink(level, sink);
+}
+
+/** The user id at the other end of the Unix socket `fd`. */
+export function peerUid(fd: number): number {
+  return addon().peerUid(fd);
+}
+
+/** The defaults that the engine uses for options that aren't given. */
+export function defaultOptions(): DefaultOptions {
+  return addon().defaultOptions();
+}

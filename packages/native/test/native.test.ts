@@ -1,0 +1,158 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { defaultConfig } from '@verfs/config';
+import { addonFile, defaultOptions, type LogRecord, NativeVolume, peerUid, setLogSink } from '@verfs/native';
+import { createOptionsOf, mountOptionsOf, openOptionsOf } from '@verfs/sdk/options';
+
+let directory: string;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'verfs-test-native-'));
+});
+
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+describe('the addon', () => {
+  test('is found by the platform', () => {
+    expect(addonFile({ platform: 'linux', arch: 'x64', abi: 'gnu' })).toBe('verfs.linux-x64-gnu.node');
+    expect(addonFile({ platform: 'linux', arch: 'arm64', abi: 'musl' })).toBe('verfs.linux-arm64-musl.node');
+    expect(() => addonFile({ platform: 'win32', arch: 'x64', abi: 'gnu' })).toThrow('does not run on win32');
+    expect(() => addonFile({ platform: 'linux', arch: 'mips', abi: 'gnu' })).toThrow('does not run on linux mips');
+  });
+
+  test('has the defaults of the configuration', () => {
+    const config = defaultConfig({ uid: 1000, home: '/h' });
+    expect(defaultOptions()).toEqual({
+      create: createOptionsOf(config),
+      open: openOptionsOf(config),
+      mount: mountOptionsOf(config),
+    });
+  });
+});
+
+describe('a call', () => {
+  test('rejects with an error of ours', async () => {
+    const path = join(directory, 'absent');
+    await expect(NativeVolume.inspect(path)).rejects.toMatchObject({
+      name: 'NotAVolumeError',
+      code: 'VERFS_E_NOT_A_VOLUME',
+      path,
+      message: expect.stringContaining(path),
+    });
+    await expect(NativeVolume.create(path, { chunker: 'none' as 'mincdc' })).rejects.toMatchObject({
+      code: 'VERFS_E_USAGE',
+    });
+    await expect(NativeVolume.open(path, { dirtyLimitBytes: -1 })).rejects.toMatchObject({ code: 'VERFS_E_USAGE' });
+    await expect(NativeVolume.inspect(3 as unknown as string)).rejects.toMatchObject({ code: 'VERFS_E_USAGE' });
+  });
+
+  test('with a signal that has fired does not begin', async () => {
+    const path = join(directory, 'v');
+    await expect(NativeVolume.create(path, {}, AbortSignal.abort())).rejects.toMatchObject({
+      code: 'VERFS_E_CANCELLED',
+    });
+    await expect(NativeVolume.inspect(path)).rejects.toMatchObject({ code: 'VERFS_E_NOT_A_VOLUME' });
+  });
+
+  test('is cancelled by its signal, and one signal serves many calls', async () => {
+    const path = join(directory, 'v');
+    await NativeVolume.create(path, {});
+    const abort = new AbortController();
+    const cancelled = NativeVolume.open(path, {}, abort.signal);
+    const alsoCancelled = NativeVolume.create(join(directory, 'w'), {}, abort.signal);
+    abort.abort();
+    await expect(cancelled).rejects.toMatchObject({ code: 'VERFS_E_CANCELLED' });
+    await expect(alsoCancelled).rejects.toMatchObject({ code: 'VERFS_E_CANCELLED' });
+    // The open that nobody got was closed again, so that this one may have the volume.
+    const volume = await openPatiently(path);
+    await volume.sync(new AbortController().signal);
+    await volume.close();
+  });
+
+  test('refuses what is no AbortSignal', async () => {
+    const path = join(directory, 'v');
+    await expect(NativeVolume.create(path, {}, {} as AbortSignal)).rejects.toMatchObject({ code: 'VERFS_E_USAGE' });
+  });
+
+  test('after the end of its volume is refused', async () => {
+    const path = join(directory, 'v');
+    await NativeVolume.create(path, {});
+    const volume = await NativeVolume.open(path, {});
+    await volume.close();
+    await volume.close();
+    await expect(volume.sync()).rejects.toMatchObject({ code: 'VERFS_E_CLOSED' });
+  });
+
+  test('does not block the event loop', async () => {
+    let turns = 0;
+    const timer = setInterval(() => {
+      turns += 1;
+    }, 1);
+    const path = join(directory, 'v');
+    await NativeVolume.create(path, {});
+    const volume = await NativeVolume.open(path, {});
+    await volume.close();
+    clearInterval(timer);
+    expect(turns).toBeGreaterThan(0);
+  });
+
+  test('that finds too many others waiting is refused, and the others are done', async () => {
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 2000 }, () => NativeVolume.inspect(join(directory, 'absent'))),
+    );
+    const codes = outcomes.map((outcome) => (outcome.status === 'rejected' ? outcome.reason.code : 'fulfilled'));
+    expect(new Set(codes)).toEqual(new Set(['VERFS_E_NOT_A_VOLUME', 'VERFS_E_USAGE']));
+  });
+});
+
+async function openPatiently(path: string): Promise<NativeVolume> {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await NativeVolume.open(path, {});
+    } catch (error) {
+      if (attempt > 50) {
+        throw error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
+
+test('log records of the engine reach the sink, and no name of a file is in them', async () => {
+  const records: LogRecord[] = [];
+  setLogSink('trace', (record) => records.push(record));
+  const path = join(directory, 'v');
+  await NativeVolume.create(path, {});
+  const volume = await NativeVolume.open(path, {});
+  await volume.close();
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  setLogSink('error', () => undefined);
+  for (const record of records) {
+    expect(record).toEqual({
+      time: expect.any(Number),
+      level: expect.stringMatching(/^(error|warn|info|debug|trace)$/),
+      target: expect.stringMatching(/^verfs/),
+      message: expect.any(String),
+    });
+  }
+  expect(() => setLogSink('loud' as 'info', () => undefined)).toThrow('not a log level');
+});
+
+test('the user at the other end of a socket is known', async () => {
+  const path = join(directory, 'socket');
+  const descriptorOf = (socket: Socket) => (socket as unknown as { _handle: { fd: number } })._handle.fd;
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  const accepted = new Promise<Socket>((resolve) => server.once('connection', resolve));
+  const client = connect(path);
+  const socket = await accepted;
+  expect(peerUid(descriptorOf(socket))).toBe(process.getuid?.());
+  client.destroy();
+  socket.destroy();
+  server.close();
+  expect(() => peerUid(-1)).toThrow();
+  expect(() => peerUid(9999)).toThrow();
+});

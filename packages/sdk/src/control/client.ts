@@ -1,0 +1,189 @@
+import { connect, type Socket } from 'node:net';
+import {
+  CancelledError,
+  DaemonDiedError,
+  InternalError,
+  isErrorRecord,
+  NotMountedError,
+  restoreError,
+  TimeoutError,
+} from '@verfs/errors';
+import type { Stats, VolumeInfo } from '@verfs/native';
+import {
+  createMessageConnection,
+  type MessageConnection,
+  ResponseError,
+  SocketMessageReader,
+  SocketMessageWriter,
+} from 'vscode-jsonrpc/node';
+import { currentMounts, fileSystemType, mountOf, resolveLinks } from '../mounts.ts';
+import { mayServe, registered, type Served, socketPath } from '../registry.ts';
+import type { ControlMethod, ControlMethods, DaemonStatus, Unmounted } from './protocol.ts';
+
+/** Time within which a daemon answers what needs no work of it, in milliseconds. */
+const answerWithinMs = 10_000;
+
+/** The daemon that serves the volume at `target`, or in whose mount `target` lies. */
+export async function findServed(target: string): Promise<Served | undefined> {
+  const path = await resolveLinks(target);
+  const records = registered();
+  const mount = mountOf(path, currentMounts());
+  if (mount?.type === fileSystemType) {
+    const served = records.find(({ mountpoint, volume }) => mountpoint === mount.mountpoint && volume === mount.source);
+    if (served !== undefined) {
+      return served;
+    }
+  }
+  return records.find((served) => served.volume === path && mayServe(served));
+}
+
+function dial(path: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.off('error', reject);
+      resolve(socket);
+    });
+    socket.once('error', reject);
+  });
+}
+
+/** A volume that another process serves, through its control socket. Use it with `await using`, or close it. */
+export class VolumeClient implements AsyncDisposable {
+  /** The daemon, as it registered itself. */
+  readonly served: Served;
+  readonly #socket: Socket;
+  readonly #connection: MessageConnection;
+  readonly #ended: Promise<never>;
+
+  private constructor(served: Served, socket: Socket) {
+    this.served = served;
+    this.#socket = socket;
+    this.#connection = createMessageConnection(new SocketMessageReader(socket), new SocketMessageWriter(socket));
+    this.#ended = new Promise((_, reject) => {
+      const died = (cause?: unknown) => {
+        const path = served.mountpoint;
+        reject(
+          new DaemonDiedError(`The daemon of ${path} (process ${served.pid}) closed the connection`, { path, cause }),
+        );
+      };
+      socket.on('error', died);
+      socket.once('close', () => died());
+    });
+    // Nobody may be waiting when the connection ends.
+    this.#ended.catch(() => undefined);
+    this.#connection.onError(() => undefined);
+    this.#connection.listen();
+  }
+
+  /**
+   * Connects to the daemon that serves the volume in the directory `target`, or in whose mount the path `target` lies.
+   *
+   * @throws NotMountedError, DaemonDiedError
+   */
+  static async connect(target: string): Promise<VolumeClient> {
+    const served = await findServed(target);
+    if (served === undefined) {
+      const path = await resolveLinks(target);
+      const advice = 'Mount a volume first: `verfs mount MOUNTPOINT`.';
+      throw new NotMountedError(`No VerFS volume is mounted at ${path}, and none from there`, { path, advice });
+    }
+    return VolumeClient.to(served);
+  }
+
+  /**
+   * Connects to a registered daemon.
+   *
+   * @throws DaemonDiedError
+   */
+  static async to(served: Served): Promise<VolumeClient> {
+    try {
+      return new VolumeClient(served, await dial(socketPath(served.uuid)));
+    } catch (cause) {
+      const path = served.mountpoint;
+      const advice = 'Mount the volume again, everything synced is kept, or detach it: `verfs unmount {path}`.';
+      throw new DaemonDiedError(`The daemon of ${path} (process ${served.pid}) does not answer`, {
+        path,
+        advice,
+        cause,
+      });
+    }
+  }
+
+  async #request<M extends ControlMethod>(
+    method: M,
+    patience: AbortSignal | undefined,
+    onAbort: () => Error,
+  ): Promise<ControlMethods[M]> {
+    patience?.throwIfAborted();
+    let abort: (() => void) | undefined;
+    const aborted = new Promise<never>((_, reject) => {
+      abort = () => reject(onAbort());
+      patience?.addEventListener('abort', abort, { once: true });
+    });
+    try {
+      return await Promise.race([this.#connection.sendRequest<ControlMethods[M]>(method), aborted, this.#ended]);
+    } catch (thrown) {
+      if (thrown instanceof ResponseError) {
+        throw isErrorRecord(thrown.data)
+          ? restoreError(thrown.data, thrown)
+          : new InternalError(`The daemon refused ${method}: ${thrown.message}`, { cause: thrown });
+      }
+      throw thrown;
+    } finally {
+      if (abort !== undefined) {
+        patience?.removeEventListener('abort', abort);
+      }
+    }
+  }
+
+  #quick<M extends ControlMethod>(method: M): Promise<ControlMethods[M]> {
+    const path = this.served.mountpoint;
+    const late = () =>
+      new TimeoutError(`The daemon of ${path} (process ${this.served.pid}) did not answer ${method}`, { path });
+    return this.#request(method, AbortSignal.timeout(answerWithinMs), late);
+  }
+
+  #long<M extends ControlMethod>(method: M, signal?: AbortSignal): Promise<ControlMethods[M]> {
+    return this.#request(
+      method,
+      signal,
+      () => new CancelledError(`${method} was cancelled; the daemon may complete it`),
+    );
+  }
+
+  /** The state of the mount. */
+  status(): Promise<DaemonStatus> {
+    return this.#quick('status');
+  }
+
+  /** State and counters of the volume. */
+  stats(): Promise<Stats> {
+    return this.#quick('stats');
+  }
+
+  /** What the superblock says. */
+  info(): Promise<VolumeInfo> {
+    return this.#quick('info');
+  }
+
+  /** Resolves once everything done before is durable. */
+  async sync(signal?: AbortSignal): Promise<void> {
+    await this.#long('sync', signal);
+  }
+
+  /** Makes everything durable and unmounts. The daemon ends, at once or with the last who has files open. */
+  unmount(signal?: AbortSignal): Promise<Unmounted> {
+    return this.#long('unmount', signal);
+  }
+
+  /** Ends the connection; the daemon goes on. */
+  async close(): Promise<void> {
+    this.#connection.dispose();
+    this.#socket.destroy();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

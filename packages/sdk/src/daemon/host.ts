@@ -1,0 +1,253 @@
+import { mkdirSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CancelledError, toVerfsError, VerfsError, VolumeLockedError } from '@verfs/errors';
+import { type Log, type LogStream, openLog } from '@verfs/log';
+import { NativeVolume, setLogSink, type VolumeInfo } from '@verfs/native';
+import type { DaemonStatus, Unmounted } from '../control/protocol.ts';
+import { serveControl } from '../control/server.ts';
+import { currentMounts, detachStale, fileSystemType, type Mount, resolveLinks } from '../mounts.ts';
+import { checkMountpoint } from '../preflight.ts';
+import { forgetDead, prepareRuntimeDirectory, register, registered, socketPath, unregister } from '../registry.ts';
+import { version } from '../version.ts';
+import type { DaemonRequest } from './request.ts';
+
+/** A mount that answers. */
+export interface Ready {
+  readonly status: DaemonStatus;
+  /** Whether the volume was there, or made for this mount. */
+  readonly volume: 'found' | 'created';
+}
+
+/** How the process that hosts a volume is told of things, and tells them. */
+export interface HostSurroundings {
+  /** Whether the log goes to standard error as well. */
+  readonly stderr: 'silent' | 'text';
+  /** Ends the mount when it fires; its reason is logged. */
+  readonly stop: AbortSignal;
+  /** Called with the log once it is open: from then on what went wrong can be told there. */
+  onLog?(log: Log): void;
+  /** Called once the kernel answers at the mountpoint. */
+  onReady(ready: Ready): void;
+}
+
+/** A volume that was found or made for a mount. */
+interface Found {
+  readonly info: VolumeInfo;
+  readonly how: Ready['volume'];
+  /** Removes what was made, when the mount fails. */
+  undo(): void;
+}
+
+async function findOrCreate(request: DaemonRequest): Promise<Found> {
+  const { volume } = request;
+  try {
+    return { info: await NativeVolume.inspect(volume), how: 'found', undo: () => undefined };
+  } catch (error) {
+    if (!(error instanceof VerfsError) || error.code !== 'VERFS_E_NOT_A_VOLUME' || request.whenMissing === 'fail') {
+      throw error;
+    }
+  }
+  const made = mkdirSync(dirname(volume), { recursive: true });
+  const undo = () => {
+    rmSync(made ?? volume, { recursive: true, force: true });
+  };
+  try {
+    return { info: await NativeVolume.create(volume, request.create), how: 'created', undo };
+  } catch (error) {
+    // `volume` itself stays: what is in it may be another's.
+    if (made !== undefined) {
+      undo();
+    }
+    throw error;
+  }
+}
+
+/** Detaches what earlier daemons of this volume left mounted. We hold the volume's lock: they are dead. */
+async function detachLeftovers(volume: string, log: Log): Promise<void> {
+  for (const mount of currentMounts().filter(({ type, source }) => type === fileSystemType && source === volume)) {
+    await detachStale(mount.mountpoint);
+    log.warn(`detached the mount of a dead daemon at ${mount.mountpoint}`);
+  }
+}
+
+/** How often the mount table is looked at while an unmount waits for those who have files open, in milliseconds. */
+const lingerPollMs = 250;
+
+/** Resolves when the mount has left the tree of names. The engine makes everything durable before that. */
+async function goneFromTree(volume: string, mountpoint: string): Promise<Unmounted> {
+  const isOurs = (mount: Mount) => mount.mountpoint === mountpoint && mount.source === volume;
+  do {
+    await sleep(lingerPollMs, undefined, { ref: false });
+  } while (currentMounts().some(isOurs));
+  await sleep(lingerPollMs, undefined, { ref: false });
+  return { daemon: 'lingers' };
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) {
+      resolve();
+    }
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+/** Serves one open volume until it is unmounted, by whatever. */
+class Host {
+  readonly #request: DaemonRequest;
+  readonly #info: VolumeInfo;
+  readonly #volume: NativeVolume;
+  readonly #log: Log;
+  readonly #stop = new AbortController();
+  #closing: Promise<void> | undefined;
+
+  constructor(request: DaemonRequest, info: VolumeInfo, volume: NativeVolume, log: Log) {
+    this.#request = request;
+    this.#info = info;
+    this.#volume = volume;
+    this.#log = log;
+  }
+
+  async serve(
+    mountpoint: string,
+    logFile: string,
+    stopAsked: AbortSignal,
+    onReady: (status: DaemonStatus) => void,
+  ): Promise<void> {
+    const { uuid, path } = this.#info;
+    const stop = AbortSignal.any([stopAsked, this.#stop.signal]);
+    const since = Date.now();
+    const status = async (): Promise<DaemonStatus> => {
+      const { dirtyBytes, damaged } = await this.#volume.stats();
+      const access = this.#request.open.readOnly === true ? 'read-only' : 'read-write';
+      const identity = { volume: path, uuid, mountpoint, access, pid: process.pid, version: version() } as const;
+      return { state: 'mounted', ...identity, since, logFile, dirtyBytes, damaged };
+    };
+    const handlers = {
+      status,
+      stats: () => this.#volume.stats(),
+      info: () => this.#volume.info(),
+      sync: async () => {
+        await this.#volume.sync();
+        return null;
+      },
+      unmount: async () => {
+        this.#stop.abort('a command asked for it');
+        const closed = this.#close('a command asked for it').then(() => ({ daemon: 'ends' }) as const);
+        return await Promise.race([closed, goneFromTree(path, mountpoint)]);
+      },
+    };
+    const control = await serveControl(socketPath(uuid), handlers, this.#log);
+    try {
+      register({ uuid, pid: process.pid, volume: path, mountpoint });
+      await this.#volume.mount(mountpoint, this.#request.mount, stop);
+      this.#log.info(`mounted ${path} at ${mountpoint}, process ${process.pid}`);
+      onReady(await status());
+      await Promise.race([this.#volume.waitUnmounted(), aborted(stop)]);
+      await this.#close(stop.aborted ? String(stop.reason) : 'somebody unmounted it');
+    } catch (error) {
+      await this.#close('it failed').catch(() => undefined);
+      throw error;
+    } finally {
+      unregister(uuid);
+      await control.close();
+    }
+  }
+
+  /** Barrier, unmount, close; done once. */
+  #close(reason: string): Promise<void> {
+    this.#closing ??= this.#closeNow(reason);
+    return this.#closing;
+  }
+
+  async #closeNow(reason: string): Promise<void> {
+    this.#log.info(`unmounting: ${reason}`);
+    const began = Date.now();
+    const late = setInterval(() => {
+      const seconds = Math.round((Date.now() - began) / 1000);
+      this.#log.warn(`not closed after ${seconds} s: data are being made durable, or somebody has files open`);
+    }, this.#request.shutdownTargetMs);
+    try {
+      await this.#volume.close();
+      this.#log.info(`closed after ${Date.now() - began} ms`);
+    } finally {
+      clearInterval(late);
+    }
+  }
+}
+
+interface Place {
+  readonly info: VolumeInfo;
+  readonly mountpoint: string;
+  readonly logFile: string;
+}
+
+async function openAndServe(
+  request: DaemonRequest,
+  { info, mountpoint, logFile }: Place,
+  stream: LogStream,
+  stop: AbortSignal,
+  onReady: (status: DaemonStatus) => void,
+): Promise<void> {
+  const log = stream.for('daemon');
+  setLogSink(request.log.level, (record) => stream.write(record));
+  try {
+    const volume = await NativeVolume.open(info.path, request.open, stop);
+    try {
+      await detachLeftovers(info.path, log);
+      await new Host(request, info, volume, log).serve(mountpoint, logFile, stop, onReady);
+    } finally {
+      // Closed already unless an error came before `serve`: closing again is harmless.
+      await volume.close().catch(() => undefined);
+    }
+  } catch (error) {
+    log.error(toVerfsError(error).message);
+    throw error;
+  }
+}
+
+/**
+ * Opens the volume, mounts it, and serves it and its control socket until it is unmounted: by `stop`, by a command, or
+ * by umount(8). Resolves once everything is durable and the volume is closed.
+ *
+ * @throws Every error of `Volume.open` and `Volume.mount`; nothing is left mounted or made then.
+ */
+export async function hostVolume(request: DaemonRequest, surroundings: HostSurroundings): Promise<void> {
+  const mountpoint = await checkMountpoint(request.mountpoint);
+  prepareRuntimeDirectory();
+  await forgetDead();
+  const found = await findOrCreate(request);
+  let ready = false;
+  try {
+    const path = await resolveLinks(found.info.path);
+    const { uuid, holderPid } = found.info;
+    if (typeof holderPid === 'number') {
+      const there = registered().find((served) => served.uuid === uuid && served.pid === holderPid)?.mountpoint;
+      const use = there === undefined ? 'in use' : `mounted at ${there}`;
+      const advice =
+        there === undefined ? 'Wait until that process ends.' : `Unmount it first: \`verfs unmount ${there}\`.`;
+      throw new VolumeLockedError(`The volume ${path} is ${use} by process ${holderPid}`, { path, advice });
+    }
+    if (surroundings.stop.aborted) {
+      throw new CancelledError('The mount was interrupted');
+    }
+    const logFile = join(request.log.directory, `${uuid}.log`);
+    const stream = openLog({ ...request.log, file: logFile, stderr: surroundings.stderr });
+    surroundings.onLog?.(stream.for('daemon'));
+    try {
+      const place = { info: { ...found.info, path }, mountpoint, logFile };
+      await openAndServe(request, place, stream, surroundings.stop, (status) => {
+        ready = true;
+        surroundings.onReady({ status, volume: found.how });
+      });
+    } finally {
+      await stream.close();
+    }
+  } catch (error) {
+    if (!ready) {
+      found.undo();
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,44 @@
+import type { Config } from '@verfs/config';
+import type { LogLevel } from '@verfs/log';
+import type { CreateOptions, MountOptions, OpenOptions } from '@verfs/native';
+import { createOptionsOf, mountOptionsOf, openOptionsOf } from '../options.ts';
+
+/** Everything that a daemon has to know; it crosses a process boundary as JSON. */
+export interface DaemonRequest {
+  /** Directory of the volume, absolute. */
+  readonly volume: string;
+  readonly mountpoint: string;
+  /** What to do when there is nothing at `volume`. */
+  readonly whenMissing: 'fail' | 'create';
+  readonly create: CreateOptions;
+  readonly open: OpenOptions;
+  readonly mount: MountOptions;
+  readonly log: {
+    readonly directory: string;
+    readonly level: LogLevel;
+    readonly maxBytes: number;
+    readonly maxFiles: number;
+  };
+  /** An unmount that takes longer is logged, and goes on. */
+  readonly shutdownTargetMs: number;
+}
+
+/** The request that `config` makes for one mount. */
+export function daemonRequest(
+  config: Config,
+  at: Pick<DaemonRequest, 'volume' | 'mountpoint' | 'whenMissing'>,
+): DaemonRequest {
+  return {
+    ...at,
+    create: createOptionsOf(config),
+    open: openOptionsOf(config),
+    mount: mountOptionsOf(config),
+    log: {
+      directory: config['daemon.log_directory'],
+      level: config['daemon.log_level'],
+      maxBytes: config['daemon.log_max_size'],
+      maxFiles: config['daemon.log_max_files'],
+    },
+    shutdownTargetMs: config['daemon.shutdown_target'],
+  };
+}

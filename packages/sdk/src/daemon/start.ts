@@ -1,0 +1,75 @@
+import { spawn } from 'node:child_process';
+import { closeSync, fstatSync, openSync, readSync, unlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { CancelledError, DaemonDiedError, restoreError } from '@verfs/errors';
+import type { Ready } from './host.ts';
+import { isDaemonReport } from './messages.ts';
+import type { DaemonRequest } from './request.ts';
+
+/** Most of a dead daemon's standard error that is quoted. */
+const quotedMaxBytes = 500;
+
+/** A file without a name, for the standard error of a daemon, in case that it dies before it has a log. */
+function namelessFile(): number {
+  const path = join(tmpdir(), `verfs-stderr-${process.pid}-${Date.now()}`);
+  const descriptor = openSync(path, 'wx+', 0o600);
+  unlinkSync(path);
+  return descriptor;
+}
+
+function lastWords(descriptor: number): string {
+  const { size } = fstatSync(descriptor);
+  const buffer = Buffer.alloc(Math.min(size, quotedMaxBytes));
+  readSync(descriptor, buffer, 0, buffer.length, size - buffer.length);
+  return buffer.toString('utf8').trim().replaceAll(/\s+/g, ' ');
+}
+
+/**
+ * Starts a detached daemon and waits until it serves the mount.
+ *
+ * @param signal Ends the daemon again when it fires before.
+ * @throws The error for which the daemon could not serve; DaemonDiedError; CancelledError
+ */
+export async function startDaemon(request: DaemonRequest, signal?: AbortSignal): Promise<Ready> {
+  const program = fileURLToPath(new URL('./main.js', import.meta.url));
+  const stderr = namelessFile();
+  // The arguments are for those who list processes; the request comes over IPC.
+  const child = spawn(process.execPath, [program, request.volume, request.mountpoint], {
+    cwd: '/',
+    detached: true,
+    // With an arena for each of its threads, glibc would keep twice the memory that is in use.
+    env: { ...process.env, MALLOC_ARENA_MAX: '2' },
+    stdio: ['ignore', 'ignore', stderr, 'ipc'],
+  });
+  try {
+    return await new Promise<Ready>((resolve, reject) => {
+      signal?.addEventListener('abort', () => reject(new CancelledError('The mount was interrupted')), { once: true });
+      child.once('error', (cause) => reject(new DaemonDiedError('The daemon cannot be started', { cause })));
+      child.once('exit', (code, killer) => {
+        const how = killer === null ? `with exit code ${code}` : `by signal ${killer}`;
+        const words = lastWords(stderr);
+        reject(new DaemonDiedError(`The daemon ended ${how} before it served${words === '' ? '' : `: ${words}`}`));
+      });
+      child.on('message', (message) => {
+        if (!isDaemonReport(message)) {
+          return;
+        }
+        if (message.kind === 'ready') {
+          resolve(message.ready);
+        } else {
+          reject(restoreError(message.error));
+        }
+      });
+      child.send(request);
+    });
+  } finally {
+    child.removeAllListeners();
+    if (child.connected) {
+      child.disconnect();
+    }
+    child.unref();
+    closeSync(stderr);
+  }
+}

@@ -1,0 +1,119 @@
+import {
+  type CreateOptions,
+  type MountOptions,
+  NativeVolume,
+  type OpenOptions,
+  type Stats,
+  type VolumeInfo,
+} from '@verfs/native';
+import type { VolumeClient } from './control/client.ts';
+
+/** Options of calls that can be cancelled. */
+export interface Cancellable {
+  /** Rejects the call with `CancelledError` when it fires. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * A volume that this process has open. A process that has a volume open is its only one; use `Volume.connect` for
+ * a volume that a daemon serves.
+ *
+ * ```ts
+ * await Volume.create('/srv/volume');
+ * await using volume = await Volume.open('/srv/volume');
+ * await volume.mount('/mnt/volume');
+ * ```
+ */
+export class Volume implements AsyncDisposable {
+  readonly #native: NativeVolume;
+
+  private constructor(native: NativeVolume) {
+    this.#native = native;
+  }
+
+  /**
+   * Makes a volume in the directory `path`, which is empty or does not exist.
+   *
+   * @throws VolumeExistsError, VolumeFullError, VolumeReadOnlyError, PermissionError, IoError, CancelledError
+   */
+  static create(path: string, options: CreateOptions & Cancellable = {}): Promise<VolumeInfo> {
+    const { signal, ...create } = options;
+    return NativeVolume.create(path, create, signal);
+  }
+
+  /**
+   * Reads the superblock of the volume at `path`, also while another process has it open.
+   *
+   * @throws NotAVolumeError, FormatNewerError, SuperblockDamagedError, PermissionError, IoError
+   */
+  static inspect(path: string): Promise<VolumeInfo> {
+    return NativeVolume.inspect(path);
+  }
+
+  /**
+   * Opens the volume at `path` and recovers what a crash left.
+   *
+   * @throws NotAVolumeError, VolumeLockedError, VolumeReadOnlyError, FormatNewerError, SuperblockDamagedError,
+   * DamagedError, PermissionError, IoError, CancelledError
+   */
+  static async open(path: string, options: OpenOptions & Cancellable = {}): Promise<Volume> {
+    const { signal, ...open } = options;
+    return new Volume(await NativeVolume.open(path, open, signal));
+  }
+
+  /**
+   * Connects to the daemon that serves the volume in the directory `target`, or in whose mount the path `target` lies.
+   *
+   * @throws NotMountedError, DaemonDiedError
+   */
+  static async connect(target: string): Promise<VolumeClient> {
+    const { VolumeClient: Client } = await import('./control/client.ts');
+    return Client.connect(target);
+  }
+
+  /**
+   * Mounts the volume at the empty directory `mountpoint`; resolves once the kernel answers. The mount lives as long
+   * as this process at most.
+   *
+   * @throws MountpointMissingError, MountpointNotDirError, MountpointNotEmptyError, AlreadyMountedError,
+   * MountpointStaleError, NoFuseDeviceError, NoFusermountError, PermissionError, IoError, CancelledError
+   */
+  mount(mountpoint: string, options: MountOptions & Cancellable = {}): Promise<void> {
+    const { signal, ...mount } = options;
+    return this.#native.mount(mountpoint, mount, signal);
+  }
+
+  /** Makes everything durable, then unmounts. A mount in use goes when its last user does. */
+  unmount(): Promise<void> {
+    return this.#native.unmount();
+  }
+
+  /** Resolves once the mount is gone, whoever unmounted it. */
+  waitUnmounted(options: Cancellable = {}): Promise<void> {
+    return this.#native.waitUnmounted(options.signal);
+  }
+
+  /** Resolves once everything done before is durable. */
+  sync(options: Cancellable = {}): Promise<void> {
+    return this.#native.sync(options.signal);
+  }
+
+  /** State and counters. */
+  stats(): Promise<Stats> {
+    return this.#native.stats();
+  }
+
+  /** What the superblock says. */
+  info(): Promise<VolumeInfo> {
+    return this.#native.info();
+  }
+
+  /** Unmounts, makes everything durable, and gives the volume back. */
+  close(options: Cancellable = {}): Promise<void> {
+    return this.#native.close(options.signal);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,12 @@
+/** `npm run bench`: builds what changed, then runs the benchmarks. Arguments go to benches/run.mjs. */
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { prepare } from './prepare.mjs';
+import { runScript } from './progress.mjs';
+import { root } from './stamp.mjs';
+
+await runScript(async () => {
+  await prepare();
+  const args = [join(root, 'benches/run.mjs'), ...process.argv.slice(2)];
+  process.exitCode = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit' }).status ?? 1;
+});

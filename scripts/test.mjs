@@ -1,0 +1,197 @@
+/**
+ * `npm test`: everything that must hold, as named steps, one after another, and a summary.
+ *
+ *   npm test                      everything
+ *   npm run test:quick            without the slow steps and tests
+ *   npm run test:long             random tests with 20 times as many cases
+ *   npm test -- --only jest,tidy  some steps
+ */
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { addonTypes } from './addon.mjs';
+import { checkAdvisories } from './advisories.mjs';
+import { denyProgram } from './deny.mjs';
+import { prepare } from './prepare.mjs';
+import { Hindrance, quietly } from './progress.mjs';
+import { root } from './stamp.mjs';
+
+const { values: options } = parseArgs({
+  options: { quick: { type: 'boolean' }, long: { type: 'boolean' }, only: { type: 'string' } },
+});
+
+/** Of the campaigns against the model; without it they run for a fixed time. */
+const quickCases = 20;
+const longCases = 20_000;
+/** Of all other random tests. */
+const longFactor = 20;
+const minutes = 60_000;
+const stepTimeoutMs = (options.long ? 12 * 60 : 20) * minutes;
+const env = {
+  ...process.env,
+  // Of a user's settings none may change what a test does.
+  CARGO_TERM_COLOR: 'never',
+  NO_COLOR: '1',
+  FORCE_COLOR: '0',
+  ...(options.quick ? { VERFS_TEST_CASES: String(quickCases) } : {}),
+  ...(options.long ? { VERFS_TEST_CASES: String(longCases), VERFS_TEST_FACTOR: String(longFactor) } : {}),
+};
+
+const program = (name, args, more = {}) => quietly(name, args, { cwd: root, timeoutMs: stepTimeoutMs, env, ...more });
+const cargo = (args, at) => program('cargo', args, { at });
+const node = (script, args, nodeOptions = []) =>
+  program(process.execPath, [...nodeOptions, join(root, 'node_modules', script), ...args]);
+
+/** Says that a step could not be done, which is neither a success nor a failure. */
+class NotChecked extends Error {}
+
+/** What tests must not leave: temporary directories, mounts in them, daemons for them. */
+function leftovers() {
+  const prefix = join(tmpdir(), 'verfs-test-');
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map((entry) => entry.split(' ')[4])
+    .filter((mountpoint) => mountpoint?.startsWith(prefix));
+  const daemons = readdirSync('/proc').filter((pid) => {
+    try {
+      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`daemon/main.js\0${prefix}`);
+    } catch {
+      return false;
+    }
+  });
+  const directories = readdirSync(tmpdir()).filter((name) => name.startsWith('verfs-test-'));
+  return { mounts, daemons, directories };
+}
+
+async function checkLeftovers() {
+  const { mounts, daemons, directories } = leftovers();
+  for (const pid of daemons) {
+    process.kill(Number(pid), 'SIGKILL');
+  }
+  for (const mountpoint of mounts.reverse()) {
+    await quietly('umount', ['-l', mountpoint]).catch(() => quietly('fusermount3', ['-u', '-z', mountpoint]));
+  }
+  for (const name of directories) {
+    rmSync(join(tmpdir(), name), { recursive: true, force: true });
+  }
+  const found = [
+    ...mounts.map((path) => `mount ${path}`),
+    ...daemons.map((pid) => `process ${pid}`),
+    ...directories.map((name) => `directory ${join(tmpdir(), name)}`),
+  ];
+  if (found.length > 0) {
+    throw new Hindrance(`tests left these behind (they are removed now):\n${found.join('\n')}`);
+  }
+}
+
+async function checkAddonTypes() {
+  if ((await addonTypes()) !== readFileSync(join(root, 'bindings/node/index.d.ts'), 'utf8')) {
+    throw new Hindrance('bindings/node/index.d.ts is not what the Rust sources say. Write it: npm run generate');
+  }
+}
+
+async function advisories(at) {
+  const state = await checkAdvisories(at);
+  const unreachable = Object.keys(state).filter((kind) => state[kind] === 'unreachable');
+  if (unreachable.length > 0) {
+    throw new NotChecked(`the database for ${unreachable.join(' and ')} packages cannot be reached`);
+  }
+}
+
+/** The last line in which a test runner counts. */
+function counted(output, pattern) {
+  return [...output.matchAll(pattern)].at(-1)?.[0].trim();
+}
+
+function countedCargo(output) {
+  const results = [...output.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed/gm)];
+  const passed = results.reduce((sum, result) => sum + Number(result[1]), 0);
+  if (passed === 0) {
+    throw new Hindrance('cargo test ran no test');
+  }
+  return `${passed} tests`;
+}
+
+async function jest() {
+  const select = options.quick ? ['--testPathIgnorePatterns', 'test/e2e', 'test/long'] : [];
+  const output = await node('jest/bin/jest.js', [...select], ['--experimental-vm-modules', '--no-warnings']);
+  return counted(output, /^Tests:.*$/gm);
+}
+
+const steps = [
+  { name: 'prepare', run: prepare },
+  { name: 'rust format', run: (at) => cargo(['fmt', '--all', '--check'], at) },
+  { name: 'typescript style', run: () => node('@biomejs/biome/bin/biome', ['ci', '--colors=off', '.']) },
+  { name: 'typescript types', run: () => node('typescript/bin/tsc', ['-b']) },
+  { name: 'addon types', run: checkAddonTypes },
+  { name: 'layers', run: (at) => cargo(['xtask', 'layers'], at) },
+  { name: 'tidy', run: (at) => cargo(['xtask', 'tidy'], at) },
+  {
+    name: 'rust lints',
+    slow: true,
+    run: (at) => cargo(['clippy', '--locked', '--release', '--workspace', '--all-targets', '--', '-D', 'warnings'], at),
+  },
+  {
+    name: 'rust licences and sources',
+    slow: true,
+    run: async (at) => program(await denyProgram(at), ['--color', 'never', 'check', 'licenses', 'bans', 'sources']),
+  },
+  { name: 'advisories', slow: true, run: advisories },
+  {
+    name: 'rust tests',
+    run: async (at) => countedCargo(await cargo(['test', '--release', '--workspace', '--no-fail-fast'], at)),
+  },
+  { name: 'jest', run: jest },
+  { name: 'leftovers', run: checkLeftovers },
+];
+
+const chosen = options.only?.split(',').map((name) => name.trim());
+const unknown = chosen?.filter((name) => !steps.some((one) => one.name === name)) ?? [];
+if (unknown.length > 0) {
+  process.stdout.write(`no such step: ${unknown.join(', ')}; there are ${steps.map(({ name }) => name).join(', ')}\n`);
+  process.exit(2);
+}
+
+const results = [];
+for (const { name, slow, run } of steps) {
+  if (chosen === undefined ? options.quick && slow : name !== 'prepare' && !chosen.includes(name)) {
+    continue;
+  }
+  const began = performance.now();
+  const at = (text) => {
+    last = text;
+  };
+  let last = '';
+  const beat = setInterval(() => {
+    process.stdout.write(`    … ${name}: ${Math.round((performance.now() - began) / 1000)} s${last && `, ${last}`}\n`);
+  }, 30_000);
+  let result = 'passed';
+  let remark = '';
+  process.stdout.write(`▸ ${name}\n`);
+  try {
+    const said = await run(at);
+    remark = typeof said === 'string' && !said.includes('\n') ? said : '';
+  } catch (error) {
+    result = error instanceof NotChecked ? 'not checked' : 'FAILED';
+    remark = error instanceof NotChecked ? error.message : '';
+    if (result === 'FAILED') {
+      process.stdout.write(`${error instanceof Hindrance ? error.message : (error.stack ?? error)}\n`);
+    }
+  }
+  clearInterval(beat);
+  results.push({ name, result, remark, seconds: (performance.now() - began) / 1000 });
+  if (name === 'prepare' && result === 'FAILED') {
+    break;
+  }
+}
+
+const width = Math.max(...results.map(({ name }) => name.length));
+process.stdout.write('\n');
+for (const { name, result, remark, seconds } of results) {
+  const line = `${name.padEnd(width)}  ${result.padEnd(11)}  ${seconds.toFixed(1).padStart(7)} s  ${remark}`;
+  process.stdout.write(`${line.trimEnd()}\n`);
+}
+const count = (result) => results.filter((one) => one.result === result).length;
+process.stdout.write(`\n${count('passed')} passed, ${count('FAILED')} failed\n`);
+process.exitCode = count('FAILED') > 0 ? 1 : 0;
