@@ -11,6 +11,7 @@ export default {
   testEnvironmentOptions: { customExportConditions: ['node', 'dev'] },
   extensionsToTreatAsEsm: ['.ts'],
   transform: { '^.+\\.ts$': ['@swc/jest', swc] },
+  cacheDirectory: '<rootDir>/target/jest',
   modulePathIgnorePatterns: ['<rootDir>/target/', '/dist/'],
   maxWorkers: 2,
   testTimeout: 180_000,

@@ -6,7 +6,7 @@
  *   npm run test:long             random tests with 20 times as many cases
  *   npm test -- --only jest,tidy  some steps
  */
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -28,8 +28,16 @@ const longCases = 20_000;
 const longFactor = 20;
 const minutes = 60_000;
 const stepTimeoutMs = (options.long ? 12 * 60 : 20) * minutes;
+/** All temporary files of this run are in one directory, so that whatever a test leaves is found. */
+const runPrefix = 'verfs-test-run-';
+const runDirectory = mkdtempSync(join(tmpdir(), `${runPrefix}${process.pid}-`));
+/** Where the daemons of an ordinary user have their sockets. */
+const runtimeDirectory = join(runDirectory, 'runtime');
+mkdirSync(runtimeDirectory, { mode: 0o700 });
 const env = {
   ...process.env,
+  TMPDIR: runDirectory,
+  XDG_RUNTIME_DIR: runtimeDirectory,
   // Of a user's settings none may change what a test does.
   CARGO_TERM_COLOR: 'never',
   NO_COLOR: '1',
@@ -46,40 +54,54 @@ const node = (script, args, nodeOptions = []) =>
 /** Says that a step could not be done, which is neither a success nor a failure. */
 class NotChecked extends Error {}
 
-/** What tests must not leave: temporary directories, mounts in them, daemons for them. */
-function leftovers() {
-  const prefix = join(tmpdir(), 'verfs-test-');
+/** What is left in a directory of temporary files, and of it elsewhere: mounts in it, daemons for volumes in it. */
+function leftovers(directory) {
+  const isBelow = (path) => path?.startsWith(`${directory}/`);
   const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
     .map((entry) => entry.split(' ')[4])
-    .filter((mountpoint) => mountpoint?.startsWith(prefix));
+    .filter(isBelow);
   const daemons = readdirSync('/proc').filter((pid) => {
     try {
-      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`daemon/main.js\0${prefix}`);
+      const [, program, volume] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+      return program?.endsWith('daemon/main.js') && isBelow(volume);
     } catch {
       return false;
     }
   });
-  const directories = readdirSync(tmpdir()).filter((name) => name.startsWith('verfs-test-'));
-  return { mounts, daemons, directories };
+  const files = readdirSync(directory).map((name) => join(directory, name));
+  return { mounts, daemons, files: files.filter((path) => path !== runtimeDirectory) };
 }
 
-async function checkLeftovers() {
-  const { mounts, daemons, directories } = leftovers();
+/** Removes a directory of temporary files with all that belongs to it. Returns what that was, in words. */
+async function sweep(directory) {
+  const { mounts, daemons, files } = leftovers(directory);
   for (const pid of daemons) {
     process.kill(Number(pid), 'SIGKILL');
   }
-  for (const mountpoint of mounts.reverse()) {
+  for (const mountpoint of mounts.toReversed()) {
     await quietly('umount', ['-l', mountpoint]).catch(() => quietly('fusermount3', ['-u', '-z', mountpoint]));
   }
-  for (const name of directories) {
-    rmSync(join(tmpdir(), name), { recursive: true, force: true });
-  }
-  const found = [
+  rmSync(directory, { recursive: true, force: true });
+  return [
     ...mounts.map((path) => `mount ${path}`),
     ...daemons.map((pid) => `process ${pid}`),
-    ...directories.map((name) => `directory ${join(tmpdir(), name)}`),
+    ...files.map((path) => `file ${path}`),
   ];
+}
+
+/** Clears up after earlier runs that were killed before they could do so themselves. */
+async function sweepKilledRuns() {
+  for (const name of readdirSync(tmpdir())) {
+    const pid = name.startsWith(runPrefix) ? name.slice(runPrefix.length).split('-')[0] : undefined;
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) {
+      await sweep(join(tmpdir(), name));
+    }
+  }
+}
+
+async function checkLeftovers() {
+  const found = await sweep(runDirectory);
   if (found.length > 0) {
     throw new Hindrance(`tests left these behind (they are removed now):\n${found.join('\n')}`);
   }
@@ -120,7 +142,7 @@ async function jest() {
 }
 
 const steps = [
-  { name: 'prepare', run: prepare },
+  { name: 'prepare', always: true, run: prepare },
   { name: 'rust format', run: (at) => cargo(['fmt', '--all', '--check'], at) },
   { name: 'typescript style', run: () => node('@biomejs/biome/bin/biome', ['ci', '--colors=off', '.']) },
   { name: 'typescript types', run: () => node('typescript/bin/tsc', ['-b']) },
@@ -143,7 +165,7 @@ const steps = [
     run: async (at) => countedCargo(await cargo(['test', '--release', '--workspace', '--no-fail-fast'], at)),
   },
   { name: 'jest', run: jest },
-  { name: 'leftovers', run: checkLeftovers },
+  { name: 'leftovers', always: true, run: checkLeftovers },
 ];
 
 const chosen = options.only?.split(',').map((name) => name.trim());
@@ -153,9 +175,12 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 
+await sweepKilledRuns();
 const results = [];
-for (const { name, slow, run } of steps) {
-  if (chosen === undefined ? options.quick && slow : name !== 'prepare' && !chosen.includes(name)) {
+let prepared = true;
+for (const { name, slow, always, run } of steps) {
+  const wanted = chosen === undefined ? !(options.quick && slow) : chosen.includes(name);
+  if (!always && !(wanted && prepared)) {
     continue;
   }
   const began = performance.now();
@@ -181,8 +206,8 @@ for (const { name, slow, run } of steps) {
   }
   clearInterval(beat);
   results.push({ name, result, remark, seconds: (performance.now() - began) / 1000 });
-  if (name === 'prepare' && result === 'FAILED') {
-    break;
+  if (name === 'prepare') {
+    prepared = result !== 'FAILED';
   }
 }
 
