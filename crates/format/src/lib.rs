@@ -20,5 +20,5 @@ pub use error::DecodeError;
 pub use inode::{DirentRecord, InodeKind, InodeRecord, OrphanRecord, TreeCounters};
 pub use keys::NameHash;
 pub use log_frame::{
-    ContentScope, FrameBuilder, FrameHeader, HEADER_BYTES, LogEntry, MAGIC, TRAILER_BYTES, decode_frame,
+    FrameBuilder, FrameHeader, HEADER_BYTES, InodeScope, LogEntry, MAGIC, TRAILER_BYTES, decode_frame,
 };

@@ -12,13 +12,14 @@
 //!  28  zero       4
 //! body: count v | count x entry
 //! trailer (16): keyed hash of header and body, so that no file content can pass for a frame
-//! entry:  1 inode    ino v | content included 1 | inode record
+//! entry:  1 inode    ino v | scope 1 | inode record
 //!         2 dirent   parent v | name (v + bytes) | 0, or 1 + dirent record
 //!         3 symlink  ino v | target (v + bytes)
 //!         4 data     content v | offset v | bytes (v + bytes)
 //!         5 hole     content v | offset v | length v
 //! ```
-//! An inode entry whose content isn't included changes neither size nor content of an inode that exists already.
+//! An inode entry of scope 0 (attributes) changes neither size nor content of an inode that exists already, one of
+//! scope 2 (content) nothing else; one of scope 1 sets all.
 
 use bytes::Bytes;
 use verfs_base::{ChunkId, GroupId, Ino};
@@ -35,24 +36,26 @@ pub const HEADER_BYTES: usize = 32;
 /// Bytes after the body.
 pub const TRAILER_BYTES: usize = 16;
 
-/// Whether an inode entry speaks for the file's content.
+/// Which part of an inode entry's record holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ContentScope {
-    /// Size and content of the record hold: every unlogged byte is in the same frame.
-    Included,
-    /// Only the rest of the record holds.
-    Omitted,
+pub enum InodeScope {
+    /// All but size and content.
+    Attributes,
+    /// All of it: every unlogged byte of the content is in the same frame.
+    All,
+    /// Size and content, with every unlogged byte in the same frame: newer attributes may be logged already.
+    Content,
 }
 
 /// One change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LogEntry {
-    /// An inode's attributes.
+    /// An inode.
     Inode {
         /// Which.
         ino: Ino,
-        /// Does it speak for size and content?
-        scope: ContentScope,
+        /// Which part of the record holds.
+        scope: InodeScope,
         /// The record.
         record: InodeRecord,
     },
@@ -158,8 +161,9 @@ impl FrameBuilder {
                 out.push(1);
                 put_u64(out, ino.0);
                 out.push(match scope {
-                    ContentScope::Omitted => 0,
-                    ContentScope::Included => 1,
+                    InodeScope::Attributes => 0,
+                    InodeScope::All => 1,
+                    InodeScope::Content => 2,
                 });
                 record.encode(out);
             }
@@ -250,9 +254,10 @@ fn read_entry(reader: &mut Reader<'_>) -> Result<LogEntry, DecodeError> {
         1 => {
             let ino = Ino(reader.u64()?);
             let scope = match reader.u8()? {
-                0 => ContentScope::Omitted,
-                1 => ContentScope::Included,
-                _ => return Err(DecodeError::Invalid("content scope")),
+                0 => InodeScope::Attributes,
+                1 => InodeScope::All,
+                2 => InodeScope::Content,
+                _ => return Err(DecodeError::Invalid("inode scope")),
             };
             LogEntry::Inode { ino, scope, record: InodeRecord::read(reader)? }
         }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use verfs_base::{ChunkId, Epoch, GroupId, Ino, Timestamp};
 use verfs_format::{
-    ContentId, ContentScope, DirentRecord, FrameBuilder, InodeKind, InodeRecord, LogEntry, OrphanRecord, Run, RunData,
+    ContentId, DirentRecord, FrameBuilder, InodeKind, InodeRecord, InodeScope, LogEntry, OrphanRecord, Run, RunData,
     Segment, TreeCounters, decode_frame, keys,
 };
 use xxhash_rust::xxh3::xxh3_128;
@@ -50,7 +50,7 @@ fn segment() -> Segment {
 
 fn entries() -> Vec<LogEntry> {
     vec![
-        LogEntry::Inode { ino: Ino(9), scope: ContentScope::Included, record: inode() },
+        LogEntry::Inode { ino: Ino(9), scope: InodeScope::All, record: inode() },
         LogEntry::Dirent {
             parent: Ino(1),
             name: Bytes::from_static(b"n\xffme"),

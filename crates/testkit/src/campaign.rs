@@ -44,9 +44,6 @@ fn number(name: &str) -> Option<u64> {
     }
 }
 
-/// Cases of each campaign in a usual test run. Longer runs still find rare wrong counters (docs/SEMANTICS.md).
-const USUAL_CASES_MAX: u64 = 30;
-
 impl Campaign {
     /// A campaign of `cases` cases within `time`. The environment decides otherwise: `VERFS_TEST_CASES` is the number of
     /// cases, whatever time they take; `VERFS_TEST_SEED` runs the one case of that seed, ten times or as often as
@@ -63,11 +60,7 @@ impl Campaign {
                 } else {
                     BuildHasherDefault::<DefaultHasher>::default().hash_one(name)
                 };
-                (
-                    Seed::From(seed),
-                    asked.unwrap_or(cases.min(USUAL_CASES_MAX)),
-                    if asked.is_some() { Duration::MAX } else { time },
-                )
+                (Seed::From(seed), asked.unwrap_or(cases), if asked.is_some() { Duration::MAX } else { time })
             }
         };
         Campaign { name, seed, cases, time }

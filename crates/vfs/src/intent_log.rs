@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustc_hash::FxHashSet;
 use verfs_base::{ByteRange, Disk, DiskFile, GroupId, Ino};
-use verfs_format::{ContentId, ContentScope, FrameBuilder, InodeKind, InodeRecord, LogEntry};
+use verfs_format::{ContentId, FrameBuilder, InodeKind, InodeScope, LogEntry};
 
 use crate::dirty::View;
 use crate::group::{Group, Unlogged};
@@ -154,38 +154,33 @@ impl State {
     }
 }
 
-/// Adds one group's unlogged changes to a frame, with the content of `files`. Where a frame before had the attributes
-/// of an inode from the `newer` group already, only size and content are the older group's: nothing goes back in time.
+/// Adds one group's unlogged changes to a frame, with the content of `files`.
+///
+/// Of a file whose attributes are logged already only the content is added: the group after this one may have logged
+/// newer attributes since, and nothing may go back in time.
 fn cut_group(
     group: &Group,
     unlogged: &mut Unlogged,
     files: &FxHashSet<Ino>,
-    newer: Option<(&Group, &Unlogged)>,
     frame: &mut FrameBuilder,
-) -> Vec<(Ino, ContentScope)> {
+) -> Vec<(Ino, InodeScope)> {
     let mut logged = Vec::new();
-    let mut inodes = std::mem::take(&mut unlogged.inodes);
+    let inodes = std::mem::take(&mut unlogged.inodes);
     unlogged.moved.clear();
-    for ino in files {
-        if group.inodes.get(ino).is_some_and(|record| unlogged.has_content(record.content)) {
-            inodes.insert(*ino);
-        }
-    }
-    for ino in inodes {
-        let Some(record) = group.inodes.get(&ino) else { continue };
-        let logged_since =
-            newer.filter(|(_, unlogged)| !unlogged.inodes.contains(&ino)).and_then(|(newer, _)| newer.inodes.get(&ino));
-        let record = match logged_since {
-            Some(newer) => InodeRecord { size: record.size, content: record.content, ..*newer },
-            None => *record,
-        };
+    for ino in inodes.iter().chain(files.difference(&inodes)) {
+        let Some(record) = group.inodes.get(ino) else { continue };
         let regular = record.kind == InodeKind::Regular;
-        let scope = if !regular || files.contains(&ino) { ContentScope::Included } else { ContentScope::Omitted };
-        frame.push(&LogEntry::Inode { ino, scope, record });
-        if regular && scope == ContentScope::Included {
+        let scope = match (inodes.contains(ino), regular, files.contains(ino)) {
+            (true, true, false) => InodeScope::Attributes,
+            (true, _, _) => InodeScope::All,
+            (false, _, _) if unlogged.has_content(record.content) => InodeScope::Content,
+            (false, _, _) => continue,
+        };
+        frame.push(&LogEntry::Inode { ino: *ino, scope, record: *record });
+        if regular && scope != InodeScope::Attributes {
             cut_content(group, unlogged, record.content, frame);
         }
-        logged.push((ino, scope));
+        logged.push((*ino, scope));
     }
     for (parent, name) in std::mem::take(&mut unlogged.dirents) {
         let key = (parent, name);
@@ -241,23 +236,17 @@ impl Shared {
         let State { closing, open, unlogged, .. } = &mut *state;
         if let Some(closing) = closing {
             let mut frame = FrameBuilder::new();
-            logged.extend(cut_group(
-                &closing.group,
-                &mut closing.unlogged,
-                &files,
-                Some((&*open, &*unlogged)),
-                &mut frame,
-            ));
+            logged.extend(cut_group(&closing.group, &mut closing.unlogged, &files, &mut frame));
             frames.push((closing.group.id, frame));
         }
         let mut frame = FrameBuilder::new();
-        logged.extend(cut_group(open, unlogged, &files, None, &mut frame));
+        logged.extend(cut_group(open, unlogged, &files, &mut frame));
         frames.push((open.id, frame));
         let open = open.id;
         for (ino, scope) in logged {
             if let Some(Node::Present { born, content_born, .. }) = state.nodes.adjust(ino) {
                 born.logged = true;
-                content_born.logged |= scope == ContentScope::Included;
+                content_born.logged |= scope != InodeScope::Attributes;
             }
         }
         frames.retain(|(_, frame)| !frame.is_empty());

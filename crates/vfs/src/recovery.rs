@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use rustc_hash::{FxHashMap, FxHashSet};
 use verfs_base::{ByteRange, Epoch, GroupId, Ino, Timestamp};
 use verfs_format::{
-    ContentId, ContentScope, FrameHeader, HEADER_BYTES, InodeKind, InodeRecord, LogEntry, OrphanRecord, TreeCounters,
+    ContentId, FrameHeader, HEADER_BYTES, InodeKind, InodeRecord, InodeScope, LogEntry, OrphanRecord, TreeCounters,
     decode_frame, keys, varint,
 };
 use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
@@ -157,30 +157,35 @@ fn read_frames(parts: &VfsParts, parity: u64) -> std::io::Result<Vec<Frame>> {
     Ok(frames)
 }
 
+/// What the metadata has of the inodes that log frames change: counters and releases follow from the difference
+/// between that and what the last frame leaves.
+type Stored = FxHashMap<Ino, Option<InodeRecord>>;
+
 impl Shared {
-    /// Applies one frame to the state, as operations would have.
-    fn replay(&self, entries: Vec<LogEntry>) -> Result<()> {
-        let inodes: Vec<(Ino, ContentScope, InodeRecord)> = entries
+    /// Applies one frame to the state, as operations would have, but for counters and releases.
+    fn replay(&self, entries: Vec<LogEntry>, stored: &mut Stored) -> Result<()> {
+        let changed: Vec<Ino> = entries
             .iter()
             .filter_map(|entry| match entry {
-                LogEntry::Inode { ino, scope, record } => Some((*ino, *scope, *record)),
+                LogEntry::Inode { ino, .. } => Some(*ino),
                 LogEntry::Dirent { .. } | LogEntry::Symlink { .. } | LogEntry::Data { .. } | LogEntry::Hole { .. } => {
                     None
                 }
             })
             .collect();
         // Whatever the store has of an inode is where its change starts from. Loading one may evict another.
-        let mut stored = Vec::with_capacity(inodes.len());
-        for &(ino, ..) in &inodes {
+        let mut nodes = Vec::with_capacity(changed.len());
+        for &ino in &changed {
             let node = self.run(&Context::ROOT, |state| match state.nodes.get(ino) {
                 Some(node) => Ok(*node),
                 None => Err(Stop::Need(Need::Inode(ino))),
             })?;
-            stored.push((ino, node));
+            nodes.push((ino, node));
         }
         let mut state = self.state.lock();
         state.begin_change(self.monotonic());
-        for (ino, node) in stored {
+        for (ino, node) in nodes {
+            stored.entry(ino).or_insert(record_of(&node));
             state.nodes.load(ino, node, 1);
         }
         for entry in entries {
@@ -206,70 +211,80 @@ impl Shared {
             }
         }
         // What was cut off after it was logged must not come back.
-        for (_, scope, record) in inodes {
-            let (content, size) = (record.content, record.size);
-            if scope == ContentScope::Included && state.open.data.contains_key(&content) {
+        for ino in changed {
+            let Some(InodeRecord { content, size, .. }) = state.nodes.get(ino).and_then(record_of) else { continue };
+            if state.open.data.contains_key(&content) {
                 state.change_data(content, ByteRange::new(size, 0), 0, |dirty| dirty.cut(size, size));
             }
         }
         Ok(())
     }
+
+    /// Counts what replay changed, and gives up what it left without a name or a file.
+    fn settle_replay(&self, stored: Stored) {
+        let mut state = self.state.lock();
+        for (ino, before) in stored {
+            let Some(after) = state.nodes.get(ino).and_then(record_of) else { continue };
+            let linked_before = before.filter(|record| record.nlink > 0);
+            let linked_after = Some(after).filter(|record| record.nlink > 0);
+            let bytes = |record: Option<InodeRecord>| match record {
+                Some(record) if record.kind == InodeKind::Regular => record.size,
+                Some(_) | None => 0,
+            };
+            let directories = |record: Option<InodeRecord>| {
+                u64::from(record.is_some_and(|record| record.kind == InodeKind::Directory))
+            };
+            let counters = &mut state.counters;
+            counters.inodes += u64::from(before.is_none());
+            counters.logical_bytes = counters.logical_bytes - bytes(linked_before) + bytes(linked_after);
+            counters.directories = counters.directories - directories(linked_before) + directories(linked_after);
+
+            let replaced = before.map(|record| record.content).filter(|content| *content != after.content);
+            let replaced = replaced.map(|content| Reap { content, ino: None, extent: ReapExtent::All });
+            // One that had no name before has an orphan record, and so is released already.
+            let unlinked = linked_after.is_none() && (before.is_none() || linked_before.is_some());
+            let unlinked = unlinked.then_some(Reap { content: after.content, ino: Some(ino), extent: ReapExtent::All });
+            for reap in replaced.into_iter().chain(unlinked) {
+                state.open.orphans.push(reap);
+                state.reapable.push_back(reap);
+            }
+        }
+    }
 }
 
-fn replay_inode(state: &mut State, ino: Ino, scope: ContentScope, mut record: InodeRecord) {
+fn record_of(node: &Node) -> Option<InodeRecord> {
+    match node {
+        Node::Present { record, .. } => Some(*record),
+        Node::Gone => None,
+    }
+}
+
+fn replay_inode(state: &mut State, ino: Ino, scope: InodeScope, record: InodeRecord) {
     let group = state.open.id;
-    let known = match state.nodes.get(ino) {
-        Some(Node::Present { record, .. }) => Some(*record),
-        Some(Node::Gone) | None => None,
+    let known = state.nodes.get(ino).and_then(record_of);
+    let record = match (scope, known) {
+        (InodeScope::All, _) => record,
+        (InodeScope::Attributes, Some(known)) => {
+            InodeRecord { size: known.size, content: known.content, allocated: known.allocated, ..record }
+        }
+        (InodeScope::Attributes, None) => InodeRecord { size: 0, content: ContentId(ino.0), allocated: 0, ..record },
+        (InodeScope::Content, Some(known)) => {
+            InodeRecord { size: record.size, content: record.content, allocated: record.allocated, ..known }
+        }
+        // Its attributes are in a frame before, always.
+        (InodeScope::Content, None) => return,
     };
-    match (known, scope) {
-        (Some(known), ContentScope::Omitted) => {
-            record.size = known.size;
-            record.content = known.content;
-            record.allocated = known.allocated;
-        }
-        (None, ContentScope::Omitted) => {
-            record.size = 0;
-            record.allocated = 0;
-            record.content = ContentId(ino.0);
-        }
-        (Some(_) | None, ContentScope::Included) => {}
-    }
-    let was_linked = known.is_some_and(|known| known.nlink > 0);
-    if record.kind == InodeKind::Regular {
-        let before = known.filter(|_| was_linked).map_or(0, |known| known.size);
-        let after = if record.nlink > 0 { record.size } else { 0 };
-        state.counters.logical_bytes = state.counters.logical_bytes - before + after;
-    }
-    if record.kind == InodeKind::Directory {
-        match (was_linked, record.nlink > 0) {
-            (false, true) => state.counters.directories += 1,
-            (true, false) => state.counters.directories -= 1,
-            (true, true) | (false, false) => {}
-        }
-    }
     state.next_number = state.next_number.max(ino.0 + 1).max(record.content.0 + 1);
     match known {
         None => {
             let born = Birth { group, logged: true };
             let node = Node::Present { record, committed_allocated: 0, born, content_born: born };
             state.nodes.put(ino, node, group, 1);
-            state.counters.inodes += 1;
         }
-        Some(known) if known.content != record.content => {
-            let reap = Reap { content: known.content, ino: None, extent: ReapExtent::All };
-            state.drop_dirty(known.content);
-            state.open.orphans.push(reap);
-            state.reapable.push_back(reap);
-        }
+        Some(known) if known.content != record.content => state.drop_dirty(known.content),
         Some(_) => {}
     }
     state.put_inode(ino, record);
-    if record.nlink == 0 && (was_linked || known.is_none()) {
-        let reap = Reap { content: record.content, ino: Some(ino), extent: ReapExtent::All };
-        state.open.orphans.push(reap);
-        state.reapable.push_back(reap);
-    }
 }
 
 impl Vfs {
@@ -315,9 +330,11 @@ impl Vfs {
             damaged: Mutex::new(Vec::new()),
         });
         let replayed = frames.len();
+        let mut stored = Stored::default();
         for (_, entries) in frames {
-            shared.replay(entries)?;
+            shared.replay(entries, &mut stored)?;
         }
+        shared.settle_replay(stored);
         let committer = {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
