@@ -9,8 +9,6 @@ use crate::content::Content;
 use crate::model::{Body, Id, Model, Node, Who};
 
 const SET_GID: u16 = 0o2000;
-/// Files up to this size may be stored in one piece.
-const INLINE_MAX_BYTES: u64 = 2048;
 
 fn joined(pieces: &[Bytes]) -> Vec<u8> {
     pieces.concat()
@@ -49,9 +47,8 @@ pub(crate) fn size_difference(node: &Node, attr: &Attr, blocks: Blocks) -> Optio
         return Some(format!("expected size {}, found {}", node.size(), attr.size));
     }
     let content = node.content()?;
-    // A small file is stored whole, holes and all.
-    let least = if node.size() <= INLINE_MAX_BYTES { 1 } else { 0 };
-    let most = content.touched_blocks().max(least) * 8;
+    // A small file is stored whole, holes and all, and keeps what it took when it grows.
+    let most = content.touched_blocks().max(1) * 8;
     if attr.blocks > most && blocks == Blocks::Settled {
         return Some(format!("{} blocks of 512 bytes for data that fits in {most}", attr.blocks));
     }
