@@ -182,6 +182,8 @@ impl Session {
 
     fn compare_content(&mut self, what: &str, id: Id, content: &Content) -> Result<(), Stop> {
         let ino = self.ino(id)?;
+        // Also by a read that then fails.
+        self.model.accessed(id);
         for (offset, len) in content.probes() {
             let found = self.ask(Who::ROOT, Pin::No, |context| self.vfs.read(context, ino, offset, len as u32));
             let found = joined(&demand(what, found)?);
@@ -189,7 +191,6 @@ impl Session {
                 return Err(Stop::Diverged(format!("{what}: {difference}")));
             }
         }
-        self.model.accessed(id);
         Ok(())
     }
 
