@@ -83,9 +83,9 @@ export class Volume implements AsyncDisposable {
     return this.#native.mount(mountpoint, mount, signal);
   }
 
-  /** Makes everything durable, then unmounts. A mount in use goes when its last user does. */
-  unmount(): Promise<void> {
-    return this.#native.unmount();
+  /** Makes everything durable, then unmounts. A mount in use goes when its last user does. Cancelled, it goes on. */
+  unmount(options: Cancellable = {}): Promise<void> {
+    return this.#native.unmount(options.signal);
   }
 
   /** Resolves once the mount is gone, whoever unmounted it. */
@@ -108,7 +108,7 @@ export class Volume implements AsyncDisposable {
     return this.#native.info();
   }
 
-  /** Unmounts, makes everything durable, and gives the volume back. */
+  /** Unmounts, makes everything durable, and gives the volume back. Cancelled, it goes on. */
   close(options: Cancellable = {}): Promise<void> {
     return this.#native.close(options.signal);
   }

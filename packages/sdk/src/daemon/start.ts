@@ -11,15 +11,25 @@ import type { DaemonRequest } from './request.ts';
 /** Most of a dead daemon's standard error that is quoted. */
 const quotedMaxBytes = 500;
 
-/** A file without a name, for the standard error of a daemon, in case that it dies before it has a log. */
-function namelessFile(): number {
+/**
+ * A file without a name, for the standard error of a daemon, in case that it dies before it has a log. None where no
+ * file can be made.
+ */
+function namelessFile(): number | undefined {
   const path = join(tmpdir(), `verfs-stderr-${process.pid}-${Date.now()}`);
-  const descriptor = openSync(path, 'wx+', 0o600);
-  unlinkSync(path);
-  return descriptor;
+  try {
+    const descriptor = openSync(path, 'wx+', 0o600);
+    unlinkSync(path);
+    return descriptor;
+  } catch {
+    return undefined;
+  }
 }
 
-function lastWords(descriptor: number): string {
+function lastWords(descriptor: number | undefined): string {
+  if (descriptor === undefined) {
+    return '';
+  }
   const { size } = fstatSync(descriptor);
   const buffer = Buffer.alloc(Math.min(size, quotedMaxBytes));
   readSync(descriptor, buffer, 0, buffer.length, size - buffer.length);
@@ -41,7 +51,7 @@ export async function startDaemon(request: DaemonRequest, signal?: AbortSignal):
     detached: true,
     // With an arena for each of its threads, glibc would keep twice the memory that is in use.
     env: { ...process.env, MALLOC_ARENA_MAX: '2' },
-    stdio: ['ignore', 'ignore', stderr, 'ipc'],
+    stdio: ['ignore', 'ignore', stderr ?? 'ignore', 'ipc'],
   });
   try {
     return await new Promise<Ready>((resolve, reject) => {
@@ -70,6 +80,8 @@ export async function startDaemon(request: DaemonRequest, signal?: AbortSignal):
       child.disconnect();
     }
     child.unref();
-    closeSync(stderr);
+    if (stderr !== undefined) {
+      closeSync(stderr);
+    }
   }
 }
