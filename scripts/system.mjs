@@ -56,7 +56,9 @@ export function checkRust() {
   const said = spawnSync('cargo', ['--version'], { cwd: root, encoding: 'utf8' });
   const version = said.stdout?.match(/cargo (\d+\.\d+\.\d+)/)?.[1];
   if (version === undefined) {
-    throw new Hindrance(`cargo does not work: ${said.stderr?.trim().split('\n')[0]}. Repair it: rustup default stable`);
+    throw new Hindrance(
+      `cargo does not work: ${said.stderr?.trim().split('\n')[0].replace(/\.$/, '')}. Repair it: rustup default stable`,
+    );
   }
   if (isOlder(version, min)) {
     const update = find('rustup') === undefined ? 'see https://rustup.rs' : 'rustup update stable';

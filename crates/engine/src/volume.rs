@@ -100,13 +100,14 @@ fn prepare_directory(path: &Path) -> Result<Directory, EngineError> {
     let about = |error: io::Error| EngineError::from_io(path, &error);
     match fs::read_dir(path) {
         Ok(mut entries) => {
-            if path.join(SUPERBLOCK_FILE).exists() {
-                return Err(EngineError::VolumeExists { path: path.to_path_buf() });
-            }
             let is_draft = |name: &OsStr| name.as_encoded_bytes().starts_with(SUPERBLOCK_DRAFT.as_bytes());
             let foreign = entries.find(|entry| entry.as_ref().is_ok_and(|entry| !is_draft(&entry.file_name())));
             match foreign {
                 None => Ok(Directory::Found),
+                // After the look at the entries: another process may have made it meanwhile.
+                Some(_) if path.join(SUPERBLOCK_FILE).exists() => {
+                    Err(EngineError::VolumeExists { path: path.to_path_buf() })
+                }
                 Some(_) => Err(EngineError::NotAVolume {
                     path: path.to_path_buf(),
                     reason: "it has other files: choose an empty directory".to_owned(),
