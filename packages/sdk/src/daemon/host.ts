@@ -81,6 +81,12 @@ function aborted(signal: AbortSignal): Promise<void> {
   });
 }
 
+function throwIfStopped(signal: AbortSignal): void {
+  if (signal.aborted) {
+    throw new CancelledError(`The mount was interrupted: ${signal.reason}`);
+  }
+}
+
 /** Serves one open volume until it is unmounted, by whatever. */
 class Host {
   readonly #request: DaemonRequest;
@@ -133,11 +139,13 @@ class Host {
     };
     const control = await serveControl(socketPath(uuid), handlers, this.#log);
     try {
-      await this.#volume.mount(mountpoint, this.#request.mount, stop);
+      await this.#volume.mount(mountpoint, this.#request.mount);
       checkAlone(path, mountpoint);
       register({ uuid, pid: process.pid, volume: path, mountpoint });
       this.#log.info(`mounted ${path} at ${mountpoint}, process ${process.pid}`);
-      onReady(await status());
+      const serving = await status();
+      throwIfStopped(stop);
+      onReady(serving);
       await Promise.race([this.#volume.waitUnmounted(), aborted(stop)]);
       await this.#close(stop.aborted ? String(stop.reason) : 'somebody unmounted it');
     } catch (error) {
@@ -187,8 +195,10 @@ async function openAndServe(
   const log = stream.for('daemon');
   setLogSink(request.log.level, (record) => stream.write(record));
   try {
-    const volume = await NativeVolume.open(info.path, request.open, stop);
+    // Not with `stop`: it would be closed in the background then, and be ours still when what was made is removed.
+    const volume = await NativeVolume.open(info.path, request.open);
     try {
+      throwIfStopped(stop);
       await detachLeftovers(info.path, log);
       await new Host(request, info, volume, log).serve(mountpoint, logFile, stop, onReady);
     } finally {
@@ -223,9 +233,7 @@ export async function hostVolume(request: DaemonRequest, surroundings: HostSurro
         there === undefined ? 'Wait until that process ends.' : `Unmount it first: \`verfs unmount ${there}\`.`;
       throw new VolumeLockedError(`The volume ${path} is ${use} by process ${holderPid}`, { path, advice });
     }
-    if (surroundings.stop.aborted) {
-      throw new CancelledError('The mount was interrupted');
-    }
+    throwIfStopped(surroundings.stop);
     const logFile = join(request.log.directory, `${uuid}.log`);
     const stream = openLog({ ...request.log, file: logFile, stderr: surroundings.stderr });
     surroundings.onLog?.(stream.for('daemon'));
