@@ -51,7 +51,7 @@ function announce(ready: Ready, foreground: boolean, output: Output): void {
 export async function mount(args: MountArguments): Promise<void> {
   const output = createOutput(args.json ? 'json' : 'text');
   const config = await configure(args);
-  const { daemonRequest, hostVolume, startDaemon, stopOnSignals } = await import('@verfs/sdk/daemon');
+  const { daemonRequest, hostVolume, startDaemon, stopOnSignals, surviveDefects } = await import('@verfs/sdk/daemon');
   const request = daemonRequest(config, {
     volume: args.volume === undefined ? config['volume.path'] : placeOf(args.volume),
     mountpoint: args.mountpoint === undefined ? config['mount.point'] : placeOf(args.mountpoint),
@@ -63,8 +63,12 @@ export async function mount(args: MountArguments): Promise<void> {
   }
   const { stop, release } = stopOnSignals();
   try {
-    const onReady = (ready: Ready) => announce(ready, true, output);
-    await hostVolume(request, { stderr: args.json ? 'silent' : 'text', stop: stop.signal, onReady });
+    await hostVolume(request, {
+      stderr: args.json ? 'silent' : 'text',
+      stop: stop.signal,
+      onLog: surviveDefects,
+      onReady: (ready) => announce(ready, true, output),
+    });
   } finally {
     release();
   }

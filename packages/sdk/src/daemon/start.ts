@@ -3,7 +3,7 @@ import { closeSync, fstatSync, openSync, readSync, unlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { CancelledError, DaemonDiedError, restoreError } from '@verfs/errors';
+import { DaemonDiedError, restoreError } from '@verfs/errors';
 import type { Ready } from './host.ts';
 import { isDaemonReport } from './messages.ts';
 import type { DaemonRequest } from './request.ts';
@@ -37,12 +37,11 @@ function lastWords(descriptor: number | undefined): string {
 }
 
 /**
- * Starts a detached daemon and waits until it serves the mount.
+ * Starts a detached daemon and waits until it serves the mount. It ends again when this process ends before.
  *
- * @param signal Ends the daemon again when it fires before.
- * @throws The error for which the daemon could not serve; DaemonDiedError; CancelledError
+ * @throws The error for which the daemon could not serve; DaemonDiedError
  */
-export async function startDaemon(request: DaemonRequest, signal?: AbortSignal): Promise<Ready> {
+export async function startDaemon(request: DaemonRequest): Promise<Ready> {
   const program = fileURLToPath(new URL('./main.js', import.meta.url));
   const stderr = namelessFile();
   // The arguments are for those who list processes; the request comes over IPC.
@@ -55,7 +54,6 @@ export async function startDaemon(request: DaemonRequest, signal?: AbortSignal):
   });
   try {
     return await new Promise<Ready>((resolve, reject) => {
-      signal?.addEventListener('abort', () => reject(new CancelledError('The mount was interrupted')), { once: true });
       child.once('error', (cause) => reject(new DaemonDiedError('The daemon cannot be started', { cause })));
       child.once('exit', (code, killer) => {
         const how = killer === null ? `with exit code ${code}` : `by signal ${killer}`;
