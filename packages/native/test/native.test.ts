@@ -62,13 +62,17 @@ describe('a call', () => {
   test('is cancelled by its signal, and one signal serves many calls', async () => {
     const path = join(directory, 'v');
     await NativeVolume.create(path, {});
+    // No thread is free, so that neither call can be done before the signal fires.
+    const stuck = await stuckVolume('stuck');
+    const blockers = Promise.allSettled(Array.from({ length: threads }, () => NativeVolume.open(stuck.path, {})));
     const abort = new AbortController();
     const cancelled = NativeVolume.open(path, {}, abort.signal);
     const alsoCancelled = NativeVolume.create(join(directory, 'w'), {}, abort.signal);
     abort.abort();
     await expect(cancelled).rejects.toMatchObject({ code: 'VERFS_E_CANCELLED' });
     await expect(alsoCancelled).rejects.toMatchObject({ code: 'VERFS_E_CANCELLED' });
-    // The open that nobody got was closed again, so that this one may have the volume.
+    await stuck.release(blockers);
+    // Nobody has it: this one may have the volume.
     const volume = await openPatiently(path);
     await volume.sync(new AbortController().signal);
     await volume.close();
