@@ -54,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) cache: Cache<ChunkId, Bytes, ChunkBytes>,
     pub(crate) cache_hits: AtomicU64,
     pub(crate) cache_misses: AtomicU64,
+    /// Buffers of reads of several blocks.
+    pub(crate) spare_buffers: Mutex<Vec<Vec<u8>>>,
     recent: RwLock<VecDeque<Arc<IndexTable>>>,
 }
 
@@ -103,6 +105,7 @@ impl Core {
             ),
             cache_hits: AtomicU64::new(0),
             cache_misses: AtomicU64::new(0),
+            spare_buffers: Mutex::new(Vec::new()),
             recent: RwLock::new(VecDeque::with_capacity(RECENT_PACKS)),
         })
     }
@@ -118,13 +121,6 @@ impl Core {
         let counter = if loaded { &self.cache_misses } else { &self.cache_hits };
         counter.fetch_add(1, Ordering::Relaxed);
         data
-    }
-
-    /// Brings a chunk into the cache. Errors are left to the reader, who meets them again.
-    pub(crate) fn warm(&self, chunk: ChunkId) {
-        if self.check_open().is_ok() && !self.cache.contains_key(&chunk) {
-            let _ = self.cache.get_or_insert_with(&chunk, || self.load(chunk));
-        }
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
@@ -164,7 +160,7 @@ impl Core {
         self.sealed.read(pack, entry).ok()
     }
 
-    fn find_recent(&self, chunk: ChunkId) -> Option<(PackId, IndexEntry)> {
+    pub(crate) fn find_recent(&self, chunk: ChunkId) -> Option<(PackId, IndexEntry)> {
         let recent = self.recent.read();
         recent.iter().find_map(|table| table.find(chunk).map(|entry| (table.pack(), entry)))
     }
@@ -183,7 +179,7 @@ impl Core {
     }
 
     /// Puts the index to the front of those that are asked first.
-    fn note_recent(&self, table: Arc<IndexTable>) {
+    pub(crate) fn note_recent(&self, table: Arc<IndexTable>) {
         let mut recent = self.recent.write();
         recent.retain(|other| other.pack() != table.pack());
         recent.truncate(RECENT_PACKS - 1);
