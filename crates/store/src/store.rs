@@ -109,7 +109,9 @@ impl ChunkStore {
     /// are dropped when too many wait. May read a pack's index, nothing else.
     pub fn prefetch(&self, ids: &[ChunkId]) {
         if !ids.is_empty() && self.core.check_open().is_ok() {
-            self.send_ahead(self.core.locate(ids).into_iter());
+            let stretches = self.core.locate(ids);
+            self.core.begin_reads(&stretches);
+            self.send_ahead(stretches.into_iter());
         }
     }
 

@@ -77,6 +77,21 @@ impl Core {
         Some((record.pack, entry))
     }
 
+    /// Lets the disk begin to read what is going to be loaded.
+    pub(crate) fn begin_reads(&self, stretches: &[Stretch]) {
+        for stretch in stretches {
+            let Some((offset, len)) = stretch.range() else { continue };
+            match &stretch.source {
+                Source::Live(live) => live.reader.file().begin_read(offset, len),
+                Source::Sealed(pack) => {
+                    if let Ok(reader) = self.sealed.reader(*pack) {
+                        reader.file().begin_read(offset, len);
+                    }
+                }
+            }
+        }
+    }
+
     /// Brings the chunks of a stretch into the cache, but for those that another thread is bringing. Errors are left to
     /// the readers, who meet them again.
     pub(crate) fn load_stretch(&self, stretch: &Stretch) {
@@ -134,6 +149,13 @@ fn split(mut found: Vec<(Source, IndexEntry)>) -> Vec<Stretch> {
 }
 
 impl Stretch {
+    /// Where it begins in its pack, and its length.
+    fn range(&self) -> Option<(u64, u64)> {
+        let (first, last) = (self.entries.first()?, self.entries.last()?);
+        let end = u64::from(last.offset) + u64::from(record_bytes(last.stored_len));
+        Some((u64::from(first.offset), end.saturating_sub(u64::from(first.offset))))
+    }
+
     fn takes(&self, source: &Source, entry: IndexEntry) -> bool {
         let (Some(first), Some(last)) = (self.entries.first(), self.entries.last()) else { return true };
         let end = |entry: &IndexEntry| u64::from(entry.offset) + u64::from(record_bytes(entry.stored_len));
