@@ -128,6 +128,15 @@ impl Core {
     }
 
     fn load(&self, chunk: ChunkId) -> Result<Bytes> {
+        let data = self.find_and_load(chunk)?;
+        if self.damage.contains(chunk) {
+            // The cause went away: a disk that failed for a while, or too many open files.
+            self.damage.forget(chunk);
+        }
+        Ok(data)
+    }
+
+    fn find_and_load(&self, chunk: ChunkId) -> Result<Bytes> {
         // Any pack that has the chunk will do: its block is checked. A bad one may have a good one elsewhere.
         if let Some(data) = self.load_from_recent(chunk) {
             return Ok(data);
