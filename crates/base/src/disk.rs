@@ -125,6 +125,12 @@ pub trait DiskFile: Send + Sync + Debug {
         let _ = (offset, len);
     }
 
+    /// Hint: these bytes will be read soon, so the disk may begin to bring them into memory. A disk that knows no such
+    /// thing does nothing.
+    fn begin_read(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
+
     /// Fills `buffer` from `offset`.
     ///
     /// # Errors
@@ -245,5 +251,10 @@ impl DiskFile for RealFile {
         // Linux starts writing dirty pages that it is advised to drop, and can't drop them while it does. A refusal
         // costs nothing but the head start.
         let _ = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(len), rustix::fs::Advice::DontNeed);
+    }
+
+    fn begin_read(&self, offset: u64, len: u64) {
+        // A refusal costs nothing but the head start.
+        let _ = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(len), rustix::fs::Advice::WillNeed);
     }
 }

@@ -9,16 +9,21 @@
 //!                        | tag 1: birth v | offset in chunk v | chunk id 16
 //!                        | tag 2: len bytes of data (small files)
 //! ```
-//! Runs follow each other without gaps from the segment's start; what is past the last one is a hole.
+//! Runs follow each other without gaps from the segment's start; what is past the last one is a hole. A chunk id of
+//! zeros is no chunk: it stands where a segment's record was found damaged, and reading it is an error.
 
 use bytes::Bytes;
 use verfs_base::{ChunkId, Epoch};
 
 use crate::DecodeError;
+use crate::pack::CHUNK_MAX_BYTES;
 use crate::varint::{Reader, put_u64};
 
 /// Bytes of a file that one segment record maps.
 pub const SEGMENT_BYTES: u64 = 1 << 20;
+
+/// Stands in a run for bytes whose place was lost: there is no such chunk.
+pub const LOST_CHUNK: ChunkId = ChunkId([0; 16]);
 
 /// Number of a content, from the same sequence as inode numbers; never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -119,6 +124,9 @@ impl Segment {
                 1 => {
                     let birth = Epoch(reader.u64()?);
                     let offset = reader.u32()?;
+                    if u64::from(offset) + u64::from(len) > u64::from(CHUNK_MAX_BYTES) {
+                        return Err(DecodeError::Invalid("run offset"));
+                    }
                     RunData::Chunk { id: ChunkId(reader.array()?), offset, birth }
                 }
                 2 => RunData::Inline(Bytes::copy_from_slice(reader.take(len as usize)?)),

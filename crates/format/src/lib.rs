@@ -15,7 +15,7 @@ pub mod pack_index;
 pub mod superblock;
 pub mod varint;
 
-pub use content::{ContentId, Run, RunData, SEGMENT_BYTES, Segment};
+pub use content::{ContentId, LOST_CHUNK, Run, RunData, SEGMENT_BYTES, Segment};
 pub use error::DecodeError;
 pub use inode::{DirentRecord, InodeKind, InodeRecord, OrphanRecord, TreeCounters};
 pub use keys::NameHash;

@@ -71,21 +71,42 @@ impl BlockDecoder {
     /// # Errors
     /// What is wrong with the record, in words.
     pub fn decode(&self, chunk: ChunkId, record: Bytes) -> Result<Bytes, String> {
-        let (header, stored) = RecordHeader::decode(self.seed, &record).map_err(|error| error.to_string())?;
+        match self.verify(chunk, &record)? {
+            (Encoding::Raw, header, _) => {
+                Ok(record.slice(RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + header.raw_len as usize))
+            }
+            (Encoding::Zstd, header, stored) => self.decompress(Encoding::Zstd, stored, header.raw_len as usize),
+        }
+    }
+
+    /// As [`BlockDecoder::decode`], of a record in a buffer that serves others, too: what it answers is a copy.
+    ///
+    /// # Errors
+    /// What is wrong with the record, in words.
+    pub fn decode_copy(&self, chunk: ChunkId, record: &[u8]) -> Result<Bytes, String> {
+        match self.verify(chunk, record)? {
+            (Encoding::Raw, _, stored) => Ok(Bytes::copy_from_slice(stored)),
+            (Encoding::Zstd, header, stored) => self.decompress(Encoding::Zstd, stored, header.raw_len as usize),
+        }
+    }
+
+    /// Checks all of a record but what zstd checks.
+    fn verify<'a>(&self, chunk: ChunkId, record: &'a [u8]) -> Result<(Encoding, RecordHeader, &'a [u8]), String> {
+        let (header, stored) = RecordHeader::decode(self.seed, record).map_err(|error| error.to_string())?;
         if header.chunk != chunk {
             return Err(format!("the record is of chunk {}", header.chunk));
         }
-        let raw_len = header.raw_len as usize;
-        match Encoding::try_from(header.encoding).map_err(|error| error.to_string())? {
-            Encoding::Raw if stored.len() == raw_len => {
-                Ok(record.slice(RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + raw_len))
-            }
-            encoding @ (Encoding::Raw | Encoding::Zstd) => {
-                let mut decompressor = self.idle.lock().pop().unwrap_or_default();
-                let raw = decompressor.decode(encoding, stored, raw_len).map_err(|error| error.to_string());
-                self.idle.lock().push(decompressor);
-                raw
-            }
+        let encoding = Encoding::try_from(header.encoding).map_err(|error| error.to_string())?;
+        if encoding == Encoding::Raw && stored.len() != header.raw_len as usize {
+            return Err("the length differs".to_owned());
         }
+        Ok((encoding, header, stored))
+    }
+
+    fn decompress(&self, encoding: Encoding, stored: &[u8], raw_len: usize) -> Result<Bytes, String> {
+        let mut decompressor = self.idle.lock().pop().unwrap_or_default();
+        let raw = decompressor.decode(encoding, stored, raw_len).map_err(|error| error.to_string());
+        self.idle.lock().push(decompressor);
+        raw
     }
 }

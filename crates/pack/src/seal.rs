@@ -9,8 +9,8 @@ use verfs_base::{Disk, DiskFile, PackId};
 use crate::layout::{index_draft_path, index_path, pack_dir, pack_path};
 use crate::{IndexEntry, IndexTable, PackError, Result};
 
-/// Longest index file that is read: room for more blocks than any pack has.
-const INDEX_MAX_BYTES: u64 = 256 << 20;
+/// Longest index file that is read: of four times as many blocks as any pack has.
+const INDEX_MAX_BYTES: u64 = 6 << 20;
 
 /// Cuts the pack to `pack_len`, makes it durable and then writes its index. Until this returns `Ok` the pack counts as
 /// unsealed; calling it again is no error.

@@ -75,6 +75,41 @@ impl PackReader {
     }
 }
 
+impl PackReader {
+    /// Reads several blocks with one read from the first to the last of them, what lies between included. `entries`
+    /// rise by their offsets. Each block is checked and decoded by itself and handed to `take`; of a damaged one `take`
+    /// hears nothing: who wants it reads it alone and learns what is wrong. `buffer` is used again and again.
+    ///
+    /// # Errors
+    /// When the read fails; none was taken then.
+    pub fn read_stretch(
+        &self,
+        decoder: &BlockDecoder,
+        entries: &[IndexEntry],
+        buffer: &mut Vec<u8>,
+        mut take: impl FnMut(usize, Bytes),
+    ) -> Result<()> {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
+        let range = |entry: &IndexEntry| {
+            let start = entry.offset.saturating_sub(first.offset) as usize;
+            start..start + record_bytes(entry.stored_len) as usize
+        };
+        let span = range(last).end;
+        if buffer.len() < span {
+            buffer.resize(span, 0);
+        }
+        let bytes = &mut buffer[..span];
+        self.file.read_exact_at(bytes, u64::from(first.offset)).map_err(PackError::of_disk("read", &self.path))?;
+        for (number, entry) in entries.iter().enumerate() {
+            let record = bytes.get(range(entry)).unwrap_or_default();
+            if let Ok(data) = decoder.decode_copy(entry.chunk, record) {
+                take(number, data);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Weighs an index by its memory.
 #[derive(Clone)]
 struct IndexBytes;
@@ -133,7 +168,11 @@ impl SealedPacks {
         self.reader(pack)?.read(&self.decoder, entry)
     }
 
-    fn reader(&self, pack: PackId) -> Result<Arc<PackReader>> {
+    /// The open file of a pack.
+    ///
+    /// # Errors
+    /// [`PackError`].
+    pub fn reader(&self, pack: PackId) -> Result<Arc<PackReader>> {
         self.readers.get_or_insert_with(&pack, || PackReader::open(self.disk.as_ref(), pack).map(Arc::new))
     }
 

@@ -54,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) cache: Cache<ChunkId, Bytes, ChunkBytes>,
     pub(crate) cache_hits: AtomicU64,
     pub(crate) cache_misses: AtomicU64,
+    /// Buffers of reads of several blocks.
+    pub(crate) spare_buffers: Mutex<Vec<Vec<u8>>>,
     recent: RwLock<VecDeque<Arc<IndexTable>>>,
 }
 
@@ -103,6 +105,7 @@ impl Core {
             ),
             cache_hits: AtomicU64::new(0),
             cache_misses: AtomicU64::new(0),
+            spare_buffers: Mutex::new(Vec::new()),
             recent: RwLock::new(VecDeque::with_capacity(RECENT_PACKS)),
         })
     }
@@ -120,18 +123,20 @@ impl Core {
         data
     }
 
-    /// Brings a chunk into the cache. Errors are left to the reader, who meets them again.
-    pub(crate) fn warm(&self, chunk: ChunkId) {
-        if self.check_open().is_ok() && !self.cache.contains_key(&chunk) {
-            let _ = self.cache.get_or_insert_with(&chunk, || self.load(chunk));
-        }
-    }
-
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(StoreError::Closed) } else { Ok(()) }
     }
 
     fn load(&self, chunk: ChunkId) -> Result<Bytes> {
+        let data = self.find_and_load(chunk)?;
+        if self.damage.contains(chunk) {
+            // The cause went away: a disk that failed for a while, or too many open files.
+            self.damage.forget(chunk);
+        }
+        Ok(data)
+    }
+
+    fn find_and_load(&self, chunk: ChunkId) -> Result<Bytes> {
         // Any pack that has the chunk will do: its block is checked. A bad one may have a good one elsewhere.
         if let Some(data) = self.load_from_recent(chunk) {
             return Ok(data);
@@ -164,7 +169,7 @@ impl Core {
         self.sealed.read(pack, entry).ok()
     }
 
-    fn find_recent(&self, chunk: ChunkId) -> Option<(PackId, IndexEntry)> {
+    pub(crate) fn find_recent(&self, chunk: ChunkId) -> Option<(PackId, IndexEntry)> {
         let recent = self.recent.read();
         recent.iter().find_map(|table| table.find(chunk).map(|entry| (table.pack(), entry)))
     }
@@ -183,7 +188,7 @@ impl Core {
     }
 
     /// Puts the index to the front of those that are asked first.
-    fn note_recent(&self, table: Arc<IndexTable>) {
+    pub(crate) fn note_recent(&self, table: Arc<IndexTable>) {
         let mut recent = self.recent.write();
         recent.retain(|other| other.pack() != table.pack());
         recent.truncate(RECENT_PACKS - 1);

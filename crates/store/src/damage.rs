@@ -11,6 +11,8 @@ use crate::Damage;
 
 /// Longest list.
 const DAMAGE_MAX_ENTRIES: usize = 1024;
+/// Damaged chunks that dedup passes over: more than are listed, since a file that is restored must not be found in them.
+const DAMAGE_MAX_CHUNKS: usize = 64 << 10;
 
 pub(crate) struct DamageLog {
     clock: Arc<dyn Clock>,
@@ -37,8 +39,10 @@ impl DamageLog {
         }
         self.met.fetch_add(1, Ordering::Relaxed);
         tracing::error!(%chunk, %pack, detail, "a chunk can't be read back as it was written");
-        if list.entries.len() < DAMAGE_MAX_ENTRIES {
+        if list.chunks.len() < DAMAGE_MAX_CHUNKS {
             list.chunks.insert(chunk);
+        }
+        if list.entries.len() < DAMAGE_MAX_ENTRIES {
             list.entries.push(Damage { chunk, pack, detail: detail.to_owned(), time: self.clock.now() });
         }
     }
@@ -49,7 +53,7 @@ impl DamageLog {
         !list.chunks.is_empty() && list.chunks.contains(&chunk)
     }
 
-    /// The chunk was stored anew.
+    /// The chunk was stored anew, or could be read after all.
     pub(crate) fn forget(&self, chunk: ChunkId) {
         let mut list = self.list.lock();
         if list.chunks.remove(&chunk) {

@@ -22,6 +22,7 @@ mod sealing;
 mod slot;
 mod stats;
 mod store;
+mod stretch;
 
 pub use batch::{ChunkBatch, Indexed};
 pub use error::{Result, StoreError};

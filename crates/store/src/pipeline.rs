@@ -13,12 +13,13 @@ use verfs_pack::BlockEncoder;
 
 use crate::core::Core;
 use crate::live::LivePack;
+use crate::stretch::Stretch;
 use crate::{Result, StoreError};
 
 /// Jobs that may wait; each has many chunks, and `inflight_bytes` bounds what they hold.
 const WORK_MAX_JOBS: usize = 1024;
-/// Read-ahead hints that may wait; more are dropped.
-const PREFETCH_MAX_CHUNKS: usize = 256;
+/// Stretches that may wait to be read ahead; more are dropped.
+const AHEAD_MAX_STRETCHES: usize = 128;
 
 /// A job of the worker threads.
 pub(crate) enum Work {
@@ -141,23 +142,23 @@ impl Drop for Ticket {
 /// The running threads and the ways to them.
 pub(crate) struct Workers {
     pub(crate) work: Sender<Work>,
-    pub(crate) prefetch: Sender<ChunkId>,
+    pub(crate) ahead: Sender<Stretch>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
     pub(crate) fn start(core: &Arc<Core>, threads: usize, level: i32) -> Result<Workers> {
         let (work, work_queue) = bounded(WORK_MAX_JOBS);
-        let (prefetch, prefetch_queue) = bounded(PREFETCH_MAX_CHUNKS);
-        let mut workers = Workers { work, prefetch, threads: Vec::with_capacity(threads) };
+        let (ahead, ahead_queue) = bounded(AHEAD_MAX_STRETCHES);
+        let mut workers = Workers { work, ahead, threads: Vec::with_capacity(threads) };
         for number in 0..threads {
             let encoder = BlockEncoder::new(core.decoder.seed(), level)
                 .map_err(|error| StoreError::Option { option: "compression_level", reason: error.to_string() })?;
             let worker = Worker { core: Arc::clone(core), encoder };
-            let (work, prefetch) = (work_queue.clone(), prefetch_queue.clone());
+            let (work, ahead) = (work_queue.clone(), ahead_queue.clone());
             let started = Builder::new()
                 .name(format!("verfs-store-{number}"))
-                .spawn(move || worker.run(&work, &prefetch))
+                .spawn(move || worker.run(&work, &ahead))
                 .map_err(|error| StoreError::of_disk("start a thread for", Path::new("packs"), &error));
             match started {
                 Ok(thread) => workers.threads.push(thread),
@@ -172,7 +173,7 @@ impl Workers {
 
     /// Lets the threads end what is queued and waits for them.
     pub(crate) fn join(self) {
-        drop((self.work, self.prefetch));
+        drop((self.work, self.ahead));
         for thread in self.threads {
             // A worker catches what panics in it.
             let _ = thread.join();
@@ -186,12 +187,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, work: &Receiver<Work>, prefetch: &Receiver<ChunkId>) {
+    fn run(mut self, work: &Receiver<Work>, ahead: &Receiver<Stretch>) {
         loop {
-            // A reader waits for what is prefetched: it goes first.
+            // A reader waits for what is read ahead: it goes first.
             select_biased! {
-                recv(prefetch) -> chunk => match chunk {
-                    Ok(chunk) => self.guarded("prefetch", |worker| worker.core.warm(chunk)),
+                recv(ahead) -> stretch => match stretch {
+                    Ok(stretch) => self.guarded("read ahead", |worker| worker.core.load_stretch(&stretch)),
                     Err(_) => break,
                 },
                 recv(work) -> job => match job {

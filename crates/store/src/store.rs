@@ -16,7 +16,11 @@ use crate::core::Core;
 use crate::pipeline::Workers;
 use crate::recovery::load_record;
 use crate::slot::Slot;
+use crate::stretch::Stretch;
 use crate::{ChunkBatch, Damage, Result, StoreError, StoreOptions, StoreStats};
+
+/// Share of the chunk cache for what is read ahead.
+const AHEAD_SHARE_ONE_IN: u64 = 4;
 
 /// The chunks of one volume. Used through `Arc`, from any thread.
 pub struct ChunkStore {
@@ -84,15 +88,46 @@ impl ChunkStore {
         Some(data)
     }
 
-    /// Hint: these chunks will be read soon, in this order. They are decompressed into the cache on the store's
-    /// worker threads; hints are dropped when those are busy.
+    /// The chunks in the order of `ids`, as [`ChunkStore::read`] answers each; what is not in memory is read in large
+    /// stretches and decompressed by the caller and the store's threads together. `ahead` are chunks that will be read
+    /// next, as in [`ChunkStore::prefetch`].
+    ///
+    /// # Errors
+    /// As [`ChunkStore::read`], of the first chunk that can't be read.
+    pub fn read_many(&self, ids: &[ChunkId], ahead: &[ChunkId]) -> Result<Vec<Bytes>> {
+        let mut stretches = if ids.len() > 1 { self.core.locate(ids).into_iter() } else { Vec::new().into_iter() };
+        let mine = stretches.next();
+        self.send_ahead(stretches);
+        self.prefetch(ahead);
+        if let Some(stretch) = mine {
+            self.core.load_stretch(&stretch);
+        }
+        ids.iter().map(|id| self.core.read(*id)).collect()
+    }
+
+    /// Hint: these chunks will be read soon. They are decompressed into the cache on the store's worker threads; hints
+    /// are dropped when too many wait. May read a pack's index, nothing else.
     pub fn prefetch(&self, ids: &[ChunkId]) {
-        let hints = match self.workers.lock().as_ref() {
-            Some(workers) => workers.prefetch.clone(),
-            None => return,
-        };
-        for id in ids.iter().filter(|id| !self.core.cache.contains_key(*id)) {
-            if hints.try_send(*id).is_err() {
+        if !ids.is_empty() && self.core.check_open().is_ok() {
+            let stretches = self.core.locate(ids);
+            self.core.begin_reads(&stretches);
+            self.send_ahead(stretches.into_iter());
+        }
+    }
+
+    /// How many bytes all readers together may read ahead without driving each other's chunks out of the cache.
+    #[must_use]
+    pub fn read_ahead_max_bytes(&self) -> u64 {
+        self.core.cache.capacity() / AHEAD_SHARE_ONE_IN
+    }
+
+    fn send_ahead(&self, stretches: impl ExactSizeIterator<Item = Stretch>) {
+        if stretches.len() == 0 {
+            return;
+        }
+        let Some(ahead) = self.workers.lock().as_ref().map(|workers| workers.ahead.clone()) else { return };
+        for stretch in stretches {
+            if ahead.try_send(stretch).is_err() {
                 return;
             }
         }

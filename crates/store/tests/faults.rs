@@ -244,6 +244,8 @@ fn a_read_error_is_an_error_and_goes_away_with_its_cause() {
     let id = rig.store.id_of(&chunk(3));
     rig.disk.fail(Fault { call: Some(Call::Read), after: 0, times: u64::MAX, kind: ErrorKind::Other });
     assert!(matches!(rig.store.read(id), Err(StoreError::Io { .. })));
+    assert_eq!(rig.store.damaged().len(), 1);
     rig.disk.heal();
     assert_eq!(rig.store.read(id).unwrap(), chunk(3));
+    assert_eq!(rig.store.damaged(), []);
 }

@@ -11,7 +11,7 @@ use verfs_format::{ContentId, InodeKind, InodeRecord, OrphanRecord, Segment, key
 use verfs_meta::WriteBatch;
 
 use crate::VfsError;
-use crate::content_commit::{ContentCommit, ContentError};
+use crate::content_commit::ContentCommit;
 use crate::group::{Group, Reap, ReapExtent};
 use crate::space::SpaceGauge;
 use crate::state::{Closing, Failure, Node, State};
@@ -168,7 +168,7 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
             if let Some(dirty) = group.data.get(&record.content).filter(|_| !released.contains(&record.content)) {
                 let change = content
                     .commit(record.content, record.size, dirty)
-                    .map_err(|error| content_error(shared, Some(ino), &error))?;
+                    .map_err(|error| shared.store_error(Some(ino), &error))?;
                 record.allocated = record.allocated.saturating_add_signed(change);
             }
             allocated.push((ino, record.allocated));
@@ -215,16 +215,6 @@ fn committed_allocations(shared: &Shared, group: &Group) -> Result<HashMap<Ino, 
     Ok(allocations)
 }
 
-fn content_error(shared: &Shared, ino: Option<Ino>, error: &ContentError) -> VfsError {
-    match error {
-        ContentError::Store(error) => shared.store_error(ino, error),
-        ContentError::Damaged(..) => {
-            tracing::error!(ino = ino.map(|ino| ino.0), %error, "committing a file");
-            VfsError::Io
-        }
-    }
-}
-
 /// Drops the references of contents that nothing leads to. Returns those for which the budget was too small.
 fn release(shared: &Shared, group: &Group, content: &mut ContentCommit<'_>) -> Result<Vec<Reap>, VfsError> {
     let mut budget = RELEASE_RUNS_MAX;
@@ -236,7 +226,7 @@ fn release(shared: &Shared, group: &Group, content: &mut ContentCommit<'_>) -> R
             ReapExtent::FirstSegment => content.release(reap.content, true, &mut budget),
             ReapExtent::All => content.release(reap.content, false, &mut budget),
         };
-        let complete = complete.map_err(|error| content_error(shared, reap.ino, &error))?;
+        let complete = complete.map_err(|error| shared.store_error(reap.ino, &error))?;
         if !complete {
             // The inode goes now; only the rest of its content stays on record.
             unfinished.push(Reap { ino: None, ..*reap });

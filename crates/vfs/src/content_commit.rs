@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use verfs_base::{ByteRange, ChunkId, Epoch};
 use verfs_chunker::{Chunker, End};
-use verfs_format::{ContentId, Run, RunData, SEGMENT_BYTES, Segment, keys};
+use verfs_format::{ContentId, LOST_CHUNK, Run, RunData, SEGMENT_BYTES, Segment, keys};
 use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
 use verfs_store::{ChunkBatch, ChunkStore, Indexed, StoreError};
 
@@ -18,21 +18,6 @@ pub(crate) const INLINE_MAX_BYTES: u64 = 2048;
 
 /// Small pieces are copied together in stretches of this size before they are cut into chunks.
 const JOIN_BYTES: usize = 512 << 10;
-
-/// Why the content of a file could not be committed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ContentError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("extent segment of content {0} is damaged: {1}")]
-    Damaged(u64, verfs_format::DecodeError),
-}
-
-impl From<verfs_meta::MetaError> for ContentError {
-    fn from(error: verfs_meta::MetaError) -> Self {
-        ContentError::Store(StoreError::Meta(error))
-    }
-}
 
 /// What committing contents needs and leaves.
 pub(crate) struct ContentCommit<'a> {
@@ -73,6 +58,7 @@ impl Editor {
                 let head = range.start.saturating_sub(at);
                 let tail = end.saturating_sub(range.end);
                 match (&run.data, head > 0, tail > 0) {
+                    (RunData::Chunk { id, .. }, _, _) if *id == LOST_CHUNK => {}
                     (RunData::Chunk { id, .. }, false, false) => chunks.drop_reference(*id, 1),
                     (RunData::Chunk { id, .. }, true, true) => chunks.add_reference(*id, 1),
                     (RunData::Chunk { .. } | RunData::Hole | RunData::Inline(_), _, _) => {}
@@ -94,6 +80,14 @@ impl Editor {
         segment.runs = out;
         join_holes(&mut segment.runs);
     }
+}
+
+/// What a segment is taken for whose record is damaged: all of it, up to the end of the file, is data that can't be read.
+/// Writes replace parts of it as of any other; the rest neither turns to zeros nor keeps the volume from committing.
+fn lost_segment(file_bytes: u64) -> Segment {
+    let len = file_bytes.min(SEGMENT_BYTES) as u32;
+    let data = RunData::Chunk { id: LOST_CHUNK, offset: 0, birth: Epoch::FIRST };
+    Segment { runs: if len == 0 { Vec::new() } else { vec![Run { len, data }] } }
 }
 
 /// Part of a run.
@@ -122,7 +116,7 @@ fn join_holes(runs: &mut Vec<Run>) {
 
 impl ContentCommit<'_> {
     /// Commits the overlay of one content whose file has `size` bytes. Returns the change of allocated bytes.
-    pub(crate) fn commit(&mut self, content: ContentId, size: u64, dirty: &DirtyContent) -> Result<i64, ContentError> {
+    pub(crate) fn commit(&mut self, content: ContentId, size: u64, dirty: &DirtyContent) -> Result<i64, StoreError> {
         let mut editor = Editor {
             content,
             segments: BTreeMap::new(),
@@ -131,7 +125,7 @@ impl ContentCommit<'_> {
         };
         let extents = dirty.extents();
         for (range, sort) in &extents {
-            self.load(&mut editor, *range, *sort)?;
+            self.load(&mut editor, *range, *sort, size)?;
         }
         if size <= INLINE_MAX_BYTES && self.commit_inline(&mut editor, size, dirty) {
             return Ok(self.finish(editor));
@@ -186,37 +180,29 @@ impl ContentCommit<'_> {
     }
 
     /// Reads the segments that a range touches; of a hole only those that exist.
-    fn load(&self, editor: &mut Editor, range: ByteRange, sort: Content) -> Result<(), ContentError> {
+    fn load(&self, editor: &mut Editor, range: ByteRange, sort: Content, size: u64) -> Result<(), StoreError> {
         let first = (range.offset / SEGMENT_BYTES) as u32;
         let last = ((range.end() - 1) / SEGMENT_BYTES) as u32;
-        let mut broken = None;
         // A range that begins at a segment's start may go on with the chunk before it.
         let first = if sort == Content::Data { first.saturating_sub(1) } else { first };
         let mut end = keys::segment(editor.content, last);
         end.push(0);
         let keys_range = KeyRange::between(keys::segment(editor.content, first), end);
-        let (segments, allocated) = (&mut editor.segments, &mut editor.allocated_before);
+        let (content, segments, allocated) = (editor.content, &mut editor.segments, &mut editor.allocated_before);
         self.meta.scan(&keys_range, Direction::Forward, &mut |key, value| {
             let Some(index) = keys::parse_segment(key) else { return ControlFlow::Continue(()) };
             if segments.contains_key(&index) {
                 return ControlFlow::Continue(());
             }
-            match Segment::decode(value) {
-                Ok(segment) => {
-                    *allocated += segment.allocated();
-                    segments.insert(index, segment);
-                    ControlFlow::Continue(())
-                }
-                Err(error) => {
-                    broken = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
+            let segment = Segment::decode(value).unwrap_or_else(|error| {
+                tracing::error!(content = content.0, index, %error, "extent segment is damaged; what it had is lost");
+                lost_segment(size.saturating_sub(u64::from(index) * SEGMENT_BYTES))
+            });
+            *allocated += segment.allocated();
+            segments.insert(index, segment);
+            ControlFlow::Continue(())
         })?;
-        match broken {
-            Some(error) => Err(ContentError::Damaged(editor.content.0, error)),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn punch(&mut self, editor: &mut Editor, range: ByteRange) {
@@ -234,7 +220,7 @@ impl ContentCommit<'_> {
 
     /// Bytes before a range that belong into its first chunk: a chunk that an earlier group had to end early, or the
     /// inline bytes of a file that grows. Without them, where chunks end would depend on when groups were closed.
-    fn prelude(&self, editor: &Editor, range: ByteRange) -> Result<Bytes, ContentError> {
+    fn prelude(&self, editor: &Editor, range: ByteRange) -> Result<Bytes, StoreError> {
         let Some(before) = range.offset.checked_sub(1) else { return Ok(Bytes::new()) };
         let index = (before / SEGMENT_BYTES) as u32;
         let Some(segment) = editor.segments.get(&index) else { return Ok(Bytes::new()) };
@@ -260,9 +246,16 @@ impl ContentCommit<'_> {
                 match self.store.read(*id) {
                     Ok(chunk) if chunk.len() == last.len as usize => Ok(chunk),
                     Ok(_) => Ok(Bytes::new()),
-                    // A damaged neighbour must not keep new bytes from being stored.
-                    Err(StoreError::Damaged { .. } | StoreError::Missing { .. }) => Ok(Bytes::new()),
-                    Err(error) => Err(error.into()),
+                    Err(error @ (StoreError::Meta(_) | StoreError::Closed)) => Err(error),
+                    // A neighbour that can't be read must not keep new bytes from being stored.
+                    Err(
+                        StoreError::Damaged { .. }
+                        | StoreError::Missing { .. }
+                        | StoreError::Io { .. }
+                        | StoreError::OutOfSpace
+                        | StoreError::ChunkLength { .. }
+                        | StoreError::Option { .. },
+                    ) => Ok(Bytes::new()),
                 }
             }
         }
@@ -274,7 +267,7 @@ impl ContentCommit<'_> {
         range: ByteRange,
         size: u64,
         dirty: &DirtyContent,
-    ) -> Result<(), ContentError> {
+    ) -> Result<(), StoreError> {
         let prelude = self.prelude(editor, range)?;
         let start = range.offset - prelude.len() as u64;
         let sizes = self.chunker.sizes();
@@ -341,26 +334,25 @@ impl ContentCommit<'_> {
         content: ContentId,
         first_only: bool,
         budget: &mut usize,
-    ) -> Result<bool, ContentError> {
+    ) -> Result<bool, StoreError> {
         let range = KeyRange::prefix(&keys::segments(content));
-        let mut broken = None;
         let (chunks, batch) = (&mut *self.chunks, &mut *self.batch);
         let mut left = *budget;
-        let mut drop_segment = |key: &[u8], value: &[u8]| match Segment::decode(value) {
-            Ok(segment) => {
-                for run in &segment.runs {
-                    if let RunData::Chunk { id, .. } = run.data {
-                        chunks.drop_reference(id, 1);
-                    }
+        let mut drop_segment = |key: &[u8], value: &[u8]| {
+            let segment = Segment::decode(value).unwrap_or_else(|error| {
+                // Its chunks keep references that nobody has: they are never reclaimed, and nobody loses anything.
+                tracing::error!(content = content.0, %error, "extent segment is damaged; its chunks are not released");
+                Segment::default()
+            });
+            for run in &segment.runs {
+                match run.data {
+                    RunData::Chunk { id, .. } if id != LOST_CHUNK => chunks.drop_reference(id, 1),
+                    RunData::Chunk { .. } | RunData::Hole | RunData::Inline(_) => {}
                 }
-                left = left.saturating_sub(segment.runs.len() + 1);
-                batch.delete(Bytes::copy_from_slice(key));
-                if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             }
-            Err(error) => {
-                broken = Some(error);
-                ControlFlow::Break(())
-            }
+            left = left.saturating_sub(segment.runs.len() + 1);
+            batch.delete(Bytes::copy_from_slice(key));
+            if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         if first_only {
             let key = keys::segment(content, 0);
@@ -373,10 +365,7 @@ impl ContentCommit<'_> {
         // Whoever used the budget up comes again: there may be more.
         let complete = first_only || left > 0;
         *budget = left;
-        match broken {
-            Some(error) => Err(ContentError::Damaged(content.0, error)),
-            None => Ok(complete),
-        }
+        Ok(complete)
     }
 }
 

@@ -17,8 +17,6 @@ static ZEROS: [u8; 128 << 10] = [0; 128 << 10];
 const COPY_AHEAD_MIN_BYTES: usize = 32 << 10;
 /// A read moves the access time if it is older than the last change, or than this.
 const ATIME_MAX_AGE_SECONDS: i64 = 24 * 60 * 60;
-/// How far behind a read the store is told what may be wanted next.
-const READ_AHEAD_BYTES: u64 = 1 << 20;
 
 /// A stretch of a read, in order.
 #[derive(Debug)]
@@ -28,11 +26,21 @@ enum Part {
     Chunk { id: ChunkId, offset: u32, len: u32 },
 }
 
-/// What a read consists of, and what may be wanted next.
+/// What a read consists of.
 #[derive(Default, Debug)]
 struct Plan {
     parts: Vec<Part>,
-    ahead: Vec<ChunkId>,
+    /// The read itself, if it needs chunks.
+    stored: Option<Stored>,
+}
+
+/// A read of committed content.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    content: ContentId,
+    range: ByteRange,
+    /// Size of the file.
+    size: u64,
 }
 
 fn regular(record: &InodeRecord) -> Step<()> {
@@ -141,22 +149,10 @@ impl State {
                 }
             }
         }
-        if committed && plan.parts.iter().any(|part| matches!(part, Part::Chunk { .. })) {
-            self.plan_ahead(content, range.end(), &mut plan.ahead);
+        if plan.parts.iter().any(|part| matches!(part, Part::Chunk { .. })) {
+            plan.stored = Some(Stored { content, range, size: record.size });
         }
         Ok(plan)
-    }
-
-    /// Chunks behind a read, as far as their segments are in memory.
-    fn plan_ahead(&mut self, content: ContentId, from: u64, ahead: &mut Vec<ChunkId>) {
-        let mut parts = Vec::new();
-        if self.plan_committed(content, ByteRange::new(from, READ_AHEAD_BYTES), &mut parts).is_ok() || !parts.is_empty()
-        {
-            ahead.extend(parts.iter().filter_map(|part| match part {
-                Part::Chunk { id, .. } => Some(*id),
-                Part::Bytes(_) | Part::Zeros(_) => None,
-            }));
-        }
     }
 
     /// Whether a committed group may hold anything of a file's present content.
@@ -239,41 +235,73 @@ impl Shared {
         }
     }
 
+    /// Chunks of committed content, to be read ahead. Errors are left to the read that gets there.
+    fn chunks_ahead(&self, stored: Stored, range: ByteRange) -> Vec<ChunkId> {
+        let mut parts = Vec::new();
+        let planned = self.run(&Context::ROOT, |state| {
+            parts.clear();
+            state.plan_committed(stored.content, range, &mut parts)
+        });
+        if planned.is_err() {
+            return Vec::new();
+        }
+        chunks_of(&parts).collect()
+    }
+
     fn collect(&self, context: &Context, ino: Ino, plan: Plan) -> Result<Vec<Bytes>> {
+        let Some(stored) = plan.stored else { return pieces(ino, plan.parts, &mut std::iter::empty()) };
         let store = &self.parts.store;
-        let mut pieces = Vec::with_capacity(plan.parts.len());
-        for part in plan.parts {
-            match part {
-                Part::Bytes(bytes) => pieces.push(bytes),
-                Part::Zeros(mut len) => {
-                    while len > 0 {
-                        let step = len.min(ZEROS.len() as u64);
-                        pieces.push(Bytes::from_static(&ZEROS[..step as usize]));
-                        len -= step;
-                    }
-                }
-                Part::Chunk { id, offset, len } => {
-                    let chunk = match (store.cached(id), context.patience) {
-                        (Some(chunk), _) => chunk,
-                        (None, Patience::Try) => return Err(VfsError::WouldBlock),
-                        (None, Patience::Wait) => {
-                            store.read(id).map_err(|error| self.store_error(Some(ino), &error))?
-                        }
-                    };
-                    let range = offset as usize..offset as usize + len as usize;
-                    if range.end > chunk.len() {
-                        tracing::error!(%ino, chunk = %id, "an extent reaches past its chunk");
-                        return Err(VfsError::Io);
-                    }
-                    pieces.push(chunk.slice(range));
+        let ahead = self.read_ahead.note(stored.content, stored.range, stored.size, context.patience);
+        let chunks = match context.patience {
+            // The store is to be told what comes next, and finding that out may take a look at the disk.
+            Patience::Try if ahead.is_some() => return Err(VfsError::WouldBlock),
+            Patience::Try => {
+                let cached: Option<Vec<Bytes>> = chunks_of(&plan.parts).map(|id| store.cached(id)).collect();
+                cached.ok_or(VfsError::WouldBlock)?
+            }
+            Patience::Wait => {
+                let ids: Vec<ChunkId> = chunks_of(&plan.parts).collect();
+                let ahead = ahead.map(|range| self.chunks_ahead(stored, range)).unwrap_or_default();
+                store.read_many(&ids, &ahead).map_err(|error| self.store_error(Some(ino), &error))?
+            }
+        };
+        pieces(ino, plan.parts, &mut chunks.into_iter())
+    }
+}
+
+/// The chunks of some parts, in order.
+fn chunks_of(parts: &[Part]) -> impl Iterator<Item = ChunkId> + '_ {
+    parts.iter().filter_map(|part| match part {
+        Part::Chunk { id, .. } => Some(*id),
+        Part::Bytes(_) | Part::Zeros(_) => None,
+    })
+}
+
+/// Bytes of the parts; `chunks` are those of the parts that are chunks, in order.
+fn pieces(ino: Ino, parts: Vec<Part>, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<Vec<Bytes>> {
+    let mut pieces = Vec::with_capacity(parts.len());
+    for part in parts {
+        match part {
+            Part::Bytes(bytes) => pieces.push(bytes),
+            Part::Zeros(mut len) => {
+                while len > 0 {
+                    let step = len.min(ZEROS.len() as u64);
+                    pieces.push(Bytes::from_static(&ZEROS[..step as usize]));
+                    len -= step;
                 }
             }
+            Part::Chunk { id, offset, len } => {
+                let chunk = chunks.next().unwrap_or_default();
+                let range = offset as usize..offset as usize + len as usize;
+                if range.end > chunk.len() {
+                    tracing::error!(%ino, chunk = %id, "an extent reaches past its chunk");
+                    return Err(VfsError::Io);
+                }
+                pieces.push(chunk.slice(range));
+            }
         }
-        if !plan.ahead.is_empty() && context.patience == Patience::Wait {
-            store.prefetch(&plan.ahead);
-        }
-        Ok(pieces)
     }
+    Ok(pieces)
 }
 
 impl Vfs {

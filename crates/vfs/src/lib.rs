@@ -18,6 +18,7 @@ mod intent_log;
 mod listing;
 mod load;
 mod namespace;
+mod read_ahead;
 mod recovery;
 mod resident;
 mod space;

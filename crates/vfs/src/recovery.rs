@@ -17,6 +17,7 @@ use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
 use crate::directory::DirectoryCache;
 use crate::group::{Group, Reap, ReapExtent, Unlogged};
 use crate::intent_log::{IntentLog, create_files, log_path};
+use crate::read_ahead::ReadAhead;
 use crate::resident::Resident;
 use crate::space::SpaceGauge;
 use crate::state::{Birth, GroupLimits, Need, Node, State, Stop};
@@ -319,6 +320,7 @@ impl Vfs {
         let log = IntentLog::open(&*parts.disk, open, last_sequence).map_err(disk_error)?;
         let space = parts.disk.space().map_err(disk_error)?;
         let has_orphans = !base.orphans.is_empty();
+        let read_ahead = ReadAhead::new(parts.store.read_ahead_max_bytes());
         let shared = Arc::new(Shared {
             state: Mutex::new(new_state(base, open, space, &options)),
             work: Condvar::new(),
@@ -328,6 +330,7 @@ impl Vfs {
             options,
             log_frames: AtomicU64::new(0),
             damaged: Mutex::new(Vec::new()),
+            read_ahead,
         });
         let replayed = frames.len();
         let mut stored = Stored::default();

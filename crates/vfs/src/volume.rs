@@ -17,6 +17,7 @@ use verfs_store::ChunkStore;
 use crate::damage::DamagedInode;
 use crate::directory::Name;
 use crate::intent_log::IntentLog;
+use crate::read_ahead::ReadAhead;
 use crate::state::{Failure, Need, State, Step, Stop};
 use crate::{Context, FsStat, Patience, Result, VfsError};
 
@@ -118,6 +119,7 @@ pub(crate) struct Shared {
     pub(crate) options: VfsOptions,
     pub(crate) log_frames: AtomicU64,
     pub(crate) damaged: Mutex<Vec<DamagedInode>>,
+    pub(crate) read_ahead: ReadAhead,
 }
 
 /// An open filesystem. Every method may be called from many threads.
