@@ -48,6 +48,13 @@ fn segment() -> Segment {
     }
 }
 
+fn xattrs() -> Xattrs {
+    let mut xattrs = Xattrs::default();
+    xattrs.insert(Bytes::from_static(b"user.b"), Bytes::from_static(b"\x00v"));
+    xattrs.insert(Bytes::from_static(b"user.a"), Bytes::new());
+    xattrs
+}
+
 fn entries() -> Vec<LogEntry> {
     vec![
         LogEntry::Inode { ino: Ino(9), scope: InodeScope::All, record: inode() },
@@ -60,6 +67,7 @@ fn entries() -> Vec<LogEntry> {
         LogEntry::Symlink { ino: Ino(10), target: Bytes::from_static(b"../t") },
         LogEntry::Data { content: ContentId(77), offset: 1 << 40, bytes: Bytes::from_static(b"data") },
         LogEntry::Hole { content: ContentId(77), offset: 5, len: 1 << 33 },
+        LogEntry::Xattrs { ino: Ino(9), xattrs: xattrs() },
     ]
 }
 
@@ -84,6 +92,10 @@ fn encodings_are_those_of_format_1() {
 
     assert_eq!(hex(&segment().encode()), SEGMENT);
     assert_eq!(Segment::decode(&segment().encode()).unwrap(), segment());
+
+    assert_eq!(hex(&xattrs().encode()), "0206757365722e610006757365722e62020076");
+    assert_eq!(Xattrs::decode(&xattrs().encode()).unwrap(), xattrs());
+    assert!(Xattrs::decode(b"\x02\x01b\x00\x01a\x00").is_err(), "names out of order are another record's bytes");
 
     for ino in [None, Some(Ino(5))] {
         let mut out = Vec::new();
@@ -131,6 +143,7 @@ proptest! {
         let _ = OrphanRecord::decode(&bytes);
         let _ = TreeCounters::decode(&bytes);
         let _ = Segment::decode(&bytes);
+        let _ = Xattrs::decode(&bytes);
         let _ = decode_frame(&bytes, keyed);
         let _ = (keys::parse_dirent(&bytes), keys::parse_segment(&bytes), keys::parse_orphan(&bytes));
     }
