@@ -82,9 +82,7 @@ impl Acl {
             && [Tag::Owner, Tag::OwningGroup, Tag::Other].into_iter().all(|tag| count(tag) == 1)
             && count(Tag::Mask) <= 1
             && (named == 0 || count(Tag::Mask) == 1)
-            && self.entries.iter().all(|entry| {
-                entry.id != NO_ID || !matches!(entry.tag, Tag::User | Tag::Group)
-            })
+            && self.entries.iter().all(|entry| entry.id != NO_ID || !matches!(entry.tag, Tag::User | Tag::Group))
     }
 
     /// The extended attribute's value.

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use verfs_base::{ByteRange, ChunkId, Ino, Timestamp};
-use verfs_format::{ContentId, InodeKind, InodeRecord, RunData, SEGMENT_BYTES};
+use verfs_format::{ContentId, InodeFlags, InodeKind, InodeRecord, RunData, SEGMENT_BYTES};
 use verfs_store::StoreError;
 
 use crate::attributes::without_set_id;
-use crate::dirty::{DirtyContent, View};
+use crate::dirty::{DirtyContent, Stored, View};
 use crate::state::{Demand, Need, Node, State, Step, Stop};
 use crate::volume::{FILE_MAX_BYTES, Shared};
 use crate::{Context, Patience, Result, Vfs, VfsError};
@@ -22,10 +22,20 @@ const READ_AHEAD_BYTES: u64 = 1 << 20;
 
 /// A stretch of a read, in order.
 #[derive(Debug)]
-enum Part {
+pub(crate) enum Part {
     Bytes(Bytes),
     Zeros(u64),
-    Chunk { id: ChunkId, offset: u32, len: u32 },
+    Chunk(Stored),
+}
+
+impl Part {
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Part::Bytes(bytes) => bytes.len() as u64,
+            Part::Zeros(len) => *len,
+            Part::Chunk(stored) => u64::from(stored.len),
+        }
+    }
 }
 
 /// What a read consists of, and what may be wanted next.
@@ -35,7 +45,7 @@ struct Plan {
     ahead: Vec<ChunkId>,
 }
 
-fn regular(record: &InodeRecord) -> Step<()> {
+pub(crate) fn regular(record: &InodeRecord) -> Step<()> {
     match record.kind {
         InodeKind::Regular => Ok(()),
         InodeKind::Directory => Err(Stop::Fail(VfsError::IsDirectory)),
@@ -67,6 +77,7 @@ fn plan_overlay(
             Some(View::Hole) => Some(Part::Zeros(range.len)),
             Some(View::Shared(bytes)) => Some(Part::Bytes(bytes.slice(skip..end))),
             Some(View::Borrowed(bytes)) => Some(Part::Bytes(Bytes::copy_from_slice(&bytes[skip..end]))),
+            Some(View::Stored(stored)) => Some(Part::Chunk(stored)),
         });
     });
     gaps
@@ -99,7 +110,9 @@ impl State {
                     let len = (end - start) as u32;
                     parts.push(match &run.data {
                         RunData::Hole => Part::Zeros(u64::from(len)),
-                        RunData::Chunk { id, offset, .. } => Part::Chunk { id: *id, offset: offset + skip, len },
+                        RunData::Chunk { id, offset, .. } => {
+                            Part::Chunk(Stored { id: *id, offset: offset + skip, len })
+                        }
                         RunData::Inline(bytes) => Part::Bytes(bytes.slice(skip as usize..skip as usize + len as usize)),
                     });
                 }
@@ -112,17 +125,18 @@ impl State {
         Ok(())
     }
 
-    fn plan_read(&mut self, ino: Ino, record: &InodeRecord, range: ByteRange) -> Step<Plan> {
+    /// What a range of a file within its size consists of, in order.
+    pub(crate) fn parts_of(&mut self, ino: Ino, record: &InodeRecord, range: ByteRange) -> Step<Vec<Part>> {
         let content = record.content;
         let mut slots = Vec::new();
         let gaps = plan_overlay(self.open.data.get(&content), range, &mut slots);
         // Gaps of the open group are looked up in the closing one, its gaps among the committed runs.
-        let mut plan = Plan::default();
+        let mut parts = Vec::new();
         let mut gaps = gaps.into_iter();
         let committed = self.has_committed_content(ino);
         for slot in slots {
             match slot {
-                Some(part) => plan.parts.push(part),
+                Some(part) => parts.push(part),
                 None => {
                     let Some((_, gap)) = gaps.next() else { continue };
                     let mut below = Vec::new();
@@ -130,10 +144,10 @@ impl State {
                     let mut deeper = plan_overlay(closing, gap, &mut below).into_iter();
                     for slot in below {
                         match slot {
-                            Some(part) => plan.parts.push(part),
+                            Some(part) => parts.push(part),
                             None => match deeper.next() {
-                                Some((_, gap)) if committed => self.plan_committed(content, gap, &mut plan.parts)?,
-                                Some((_, gap)) => plan.parts.push(Part::Zeros(gap.len)),
+                                Some((_, gap)) if committed => self.plan_committed(content, gap, &mut parts)?,
+                                Some((_, gap)) => parts.push(Part::Zeros(gap.len)),
                                 None => {}
                             },
                         }
@@ -141,8 +155,13 @@ impl State {
                 }
             }
         }
-        if committed && plan.parts.iter().any(|part| matches!(part, Part::Chunk { .. })) {
-            self.plan_ahead(content, range.end(), &mut plan.ahead);
+        Ok(parts)
+    }
+
+    fn plan_read(&mut self, ino: Ino, record: &InodeRecord, range: ByteRange) -> Step<Plan> {
+        let mut plan = Plan { parts: self.parts_of(ino, record, range)?, ahead: Vec::new() };
+        if self.has_committed_content(ino) && plan.parts.iter().any(|part| matches!(part, Part::Chunk(_))) {
+            self.plan_ahead(record.content, range.end(), &mut plan.ahead);
         }
         Ok(plan)
     }
@@ -153,7 +172,7 @@ impl State {
         if self.plan_committed(content, ByteRange::new(from, READ_AHEAD_BYTES), &mut parts).is_ok() || !parts.is_empty()
         {
             ahead.extend(parts.iter().filter_map(|part| match part {
-                Part::Chunk { id, .. } => Some(*id),
+                Part::Chunk(stored) => Some(stored.id),
                 Part::Bytes(_) | Part::Zeros(_) => None,
             }));
         }
@@ -175,7 +194,10 @@ impl State {
             return Ok((Plan::default(), false));
         }
         let plan = self.plan_read(ino, &record, ByteRange::new(range.offset, len))?;
-        let moves_atime = self.failure.is_none() && record.nlink > 0 && wants_atime(&record, now);
+        let moves_atime = self.failure.is_none()
+            && record.nlink > 0
+            && !record.flags.contains(InodeFlags::NO_ATIME)
+            && wants_atime(&record, now);
         if moves_atime {
             record.atime = now;
             self.put_inode(ino, record);
@@ -193,6 +215,7 @@ impl State {
     ) -> Step<()> {
         let mut record = self.inode(ino)?;
         regular(&record)?;
+        Self::check_writable(&record, offset)?;
         let len = data.len() as u64;
         self.admit(Demand::Bytes(len))?;
         let content = record.content;
@@ -252,7 +275,7 @@ impl Shared {
                         len -= step;
                     }
                 }
-                Part::Chunk { id, offset, len } => {
+                Part::Chunk(Stored { id, offset, len }) => {
                     let chunk = match (store.cached(id), context.patience) {
                         (Some(chunk), _) => chunk,
                         (None, Patience::Try) => return Err(VfsError::WouldBlock),

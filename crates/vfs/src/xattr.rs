@@ -8,7 +8,7 @@ use verfs_format::{InodeFlags, InodeKind, InodeRecord, Xattrs};
 
 use crate::acl::{self, Acl};
 use crate::attributes::MODE_SETGID;
-use crate::state::{Demand, Need, State, Step, Stop};
+use crate::state::{Demand, Need, State, Step, Stop, xattr_weight};
 use crate::{Context, Result, Vfs, VfsError, XattrMode};
 
 /// Longest name of an extended attribute, its namespace included (`XATTR_NAME_MAX`).
@@ -70,7 +70,8 @@ impl State {
             false => record.flags.with(InodeFlags::XATTRS),
         };
         let xattrs = Arc::new(xattrs);
-        self.xattrs.put(ino, Arc::clone(&xattrs), self.open.id, xattrs.data_bytes());
+        let weight = xattr_weight(&xattrs);
+        self.xattrs.put(ino, Arc::clone(&xattrs), self.open.id, weight);
         self.open.put_xattrs(ino, xattrs);
         self.unlogged.xattrs.insert(ino);
     }
@@ -81,10 +82,31 @@ impl State {
         Ok(xattrs.get(acl::ACCESS).map(|value| Acl::decode(value)).transpose()?)
     }
 
+    /// Replaces the access list of an inode that has one, whose attributes are in memory.
+    pub(crate) fn put_access_acl(&mut self, ino: Ino, record: &mut InodeRecord, acl: &Acl) -> Step<()> {
+        let mut xattrs = Xattrs::clone(&*self.xattrs(ino, record)?);
+        xattrs.insert(Bytes::from_static(acl::ACCESS), acl.encode());
+        self.put_xattrs(ino, record, xattrs);
+        Ok(())
+    }
+
     /// The default list of a directory.
     pub(crate) fn default_acl(&mut self, ino: Ino, record: &InodeRecord) -> Step<Option<Acl>> {
         let xattrs = self.xattrs(ino, record)?;
         Ok(xattrs.get(acl::DEFAULT).map(|value| Acl::decode(value)).transpose()?)
+    }
+
+    /// Gives a new inode the access list that it inherits, and a directory the default list.
+    pub(crate) fn inherit_acls(&mut self, ino: Ino, record: &mut InodeRecord, access: &Acl, default: &Acl) {
+        let mut xattrs = Xattrs::default();
+        if !access.is_minimal() {
+            xattrs.insert(Bytes::from_static(acl::ACCESS), access.encode());
+        }
+        if record.kind == InodeKind::Directory {
+            xattrs.insert(Bytes::from_static(acl::DEFAULT), default.encode());
+        }
+        self.put_xattrs(ino, record, xattrs);
+        self.put_inode(ino, *record);
     }
 
     /// Puts an access list into `xattrs` and its bits into the mode; a list that says no more than these is not kept.
