@@ -4,7 +4,7 @@ use bytes::Bytes;
 use verfs_base::Ino;
 use verfs_vfs::{
     Allocation, Attr, Context, DirEntry, FileFlags, FsStat, Listing, NodeKind, RenameMode, Result, SeekFor, SetAttr,
-    SyncScope, Vfs, XattrMode,
+    SyncScope, Vfs, VfsError, XattrMode,
 };
 
 /// A tree of files that can be mounted. [`Vfs`] is the real one and documents every operation; tests and the
@@ -38,15 +38,44 @@ pub trait Tree: Send + Sync + 'static {
     ) -> Result<Vec<DirEntry>>;
     fn fsync(&self, context: &Context, ino: Ino, scope: SyncScope) -> Result<()>;
     fn statfs(&self) -> Result<FsStat>;
-    fn getxattr(&self, context: &Context, ino: Ino, name: &[u8]) -> Result<Bytes>;
-    fn listxattr(&self, context: &Context, ino: Ino) -> Result<Vec<Bytes>>;
-    fn setxattr(&self, context: &Context, ino: Ino, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()>;
-    fn removexattr(&self, context: &Context, ino: Ino, name: &[u8]) -> Result<()>;
-    fn file_flags(&self, context: &Context, ino: Ino) -> Result<FileFlags>;
-    fn set_file_flags(&self, context: &Context, ino: Ino, flags: FileFlags) -> Result<()>;
-    fn allocate(&self, context: &Context, ino: Ino, range: (u64, u64), allocation: Allocation) -> Result<()>;
-    fn seek(&self, context: &Context, ino: Ino, offset: u64, wanted: SeekFor) -> Result<u64>;
-    fn copy_range(&self, context: &Context, from: (Ino, u64), to: (Ino, u64), len: u64) -> Result<u64>;
+
+    // What a tree may do without.
+
+    fn getxattr(&self, _: &Context, _: Ino, _: &[u8]) -> Result<Bytes> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn listxattr(&self, _: &Context, _: Ino) -> Result<Vec<Bytes>> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn setxattr(&self, _: &Context, _: Ino, _: &[u8], _: &[u8], _: XattrMode) -> Result<()> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn removexattr(&self, _: &Context, _: Ino, _: &[u8]) -> Result<()> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn file_flags(&self, _: &Context, _: Ino) -> Result<FileFlags> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn set_file_flags(&self, _: &Context, _: Ino, _: FileFlags) -> Result<()> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn allocate(&self, _: &Context, _: Ino, _: (u64, u64), _: Allocation) -> Result<()> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn seek(&self, _: &Context, _: Ino, _: u64, _: SeekFor) -> Result<u64> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn copy_range(&self, _: &Context, _: (Ino, u64), _: (Ino, u64), _: u64) -> Result<u64> {
+        Err(VfsError::Unsupported)
+    }
 }
 
 impl Tree for Vfs {
