@@ -2,15 +2,17 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { addonTypes } from './addon.mjs';
-import { prepare } from './prepare.mjs';
+import { prepare, prepareAddon } from './prepare.mjs';
 import { runScript } from './progress.mjs';
 import { root } from './stamp.mjs';
 
 await runScript(async () => {
+  // TypeScript compiles against the types of the addon.
+  await prepareAddon();
+  writeFileSync(join(root, 'bindings/node/index.d.ts'), await addonTypes());
   await prepare();
   const { errorsMarkdown } = await import('../packages/errors/dist/index.js');
   const { configMarkdown } = await import('../packages/config/dist/index.js');
   writeFileSync(join(root, 'docs/ERRORS.md'), errorsMarkdown());
   writeFileSync(join(root, 'docs/CONFIG.md'), configMarkdown());
-  writeFileSync(join(root, 'bindings/node/index.d.ts'), await addonTypes());
 });

@@ -1,5 +1,5 @@
 /** `npm run mount -- [DIRECTORY] [OPTIONS OF verfs mount]`: from a fresh clone to a mounted volume. */
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, rmdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -7,24 +7,44 @@ import { prepare } from './prepare.mjs';
 import { runScript } from './progress.mjs';
 import { root } from './stamp.mjs';
 
-const [first, ...others] = process.argv.slice(2);
-const isNamed = first !== undefined && !first.startsWith('-');
-// npm runs scripts in the root of the package; relative paths are meant from where the user is.
-const mountpoint = isNamed ? resolve(process.env.INIT_CWD ?? '.', first) : join(homedir(), 'verfs');
-const options = isNamed || first === undefined ? others : [first, ...others];
+/** npm runs scripts in the root of the package; relative paths are meant from where the user is. */
+const userDirectory = process.env.INIT_CWD ?? '.';
+/** Options that may stand before the directory: no value follows them. */
+const flags = ['-f', '--foreground', '--allow-other', '--json'];
+
+const words = process.argv.slice(2);
+const at = words.findIndex((word) => !flags.includes(word));
+const named = at < 0 || words[at].startsWith('-') ? undefined : words[at];
+const mountpoint = named === undefined ? join(homedir(), 'verfs') : resolve(userDirectory, named);
+const options = named === undefined ? words : words.toSpliced(at, 1);
+const isForeground = options.includes('-f') || options.includes('--foreground');
+
+/** Runs `verfs` where the user is, and waits for its end also when a signal comes: that is left to it. */
+function verfs(args) {
+  const program = join(root, 'packages/cli/bin/verfs.js');
+  const child = spawn(process.execPath, [program, ...args], { cwd: userDirectory, stdio: 'inherit' });
+  // A terminal sends Ctrl+C to both.
+  process.on('SIGINT', () => undefined);
+  process.on('SIGTERM', () => child.kill('SIGTERM'));
+  return new Promise((done, failed) => {
+    child.once('error', failed);
+    child.once('exit', (code) => done(code ?? 1));
+  });
+}
 
 await runScript(async () => {
   await prepare();
+  const { shellQuoted } = await import('../packages/errors/dist/index.js');
   const made = existsSync(mountpoint) ? undefined : mkdirSync(mountpoint, { recursive: true });
   if (made !== undefined) {
     process.stdout.write(`Made the directory ${mountpoint}.\n`);
   }
-  const program = join(root, 'packages/cli/bin/verfs.js');
-  const { status } = spawnSync(process.execPath, [program, 'mount', mountpoint, ...options], { stdio: 'inherit' });
-  process.exitCode = status ?? 1;
-  if (status === 0) {
-    process.stdout.write(`Here in ${root} the command is: npx verfs …, for example: npx verfs unmount ${mountpoint}\n`);
-  } else if (made !== undefined) {
+  const status = await verfs(['mount', mountpoint, ...options]);
+  process.exitCode = status;
+  if (status === 0 && !isForeground) {
+    const example = `npx verfs unmount ${shellQuoted(mountpoint)}`;
+    process.stdout.write(`Here in ${root} the command is: npx verfs …, for example: ${example}\n`);
+  } else if (status !== 0 && made !== undefined) {
     for (let directory = mountpoint; directory.startsWith(made); directory = dirname(directory)) {
       rmdirSync(directory);
     }

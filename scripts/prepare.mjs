@@ -25,13 +25,18 @@ async function compileTypeScript() {
   return done ? 'compiled' : undefined;
 }
 
-/** Checks the machine, installs what can be installed, and builds what changed. */
-export async function prepare() {
+/** Checks the machine, installs what can be installed, and builds the addon when it changed. */
+export async function prepareAddon() {
   checkNode();
   const rust = checkRust();
   await step('C compiler', ensureCompiler);
   await step('FUSE', ensureFuse);
   await step('npm packages', installModules);
   await step('native addon', (at) => buildAddon(rust, at));
+}
+
+/** Checks the machine, installs what can be installed, and builds everything that changed. */
+export async function prepare() {
+  await prepareAddon();
   await step('TypeScript', compileTypeScript);
 }

@@ -56,7 +56,9 @@ export function checkRust() {
   const said = spawnSync('cargo', ['--version'], { cwd: root, encoding: 'utf8' });
   const version = said.stdout?.match(/cargo (\d+\.\d+\.\d+)/)?.[1];
   if (version === undefined) {
-    throw new Hindrance(`cargo does not work: ${said.stderr?.trim()}. Repair it: rustup default stable`);
+    throw new Hindrance(
+      `cargo does not work: ${said.stderr?.trim().split('\n')[0].replace(/\.$/, '')}. Repair it: rustup default stable`,
+    );
   }
   if (isOlder(version, min)) {
     const update = find('rustup') === undefined ? 'see https://rustup.rs' : 'rustup update stable';
@@ -99,5 +101,9 @@ export async function ensureFuse(at) {
       `There is no /dev/fuse. Load it: ${load} (a container needs --device /dev/fuse --cap-add SYS_ADMIN)`,
     );
   }
-  return find('fusermount3') === undefined ? await installPackage('fuse3', 'fusermount3', at) : undefined;
+  // Root can mount without it.
+  if (find('fusermount3') !== undefined || (isRoot && find('apt-get') === undefined)) {
+    return undefined;
+  }
+  return await installPackage('fuse3', 'fusermount3', at);
 }

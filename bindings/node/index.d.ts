@@ -17,8 +17,11 @@ export declare class Volume {
   static open(path: string, options?: OpenOptions | undefined | null, signal?: AbortSignal | undefined | null): Promise<Volume>
   /** Mounts the volume; resolves once the kernel answers. Cancelled while it runs, it is unmounted again. */
   mount(mountpoint: string, options?: MountOptions | undefined | null, signal?: AbortSignal | undefined | null): Promise<undefined>
-  /** Makes everything durable, then unmounts. A mount in use is detached: it goes when its last user does. */
-  unmount(): Promise<undefined>
+  /**
+   * Makes everything durable, then unmounts. A mount in use is detached: it goes when its last user does.
+   * Cancelled, it goes on in the background.
+   */
+  unmount(signal?: AbortSignal | undefined | null): Promise<undefined>
   /** Resolves once the mount is gone, whoever unmounted it. */
   waitUnmounted(signal?: AbortSignal | undefined | null): Promise<undefined>
   /** Makes everything durable that was done before. */

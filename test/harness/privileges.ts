@@ -1,3 +1,4 @@
+import { chownSync } from 'node:fs';
 import { type CommandOptions, type Outcome, run } from './command.ts';
 import { verfsProgram } from './sandbox.ts';
 
@@ -45,4 +46,31 @@ export function verfsWithout(
   }
   const dropped = capabilities.map((name) => `-${name}`).join(',');
   return run('setpriv', [`--bounding-set=${dropped}`, '--inh-caps=-all', ...command], options);
+}
+
+/** The user `nobody` of most systems. */
+const nobody = 65_534;
+
+/**
+ * Runs a script of `sh` as an ordinary user, who mounts with fusermount3, in a mount namespace of its own, where every
+ * user may open /dev/fuse. It may read this repository wherever that is. `verfs` is the command.
+ */
+export function shellAsUser(script: string, options: CommandOptions = {}): Promise<Outcome> {
+  const verfs = `verfs() { '${process.execPath}' '${verfsProgram}' "$@"; }`;
+  const command = ['sh', '-c', `${verfs}; ${script}`];
+  if (!isRoot) {
+    return run('sh', command.slice(1), options);
+  }
+  const device = 'mount -t tmpfs tmpfs /mnt; mknod -m 666 /mnt/fuse c 10 229; mount --bind /mnt/fuse /dev/fuse';
+  const caps = '+dac_read_search';
+  const user = ['setpriv', `--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups'];
+  const args = [...user, `--inh-caps=${caps}`, `--ambient-caps=${caps}`, ...command];
+  return run('unshare', ['--mount', 'sh', '-e', '-c', `${device}; exec "$@"`, 'sh', ...args], options);
+}
+
+/** Makes `path` the user's of `shellAsUser`. */
+export function giveToUser(path: string): void {
+  if (isRoot) {
+    chownSync(path, nobody, nobody);
+  }
 }

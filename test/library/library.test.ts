@@ -51,6 +51,20 @@ describe('a volume in this process', () => {
     expect(await volume.info()).toMatchObject({ path });
   });
 
+  test('has options within the bounds of the settings', async () => {
+    await Volume.create(path);
+    const usage = { code: 'VERFS_E_USAGE' };
+    await expect(Volume.create(join(root, 'other'), { chunkMeanBytes: 5 })).rejects.toMatchObject(usage);
+    for (const wrong of [-1, 0, 1.5, Number.NaN, 2 ** 32 + 1, '3' as unknown as number]) {
+      await expect(Volume.open(path, { groupBlocks: wrong })).rejects.toMatchObject(usage);
+    }
+    await expect(Volume.open(path, { compressThreads: -1 })).rejects.toThrow('from 0 to 256, and is -1 now');
+    await using volume = await Volume.open(path, { compressThreads: 2, groupBlocks: 1 });
+    await expect(volume.mount(mountpoint, { ioThreads: 65 })).rejects.toMatchObject(usage);
+    await expect(volume.mount(mountpoint, { pollUs: 1001 })).rejects.toMatchObject(usage);
+    await volume.mount(mountpoint, { pollUs: 1000, ioThreads: 64 });
+  });
+
   test('tells when somebody unmounts it', async () => {
     await Volume.create(path);
     await using volume = await Volume.open(path);

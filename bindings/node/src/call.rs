@@ -7,7 +7,7 @@ use napi::bindgen_prelude::{JsValue, Object, PromiseRaw, ToNapiValue};
 use napi::{Env, JsDeferred};
 
 use crate::failure::Failure;
-use crate::pool::{Pool, run_apart};
+use crate::pool::{Kind, Pool, run_apart};
 use crate::signal::{Listener, Subscribed, subscribe};
 
 type Settlement<T> = Box<dyn FnOnce(Env) -> napi::Result<T> + Send>;
@@ -44,8 +44,8 @@ impl<T: ToNapiValue + Send + 'static> Pending<T> {
 /// Which thread works for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// One of the pool's: for calls that end by themselves.
-    Pool,
+    /// One of a pool's: for calls that end by themselves.
+    Pool(Kind),
     /// One of its own: for calls that wait for what others do.
     Apart,
 }
@@ -111,7 +111,7 @@ impl<W, U> Call<W, U> {
             }
         };
         let refusal = match place {
-            Place::Pool => match Pool::get() {
+            Place::Pool(kind) => match Pool::get(kind) {
                 Ok(pool) => pool.submit(Box::new(job)).err().map(|_| "too many calls are waiting".to_owned()),
                 Err(error) => Some(error.to_string()),
             },

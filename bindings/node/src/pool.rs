@@ -5,39 +5,53 @@ use std::thread;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
-/// Calls that run at once. They mostly wait for the disk or for a lock of the engine.
+/// Calls that run at once in each pool. They mostly wait for the disk or for a lock of the engine.
 const THREADS: usize = 4;
-/// Calls that wait for a thread; further ones are refused.
+/// Calls that wait for a thread of a pool; further ones are refused.
 const QUEUED_CALLS_MAX: usize = 256;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A fixed number of threads named `verfs-node-N` behind a bounded queue. They live as long as the process: the addon
-/// cannot be unloaded while a promise may still need one.
+/// A fixed number of threads behind a bounded queue. They live as long as the process: the addon cannot be unloaded
+/// while a promise may still need one.
 pub struct Pool {
     jobs: Sender<Job>,
 }
 
+/// The pools of this process. There are two, so that a question is answered while barriers wait for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// For calls that only look.
+    Ask,
+    /// For calls that may wait for the disk.
+    Work,
+}
+
 impl Pool {
-    /// The pool of this process, started by its first use.
+    /// A pool of this process, started by its first use.
     ///
     /// # Errors
     /// When the operating system refuses to start a thread.
-    pub fn get() -> Result<&'static Self, std::io::Error> {
-        static POOL: OnceLock<Pool> = OnceLock::new();
-        if let Some(pool) = POOL.get() {
+    pub fn get(kind: Kind) -> Result<&'static Self, std::io::Error> {
+        static ASK: OnceLock<Pool> = OnceLock::new();
+        static WORK: OnceLock<Pool> = OnceLock::new();
+        let (pool, name) = match kind {
+            Kind::Ask => (&ASK, "verfs-ask"),
+            Kind::Work => (&WORK, "verfs-work"),
+        };
+        if let Some(pool) = pool.get() {
             return Ok(pool);
         }
-        let started = Self::start()?;
-        Ok(POOL.get_or_init(|| started))
+        let started = Self::start(name)?;
+        Ok(pool.get_or_init(|| started))
     }
 
-    fn start() -> Result<Self, std::io::Error> {
+    fn start(name: &str) -> Result<Self, std::io::Error> {
         let (jobs, queue) = bounded::<Job>(QUEUED_CALLS_MAX);
         for number in 0..THREADS {
             let queue = queue.clone();
             thread::Builder::new()
-                .name(format!("verfs-node-{number}"))
+                .name(format!("{name}-{number}"))
                 .spawn(move || queue.into_iter().for_each(|job| job()))?;
         }
         Ok(Self { jobs })

@@ -10,7 +10,7 @@ use verfs_engine as engine;
 
 use crate::call::{Call, Place};
 use crate::options::{CreateOptions, MountOptions, OpenOptions};
-use crate::pool::{Pool, run_apart};
+use crate::pool::{Kind, Pool, run_apart};
 use crate::stats::{Stats, VolumeInfo};
 
 /// An open volume. Every method returns a promise; it rejects with an `Error` that has `code`, `message` and,
@@ -36,14 +36,14 @@ impl Volume {
             let options = options.unwrap_or_default().into_engine()?;
             Ok(VolumeInfo::from(engine::Volume::create(&PathBuf::from(path), &options)?))
         };
-        Call { name: "create", place: Place::Pool, work, undo: drop }.begin(env, signal)
+        Call { name: "create", place: Place::Pool(Kind::Work), work, undo: drop }.begin(env, signal)
     }
 
     /// Reads the superblock of the volume at `path`, also while another process has it open.
     #[napi]
     pub fn inspect(env: &Env, path: String) -> napi::Result<PromiseRaw<'_, VolumeInfo>> {
         let work = move || Ok(VolumeInfo::from(engine::Volume::inspect(&PathBuf::from(path))?));
-        Call { name: "inspect", place: Place::Pool, work, undo: drop }.begin(env, None)
+        Call { name: "inspect", place: Place::Pool(Kind::Ask), work, undo: drop }.begin(env, None)
     }
 
     /// Opens the volume at `path` and recovers what a crash left. Cancelled while it runs, it is closed again.
@@ -63,7 +63,7 @@ impl Volume {
                 tracing::error!("a cancelled open could not be closed: {error}");
             }
         };
-        Call { name: "open", place: Place::Pool, work, undo }.begin(env, signal)
+        Call { name: "open", place: Place::Pool(Kind::Work), work, undo }.begin(env, signal)
     }
 
     /// Mounts the volume; resolves once the kernel answers. Cancelled while it runs, it is unmounted again.
@@ -86,15 +86,20 @@ impl Volume {
                 tracing::error!("a cancelled mount could not be unmounted: {error}");
             }
         };
-        Call { name: "mount", place: Place::Pool, work, undo }.begin(env, signal)
+        Call { name: "mount", place: Place::Pool(Kind::Work), work, undo }.begin(env, signal)
     }
 
     /// Makes everything durable, then unmounts. A mount in use is detached: it goes when its last user does.
+    /// Cancelled, it goes on in the background.
     #[napi]
-    pub fn unmount<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
+    pub fn unmount<'env>(
+        &self,
+        env: &'env Env,
+        #[napi(ts_arg_type = "AbortSignal | undefined | null")] signal: Option<Object<'_>>,
+    ) -> napi::Result<PromiseRaw<'env, ()>> {
         let inner = self.inner()?;
         let work = move || Ok(inner.unmount()?);
-        Call { name: "unmount", place: Place::Pool, work, undo: drop }.begin(env, None)
+        Call { name: "unmount", place: Place::Pool(Kind::Work), work, undo: drop }.begin(env, signal)
     }
 
     /// Resolves once the mount is gone, whoever unmounted it.
@@ -121,7 +126,7 @@ impl Volume {
     ) -> napi::Result<PromiseRaw<'env, ()>> {
         let inner = self.inner()?;
         let work = move || Ok(inner.sync()?);
-        Call { name: "sync", place: Place::Pool, work, undo: drop }.begin(env, signal)
+        Call { name: "sync", place: Place::Pool(Kind::Work), work, undo: drop }.begin(env, signal)
     }
 
     /// State and counters.
@@ -129,7 +134,7 @@ impl Volume {
     pub fn stats<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Stats>> {
         let inner = self.inner()?;
         let work = move || Ok(Stats::from(inner.stats()));
-        Call { name: "stats", place: Place::Pool, work, undo: drop }.begin(env, None)
+        Call { name: "stats", place: Place::Pool(Kind::Ask), work, undo: drop }.begin(env, None)
     }
 
     /// What the superblock says.
@@ -137,7 +142,7 @@ impl Volume {
     pub fn info<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, VolumeInfo>> {
         let inner = self.inner()?;
         let work = move || Ok(VolumeInfo::from(inner.info()));
-        Call { name: "info", place: Place::Pool, work, undo: drop }.begin(env, None)
+        Call { name: "info", place: Place::Pool(Kind::Ask), work, undo: drop }.begin(env, None)
     }
 
     /// Unmounts, makes everything durable and gives the volume back. Cancelled, it goes on in the background.
@@ -149,7 +154,7 @@ impl Volume {
     ) -> napi::Result<PromiseRaw<'env, ()>> {
         let inner = self.inner()?;
         let work = move || Ok(inner.close()?);
-        Call { name: "close", place: Place::Pool, work, undo: drop }.begin(env, signal)
+        Call { name: "close", place: Place::Pool(Kind::Work), work, undo: drop }.begin(env, signal)
     }
 }
 
@@ -167,7 +172,7 @@ impl Drop for Volume {
             return;
         };
         let job = Box::new(move || drop(inner));
-        let refused = match Pool::get() {
+        let refused = match Pool::get(Kind::Work) {
             Ok(pool) => pool.submit(job).err(),
             Err(_) => Some(job as Box<dyn FnOnce() + Send>),
         };

@@ -1,5 +1,6 @@
 //! A volume: its directory, its parts, its life.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -7,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use verfs_base::{Clock, Disk, OsRng, RealDisk, Rng, SystemClock};
 use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_format::superblock::{FORMAT_VERSION, ID_SECRET_BYTES, SUPERBLOCK_FILE, Superblock};
@@ -21,8 +24,8 @@ use crate::{CreateOptions, Damage, EngineError, MountOptions, OpenOptions, ReadO
 
 /// Directory of the metadata engine.
 const META_DIRECTORY: &str = "meta";
-/// The superblock while it is written.
-const SUPERBLOCK_DRAFT: &str = "volume.toml.new";
+/// Begin of the name of a superblock that is being written; the uuid of its volume follows.
+const SUPERBLOCK_DRAFT: &str = "volume.toml.new-";
 
 /// An open volume. Closing it, or dropping the last handle, makes everything durable.
 pub struct Volume {
@@ -97,12 +100,14 @@ fn prepare_directory(path: &Path) -> Result<Directory, EngineError> {
     let about = |error: io::Error| EngineError::from_io(path, &error);
     match fs::read_dir(path) {
         Ok(mut entries) => {
-            if path.join(SUPERBLOCK_FILE).exists() {
-                return Err(EngineError::VolumeExists { path: path.to_path_buf() });
-            }
-            let foreign = entries.find(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name() != SUPERBLOCK_DRAFT));
+            let is_draft = |name: &OsStr| name.as_encoded_bytes().starts_with(SUPERBLOCK_DRAFT.as_bytes());
+            let foreign = entries.find(|entry| entry.as_ref().is_ok_and(|entry| !is_draft(&entry.file_name())));
             match foreign {
                 None => Ok(Directory::Found),
+                // After the look at the entries: another process may have made it meanwhile.
+                Some(_) if path.join(SUPERBLOCK_FILE).exists() => {
+                    Err(EngineError::VolumeExists { path: path.to_path_buf() })
+                }
                 Some(_) => Err(EngineError::NotAVolume {
                     path: path.to_path_buf(),
                     reason: "it has other files: choose an empty directory".to_owned(),
@@ -121,13 +126,25 @@ fn prepare_directory(path: &Path) -> Result<Directory, EngineError> {
     }
 }
 
-/// Writes a file so that after a crash it is there whole or not at all.
-fn write_atomically(directory: &Path, draft: &str, name: &str, text: &str) -> io::Result<()> {
-    let draft = directory.join(draft);
-    let mut file = File::create(&draft)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&draft, directory.join(name))?;
+/// Writes the superblock of a new volume, so that after a crash it is there whole or not at all, and never in the place
+/// of one that another process wrote meanwhile.
+fn write_superblock(directory: &Path, superblock: &Superblock) -> io::Result<()> {
+    let draft = directory.join(format!("{SUPERBLOCK_DRAFT}{}", superblock.uuid_text()));
+    let target = directory.join(SUPERBLOCK_FILE);
+    let write = || {
+        let mut file = File::create_new(&draft)?;
+        file.write_all(superblock.encode().as_bytes())?;
+        file.sync_all()?;
+        match renameat_with(CWD, &draft, CWD, &target, RenameFlags::NOREPLACE) {
+            // Not every file system can refuse to replace.
+            Err(Errno::INVAL | Errno::NOSYS) if !target.exists() => fs::rename(&draft, &target),
+            renamed => Ok(renamed?),
+        }
+    };
+    write().inspect_err(|_| {
+        let cleared = fs::remove_file(&draft);
+        tracing::debug!(?cleared, "removed what a failed create left");
+    })?;
     File::open(directory)?.sync_all()
 }
 
@@ -159,13 +176,16 @@ impl Volume {
             chunk_max_bytes: sizes.max_bytes,
             id_secret,
         };
-        write_atomically(path, SUPERBLOCK_DRAFT, SUPERBLOCK_FILE, &superblock.encode()).map_err(|error| {
-            let mut cleared = fs::remove_file(path.join(SUPERBLOCK_DRAFT));
+        write_superblock(path, &superblock).map_err(|error| {
             if directory == Directory::Made {
-                cleared = cleared.and_then(|()| fs::remove_dir(path));
+                // Another process may be making a volume there; then it isn't empty, and stays.
+                let cleared = fs::remove_dir(path);
+                tracing::debug!(?cleared, "removed the directory of a failed create");
             }
-            tracing::debug!(?cleared, "removed what a failed create left");
-            about(error)
+            match error.kind() {
+                io::ErrorKind::AlreadyExists => EngineError::VolumeExists { path: path.to_path_buf() },
+                _ => about(error),
+            }
         })?;
         info(path, &superblock)
     }

@@ -1,3 +1,5 @@
+import { isUtf8 } from 'node:buffer';
+import { readFileSync, readlinkSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Config, ConfigKey } from '@verfs/config';
 import { UsageError } from '@verfs/errors';
@@ -23,6 +25,26 @@ export interface Target {
   readonly given: 'path' | 'volume' | 'nothing';
 }
 
+/** What Node puts in the place of bytes that are not UTF-8. */
+const replacement = '\ufffd';
+
+/**
+ * The absolute path of a volume or a mountpoint that is to be made or used.
+ *
+ * @throws UsageError when it isn't UTF-8: Node hands out another name then, which would be made instead.
+ */
+export function placeOf(given: string): string {
+  const path = resolve(given);
+  if (path.includes(replacement)) {
+    const raw = [readFileSync('/proc/self/cmdline'), readlinkSync('/proc/self/cwd', 'buffer')];
+    if (!raw.every((bytes) => isUtf8(bytes))) {
+      const advice = 'Volumes and mountpoints need one that is; files in a mount may have any name.';
+      throw new UsageError(`The path ${path} is not UTF-8`, { path, advice });
+    }
+  }
+  return path;
+}
+
 /** The configuration, loaded only by commands that need it. */
 export async function loadConfig(
   args: CommonArguments,
@@ -42,7 +64,7 @@ export async function targetOf(args: TargetArguments): Promise<Target> {
     await loadConfig(args);
   }
   if (args.volume !== undefined) {
-    return { path: resolve(args.volume), given: 'volume' };
+    return { path: placeOf(args.volume), given: 'volume' };
   }
   if (args.path !== undefined) {
     return { path: resolve(args.path), given: 'path' };

@@ -3,7 +3,7 @@
  * Never here: what commands do with volumes. Each command is loaded when it is called, so that all start quickly.
  */
 import { readFileSync } from 'node:fs';
-import { errorTable, UsageError } from '@verfs/errors';
+import { errorTable, IoError, UsageError } from '@verfs/errors';
 import yargs from 'yargs';
 import { mount, mountBuilder } from './commands/mount.ts';
 import { stats, statsBuilder } from './commands/stats.ts';
@@ -11,7 +11,7 @@ import { status, statusBuilder } from './commands/status.ts';
 import { sync, syncBuilder } from './commands/sync.ts';
 import { unmount, unmountBuilder } from './commands/unmount.ts';
 import { createBuilder, infoBuilder, volumeCreate, volumeInfo } from './commands/volume.ts';
-import { reportFailure } from './output.ts';
+import { createOutput, reportFailure } from './output.ts';
 
 const helpColumns = 110;
 
@@ -25,8 +25,34 @@ function exitCodesNote(): string {
   return `Exit codes: 0 done, ${VERFS_E_INTERNAL.exitCode} a defect, ${VERFS_E_USAGE.exitCode} wrong usage; docs/ERRORS.md has the others.`;
 }
 
-function parser(argv: readonly string[]) {
-  return yargs(argv)
+/** Of `words` after `--` none is an option: those that look like one are paths. */
+function withoutSeparator(words: readonly string[]): string[] {
+  const at = words.indexOf('--');
+  const paths = at < 0 ? [] : words.slice(at + 1).map((word) => (word.startsWith('-') ? `./${word}` : word));
+  return [...words.slice(0, at < 0 ? words.length : at), ...paths];
+}
+
+/** Whether the words ask for JSON: also where they are wrong, so that the error is JSON. */
+function asksForJson(words: readonly string[]): boolean {
+  const last = words.findLast((word) => /^--(no-)?json(=|$)/.test(word));
+  return last !== undefined && !last.startsWith('--no-') && !last.endsWith('=false');
+}
+
+/** Options may be given once, `-o` excepted, and no text may be empty: an unset variable of a shell is a mistake. */
+function checkValues(values: Readonly<Record<string, unknown>>): true {
+  for (const [name, value] of Object.entries(values).filter(([key]) => key !== '_')) {
+    if (Array.isArray(value) && name !== 'o') {
+      throw new UsageError(`${name} is given more than once`);
+    }
+    if ([value].flat().includes('')) {
+      throw new UsageError(`${name} is empty`);
+    }
+  }
+  return true;
+}
+
+function parser(words: readonly string[]) {
+  return yargs(words)
     .scriptName('verfs')
     .locale('en')
     .usage('$0 <command>\n\nA filesystem that deduplicates and compresses what is stored in it.')
@@ -41,6 +67,8 @@ function parser(argv: readonly string[]) {
       volume
         .command('create [directory]', 'Make a volume', createBuilder, volumeCreate)
         .command('info [path]', 'Show what the superblock of a volume says', infoBuilder, volumeInfo)
+        .example('$0 volume create /srv/a', 'makes a volume')
+        .example('$0 volume info --volume /srv/a', 'what it is')
         .demandCommand(1, 'Name a command of `verfs volume`: create or info')
         .recommendCommands(),
     )
@@ -50,6 +78,7 @@ function parser(argv: readonly string[]) {
     .demandCommand(1, 'Name a command: mount, unmount, status, stats, sync or volume')
     .recommendCommands()
     .strict()
+    .check(checkValues)
     .wrap(helpColumns)
     .version(version())
     .alias('help', 'h')
@@ -67,9 +96,25 @@ function parser(argv: readonly string[]) {
 export async function main(argv: readonly string[]): Promise<void> {
   // What a volume holds is for its owner only.
   process.umask(0o077);
+  const words = withoutSeparator(argv);
+  const form = asksForJson(words) ? 'json' : 'text';
+  process.stdout.on('error', (cause: NodeJS.ErrnoException) => {
+    // Who hangs up early, as head(1) does, has read what he wanted.
+    if (cause.code !== 'EPIPE') {
+      const advice = 'Send it elsewhere; what the command does is done.';
+      const error = new IoError(`The result cannot be written: ${cause.message}`, { advice, cause });
+      process.exitCode = reportFailure(error, 'text');
+    }
+  });
   try {
-    await parser(argv).parseAsync();
+    // yargs hands over what it would print of itself: help, or the version.
+    await parser(words).parseAsync([...words], {}, (_error, _arguments, text) => {
+      if (text !== '') {
+        const value = text === version() ? { version: text } : { help: text };
+        createOutput(form).result(value, () => [text]);
+      }
+    });
   } catch (thrown) {
-    process.exitCode = reportFailure(thrown, argv.includes('--json') ? 'json' : 'text');
+    process.exitCode = reportFailure(thrown, form);
   }
 }

@@ -11,13 +11,14 @@ export interface VolumeAccess {
 /** Runs `use` on the volume that `args` mean: through its daemon, or else opened in this process meanwhile. */
 export async function withVolume<T>(args: TargetArguments, use: (volume: VolumeAccess) => Promise<T>): Promise<T> {
   const target = await targetOf(args);
-  const { findServed, VolumeClient } = await import('@verfs/sdk/control');
+  const { findServed, refuseUnserved, VolumeClient } = await import('@verfs/sdk/control');
   const served = await findServed(target.path);
   if (served !== undefined) {
     await using client = await VolumeClient.to(served);
     return await use(client);
   }
   if (target.given === 'path') {
+    await refuseUnserved(target.path);
     const advice = 'Name a path inside a mount, or a volume with `--volume DIR`.';
     throw new NotMountedError(`${target.path} is in no mounted VerFS volume`, { path: target.path, advice });
   }

@@ -11,6 +11,8 @@ export interface KeyDefinition<T> {
   readonly defaultText: string;
   /** One or two sentences. */
   readonly help: string;
+  /** Of numbers: the least and the most that the value may be. */
+  readonly bounds?: { readonly min: number; readonly max: number };
 }
 
 /** What is wrong with a value. */
@@ -66,6 +68,7 @@ function quantity(
     type: `${kind}, ${spec.min} to ${spec.max}`,
     defaultText: `"${formatQuantity(bound(spec.default), units)}"`,
     help: spec.help,
+    bounds: { min: min / scale, max: max / scale },
   };
 }
 
@@ -80,14 +83,15 @@ export const integer = (spec: { default: number; min: number; max: number; help:
   schema: z
     .number(`is a whole number`)
     .int('is a whole number')
-    .min(spec.min, bounds(spec))
-    .max(spec.max, bounds(spec)),
+    .min(spec.min, boundsText(spec))
+    .max(spec.max, boundsText(spec)),
   type: `whole number, ${spec.min} to ${spec.max}`,
   defaultText: String(spec.default),
   help: spec.help,
+  bounds: spec,
 });
 
-const bounds = (spec: { min: number; max: number }) => `is at least ${spec.min} and at most ${spec.max}`;
+const boundsText = (spec: { min: number; max: number }) => `is at least ${spec.min} and at most ${spec.max}`;
 
 /** `true` or `false`. */
 export const flag = (spec: { default: boolean; help: string }): KeyDefinition<boolean> => ({

@@ -42,7 +42,9 @@ export abstract class VerfsError extends Error {
   }
 }
 
-const shellQuoted = (word: string) => (/^[\w@%+=:,./~-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+/** `word` as one writes it in a shell: for commands that a person is told to run. */
+export const shellQuoted = (word: string) =>
+  /^[\w@%+=:,./~-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 
 /** `what`, followed by the advice: the message of a new error. */
 export function describe(code: ErrorCode, what: string, details: ErrorDetails): string {

@@ -4,5 +4,5 @@
  */
 export * from './classes.ts';
 export { errorsMarkdown } from './docs.ts';
-export { type ErrorDetails, type ErrorRecord, isErrorRecord, VerfsError } from './error.ts';
+export { type ErrorDetails, type ErrorRecord, isErrorRecord, shellQuoted, VerfsError } from './error.ts';
 export { type ErrorCode, type ErrorEntry, errorCodes, errorTable, isErrorCode } from './table.ts';

@@ -3,9 +3,9 @@
  * Never here: names or contents of files in a mount. Records flow in through `Log` and `write`, and out to the file
  * and, in the foreground, to standard error.
  */
-import { mkdirSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { IoError, PermissionError, type VerfsError } from '@verfs/errors';
+import { IoError, PermissionError } from '@verfs/errors';
 import { createStream } from 'rotating-file-stream';
 import winston from 'winston';
 
@@ -66,12 +66,26 @@ const text = winston.format.printf((info) => {
   return `${level} ${target}: ${message}`;
 });
 
-function directoryFault(file: string, cause: unknown): VerfsError {
-  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  const what = `The directory of the log file ${file} cannot be made: ${reason}`;
-  const details = { path: file, cause, advice: 'Name another: `daemon.log_directory` in the configuration.' };
-  return code === 'EACCES' || code === 'EPERM' ? new PermissionError(what, details) : new IoError(what, details);
+/** Errors of a full disk: what can't be logged then is lost, and nobody is kept from his files by it. */
+const full = ['ENOSPC', 'EDQUOT'];
+
+/** Makes the file and its directory. */
+function prepare(file: string): void {
+  try {
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    closeSync(openSync(file, 'a', 0o600));
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code ?? '';
+    if (!full.includes(code)) {
+      const what = `The log file ${file} cannot be written: ${(cause as Error).message}`;
+      const details = {
+        path: file,
+        cause,
+        advice: 'Name another directory: `daemon.log_directory` in the configuration.',
+      };
+      throw code === 'EACCES' || code === 'EPERM' ? new PermissionError(what, details) : new IoError(what, details);
+    }
+  }
 }
 
 /**
@@ -80,11 +94,7 @@ function directoryFault(file: string, cause: unknown): VerfsError {
  * @throws PermissionError, IoError
  */
 export function openLog(options: LogOptions): LogStream {
-  try {
-    mkdirSync(dirname(options.file), { recursive: true, mode: 0o700 });
-  } catch (cause) {
-    throw directoryFault(options.file, cause);
-  }
+  prepare(options.file);
   const file = createStream((index) => basename(options.file) + (index ? `.${index}` : ''), {
     path: dirname(options.file),
     size: `${options.maxBytes}B`,

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -62,10 +62,17 @@ test('a file that is full is replaced, and only as many are kept as asked', asyn
   expect(JSON.stringify(records(options.file).at(-1))).toContain('record 1999');
 });
 
-test('a directory that cannot be made is told', () => {
+test('a file that cannot be written is told, and so is a directory that cannot be made', () => {
+  const told = { code: 'VERFS_E_IO', message: expect.stringContaining('daemon.log_directory') };
   const inTheWay = join(directory, 'file');
   writeFileSync(inTheWay, '');
-  expect(() => openLog({ ...options, file: join(inTheWay, 'v.log') })).toThrow(
-    expect.objectContaining({ code: 'VERFS_E_IO', message: expect.stringContaining('daemon.log_directory') }),
-  );
+  expect(() => openLog({ ...options, file: join(inTheWay, 'v.log') })).toThrow(expect.objectContaining(told));
+  mkdirSync(options.file, { recursive: true });
+  expect(() => openLog(options)).toThrow(expect.objectContaining(told));
+});
+
+test('a full disk keeps nobody from working', async () => {
+  const stream = openLog({ ...options, file: '/dev/full' });
+  stream.for('daemon').info('lost');
+  await stream.close();
 });

@@ -12,6 +12,7 @@ import type {
   Stats,
   VolumeInfo,
 } from '@verfs/bindings';
+import { CancelledError } from '@verfs/errors';
 import { addon, fromAddon } from './addon.ts';
 
 export type {
@@ -40,9 +41,31 @@ async function translated<T>(call: () => Promise<T>): Promise<T> {
   }
 }
 
+/** `promise`, or a rejection as soon as `signal` fires. */
+async function cancellable<T>(promise: Promise<T>, name: string, signal: Signal): Promise<T> {
+  if (signal === undefined) {
+    return await promise;
+  }
+  let abort: () => void = () => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(new CancelledError(`${name} was cancelled by its AbortSignal`));
+  });
+  signal.addEventListener('abort', abort, { once: true });
+  if (signal.aborted) {
+    abort();
+  }
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
+
 /** An open volume of the engine. Every rejection is a `VerfsError`; the addon's types say what the calls do. */
 export class NativeVolume {
   readonly #volume: NativeVolumeClass;
+  /** The wait for the end of the mount, which occupies a thread: shared by all who wait. */
+  #unmounted: Promise<void> | undefined;
 
   private constructor(volume: NativeVolumeClass) {
     this.#volume = volume;
@@ -64,12 +87,15 @@ export class NativeVolume {
     await translated(() => this.#volume.mount(mountpoint, options, signal));
   }
 
-  async unmount(): Promise<void> {
-    await translated(() => this.#volume.unmount());
+  async unmount(signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.unmount(signal));
   }
 
   async waitUnmounted(signal?: Signal): Promise<void> {
-    await translated(() => this.#volume.waitUnmounted(signal));
+    this.#unmounted ??= translated(() => this.#volume.waitUnmounted()).finally(() => {
+      this.#unmounted = undefined;
+    });
+    await cancellable(this.#unmounted, 'waitUnmounted', signal);
   }
 
   async sync(signal?: Signal): Promise<void> {

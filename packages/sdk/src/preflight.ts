@@ -87,11 +87,14 @@ async function checkFuse(path: string): Promise<void> {
     if (isRoot) {
       await (await open(fuseDevice, 'r+')).close();
     } else {
-      await access(fuseDevice, constants.F_OK);
+      // fusermount3 opens it with the rights of the user who calls it.
+      await access(fuseDevice, constants.R_OK | constants.W_OK);
     }
   } catch (cause) {
     if (['EACCES', 'EPERM'].includes(codeOf(cause))) {
-      const advice = 'Allow the device to the container, for example with `--device /dev/fuse`.';
+      const advice = isRoot
+        ? 'Allow the device to the container, for example with `--device /dev/fuse`.'
+        : 'Open it to users: `sudo chmod 666 /dev/fuse`.';
       throw new PermissionError(`${fuseDevice} may not be opened`, { path: fuseDevice, advice, cause });
     }
     throw new NoFuseDeviceError(`There is no usable ${fuseDevice}`, { path: fuseDevice, cause });

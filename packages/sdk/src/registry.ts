@@ -1,6 +1,5 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PermissionError, UsageError } from '@verfs/errors';
 import { currentMounts } from './mounts.ts';
@@ -18,14 +17,33 @@ export interface Served {
 /** sun_path of unix(7), less its closing zero. */
 const socketPathMaxBytes = 107;
 
-/** Where the sockets of this user's daemons are: /run/verfs for root, else $XDG_RUNTIME_DIR/verfs. */
+const ownUid = () => process.getuid?.() ?? 0;
+
+/** Whether `path` is a directory of this user into which nobody else may look. */
+function isPrivate(path: string): boolean {
+  try {
+    const status = lstatSync(path);
+    return status.isDirectory() && status.uid === ownUid() && (status.mode & 0o077) === 0;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Where the sockets of this user's daemons are: /run/verfs for root, else `verfs` in $XDG_RUNTIME_DIR or /run/user/UID,
+ * or /tmp/verfs-UID where there is neither. It doesn't depend on $TMPDIR: a later command may have another.
+ */
 export function runtimeDirectory(): string {
-  const uid = process.getuid?.() ?? 0;
-  const base = process.env['XDG_RUNTIME_DIR'];
+  const uid = ownUid();
   if (uid === 0) {
     return '/run/verfs';
   }
-  return base ? join(base, 'verfs') : join(tmpdir(), `verfs-${uid}`);
+  const named = process.env['XDG_RUNTIME_DIR'];
+  if (named) {
+    return join(named, 'verfs');
+  }
+  const session = `/run/user/${uid}`;
+  return isPrivate(session) ? join(session, 'verfs') : `/tmp/verfs-${uid}`;
 }
 
 /** The control socket of a volume's daemon. */
@@ -36,11 +54,15 @@ const recordPath = (uuid: string) => join(runtimeDirectory(), `${uuid}.json`);
 /**
  * Makes the runtime directory, for its owner only.
  *
- * @throws PermissionError when it belongs to another user; UsageError when its path is too long for a socket.
+ * @throws PermissionError when it cannot be made or is not this user's alone; UsageError when its path is too long for
+ * a socket.
  */
 export function prepareRuntimeDirectory(): void {
   const path = runtimeDirectory();
-  const advice = 'Name another in the environment variable XDG_RUNTIME_DIR.';
+  const advice =
+    ownUid() === 0
+      ? 'Make it writable, or remove what is there.'
+      : 'Name another in the environment variable XDG_RUNTIME_DIR.';
   if (Buffer.byteLength(socketPath('00000000-0000-0000-0000-000000000000')) > socketPathMaxBytes) {
     throw new UsageError(`The path of the runtime directory ${path} is too long for a socket`, { path, advice });
   }
@@ -49,8 +71,7 @@ export function prepareRuntimeDirectory(): void {
   } catch (cause) {
     throw new PermissionError(`The runtime directory ${path} cannot be made`, { path, cause, advice });
   }
-  const { uid, mode } = statSync(path);
-  if (uid !== process.getuid?.() || (mode & 0o077) !== 0) {
+  if (!isPrivate(path)) {
     throw new PermissionError(`The runtime directory ${path} is open to others`, { path, advice });
   }
 }
@@ -81,12 +102,10 @@ function isServed(value: unknown): value is Served {
 
 /** The daemons of this user. One that was killed may still be among them: its socket does not answer. */
 export function registered(): Served[] {
-  let names: string[];
-  try {
-    names = readdirSync(runtimeDirectory());
-  } catch {
+  if (!isPrivate(runtimeDirectory())) {
     return [];
   }
+  const names = readdirSync(runtimeDirectory());
   const records: Served[] = [];
   for (const name of names.filter((entry) => entry.endsWith('.json'))) {
     try {

@@ -7,6 +7,7 @@ import {
   type VolumeInfo,
 } from '@verfs/native';
 import type { VolumeClient } from './control/client.ts';
+import { checkCreateOptions, checkMountOptions, checkOpenOptions } from './options.ts';
 
 /** Options of calls that can be cancelled. */
 export interface Cancellable {
@@ -34,11 +35,11 @@ export class Volume implements AsyncDisposable {
   /**
    * Makes a volume in the directory `path`, which is empty or does not exist.
    *
-   * @throws VolumeExistsError, VolumeFullError, VolumeReadOnlyError, PermissionError, IoError, CancelledError
+   * @throws UsageError, VolumeExistsError, VolumeFullError, VolumeReadOnlyError, PermissionError, IoError, CancelledError
    */
-  static create(path: string, options: CreateOptions & Cancellable = {}): Promise<VolumeInfo> {
+  static async create(path: string, options: CreateOptions & Cancellable = {}): Promise<VolumeInfo> {
     const { signal, ...create } = options;
-    return NativeVolume.create(path, create, signal);
+    return await NativeVolume.create(path, checkCreateOptions(create), signal);
   }
 
   /**
@@ -53,12 +54,12 @@ export class Volume implements AsyncDisposable {
   /**
    * Opens the volume at `path` and recovers what a crash left.
    *
-   * @throws NotAVolumeError, VolumeLockedError, VolumeReadOnlyError, FormatNewerError, SuperblockDamagedError,
-   * DamagedError, PermissionError, IoError, CancelledError
+   * @throws UsageError, NotAVolumeError, VolumeLockedError, VolumeReadOnlyError, FormatNewerError,
+   * SuperblockDamagedError, DamagedError, PermissionError, IoError, CancelledError
    */
   static async open(path: string, options: OpenOptions & Cancellable = {}): Promise<Volume> {
     const { signal, ...open } = options;
-    return new Volume(await NativeVolume.open(path, open, signal));
+    return new Volume(await NativeVolume.open(path, checkOpenOptions(open), signal));
   }
 
   /**
@@ -75,17 +76,17 @@ export class Volume implements AsyncDisposable {
    * Mounts the volume at the empty directory `mountpoint`; resolves once the kernel answers. The mount lives as long
    * as this process at most.
    *
-   * @throws MountpointMissingError, MountpointNotDirError, MountpointNotEmptyError, AlreadyMountedError,
+   * @throws UsageError, MountpointMissingError, MountpointNotDirError, MountpointNotEmptyError, AlreadyMountedError,
    * MountpointStaleError, NoFuseDeviceError, NoFusermountError, PermissionError, IoError, CancelledError
    */
-  mount(mountpoint: string, options: MountOptions & Cancellable = {}): Promise<void> {
+  async mount(mountpoint: string, options: MountOptions & Cancellable = {}): Promise<void> {
     const { signal, ...mount } = options;
-    return this.#native.mount(mountpoint, mount, signal);
+    await this.#native.mount(mountpoint, checkMountOptions(mount), signal);
   }
 
-  /** Makes everything durable, then unmounts. A mount in use goes when its last user does. */
-  unmount(): Promise<void> {
-    return this.#native.unmount();
+  /** Makes everything durable, then unmounts. A mount in use goes when its last user does. Cancelled, it goes on. */
+  unmount(options: Cancellable = {}): Promise<void> {
+    return this.#native.unmount(options.signal);
   }
 
   /** Resolves once the mount is gone, whoever unmounted it. */
@@ -108,7 +109,7 @@ export class Volume implements AsyncDisposable {
     return this.#native.info();
   }
 
-  /** Unmounts, makes everything durable, and gives the volume back. */
+  /** Unmounts, makes everything durable, and gives the volume back. Cancelled, it goes on. */
   close(options: Cancellable = {}): Promise<void> {
     return this.#native.close(options.signal);
   }

@@ -74,6 +74,7 @@ describe('the control socket', () => {
     expect(await client.status()).toMatchObject({ pid: 7 });
     abort.abort();
     await expect(waiting).rejects.toMatchObject({ code: 'VERFS_E_CANCELLED' });
+    await expect(client.sync(AbortSignal.abort())).rejects.toMatchObject({ code: 'VERFS_E_CANCELLED' });
   });
 
   test('tells when the daemon goes away, or is not there', async () => {

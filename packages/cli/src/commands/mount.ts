@@ -1,8 +1,8 @@
-import { resolve } from 'node:path';
 import type { Config } from '@verfs/config';
+import { shellQuoted } from '@verfs/errors';
 import type { Ready } from '@verfs/sdk/daemon';
 import type { Argv } from 'yargs';
-import { type CommonArguments, loadConfig } from '../context.ts';
+import { type CommonArguments, loadConfig, placeOf } from '../context.ts';
 import { createOutput, type Output } from '../output.ts';
 
 interface MountArguments extends CommonArguments {
@@ -43,7 +43,7 @@ function announce(ready: Ready, foreground: boolean, output: Output): void {
   output.result({ ...status, volumeCreated: ready.volume === 'created' }, () => [
     ...(ready.volume === 'created' ? [`Made the volume ${status.volume}.`] : []),
     `Mounted ${status.volume} at ${status.mountpoint} (${status.access}, process ${status.pid}).`,
-    foreground ? 'Ctrl+C unmounts it.' : `Unmount it with: verfs unmount ${status.mountpoint}`,
+    foreground ? 'Ctrl+C unmounts it.' : `Unmount it with: verfs unmount ${shellQuoted(status.mountpoint)}`,
   ]);
 }
 
@@ -51,10 +51,10 @@ function announce(ready: Ready, foreground: boolean, output: Output): void {
 export async function mount(args: MountArguments): Promise<void> {
   const output = createOutput(args.json ? 'json' : 'text');
   const config = await configure(args);
-  const { daemonRequest, hostVolume, startDaemon, stopOnSignals } = await import('@verfs/sdk/daemon');
+  const { daemonRequest, hostVolume, startDaemon, stopOnSignals, surviveDefects } = await import('@verfs/sdk/daemon');
   const request = daemonRequest(config, {
-    volume: args.volume === undefined ? config['volume.path'] : resolve(args.volume),
-    mountpoint: args.mountpoint === undefined ? config['mount.point'] : resolve(args.mountpoint),
+    volume: args.volume === undefined ? config['volume.path'] : placeOf(args.volume),
+    mountpoint: args.mountpoint === undefined ? config['mount.point'] : placeOf(args.mountpoint),
     whenMissing: args.volume === undefined ? 'create' : 'fail',
   });
   if (!args.foreground) {
@@ -63,8 +63,12 @@ export async function mount(args: MountArguments): Promise<void> {
   }
   const { stop, release } = stopOnSignals();
   try {
-    const onReady = (ready: Ready) => announce(ready, true, output);
-    await hostVolume(request, { stderr: args.json ? 'silent' : 'text', stop: stop.signal, onReady });
+    await hostVolume(request, {
+      stderr: args.json ? 'silent' : 'text',
+      stop: stop.signal,
+      onLog: surviveDefects,
+      onReady: (ready) => announce(ready, true, output),
+    });
   } finally {
     release();
   }

@@ -40,13 +40,16 @@ function unmountedText(info: VolumeInfo): string[] {
 export async function status(args: TargetArguments): Promise<void> {
   const output = createOutput(args.json ? 'json' : 'text');
   const target = await targetOf(args);
-  const { findServed, VolumeClient } = await import('@verfs/sdk/control');
+  const { findServed, refuseUnserved, VolumeClient } = await import('@verfs/sdk/control');
   const served = await findServed(target.path);
   if (served !== undefined) {
     await using client = await VolumeClient.to(served);
     const answer = await client.status();
     output.result(answer, () => mountedText(answer));
     return;
+  }
+  if (target.given === 'path') {
+    await refuseUnserved(target.path);
   }
   const { Volume } = await import('@verfs/sdk');
   try {

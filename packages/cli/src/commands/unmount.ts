@@ -15,7 +15,7 @@ export const unmountBuilder = (yargs: Argv<CommonArguments>) =>
 export async function unmount(args: TargetArguments): Promise<void> {
   const output = createOutput(args.json ? 'json' : 'text');
   const target = await targetOf(args);
-  const { findServed, VolumeClient } = await import('@verfs/sdk/control');
+  const { findServed, refuseUnserved, VolumeClient } = await import('@verfs/sdk/control');
   const { currentMounts, detachStale, fileSystemType, isStale, mountOf, resolveLinks } = await import(
     '@verfs/sdk/mounts'
   );
@@ -47,6 +47,9 @@ export async function unmount(args: TargetArguments): Promise<void> {
       `Detached ${mountpoint}. Its daemon was dead already; everything synced is kept.`,
     ]);
     return;
+  }
+  if (target.given === 'path') {
+    await refuseUnserved(path);
   }
   const advice = '`verfs status` shows where the default volume is mounted.';
   throw new NotMountedError(`No VerFS volume is mounted at ${path}`, { path, advice, cause: death });

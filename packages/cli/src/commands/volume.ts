@@ -1,8 +1,8 @@
-import { resolve } from 'node:path';
-import { UsageError } from '@verfs/errors';
+import type { ConfigKey } from '@verfs/config';
+import { shellQuoted, UsageError } from '@verfs/errors';
 import type { VolumeInfo } from '@verfs/sdk';
 import type { Argv } from 'yargs';
-import { type CommonArguments, loadConfig, type TargetArguments, targetOf } from '../context.ts';
+import { type CommonArguments, loadConfig, placeOf, type TargetArguments, targetOf } from '../context.ts';
 import { formatBytes, formatRows, formatTime } from '../format.ts';
 import { createOutput } from '../output.ts';
 
@@ -15,15 +15,21 @@ interface CreateArguments extends CommonArguments {
 }
 
 /** Options of `verfs volume create`. */
-export const createBuilder = (yargs: Argv<CommonArguments>) =>
-  yargs
+export const createBuilder = async (yargs: Argv<CommonArguments>) => {
+  const { configKeys } = await import('@verfs/config');
+  const setting = (key: ConfigKey, what: string) => {
+    const describe = `${what}: ${configKeys[key].type.replaceAll('`', '')}`;
+    return { type: 'string', requiresArg: true, describe } as const;
+  };
+  return yargs
     .positional('directory', { type: 'string', describe: 'Where to make it; by default volume.path of the config' })
     .option('volume', { type: 'string', requiresArg: true, describe: 'The same as DIRECTORY' })
-    .option('chunker', { type: 'string', requiresArg: true, describe: 'mincdc, fastcdc or ultracdc' })
-    .option('chunk-mean', { type: 'string', requiresArg: true, describe: 'Mean size of a chunk, such as 64KiB' })
-    .option('meta-engine', { type: 'string', requiresArg: true, describe: 'surrealkv or fjall' })
+    .option('chunker', setting('create.chunker', 'What cuts files'))
+    .option('chunk-mean', setting('create.chunk_mean', 'Mean of a chunk'))
+    .option('meta-engine', setting('create.meta_engine', 'Metadata engine'))
     .example('$0 volume create /srv/a', 'makes a volume')
     .example('$0 volume create /srv/b --chunker ultracdc', 'makes one that is cut by UltraCDC');
+};
 
 /** Options of `verfs volume info`. */
 export const infoBuilder = (yargs: Argv<CommonArguments>) =>
@@ -60,11 +66,11 @@ export async function volumeCreate(args: CreateArguments): Promise<void> {
   const config = await loadConfig(args, given);
   const { Volume } = await import('@verfs/sdk');
   const { createOptionsOf } = await import('@verfs/sdk/options');
-  const path = resolve(args.directory ?? args.volume ?? config['volume.path']);
+  const path = placeOf(args.directory ?? args.volume ?? config['volume.path']);
   const info = await Volume.create(path, createOptionsOf(config));
-  output.result(info, () => [
+  output.result({ ...info, holderPid: info.holderPid ?? null }, () => [
     `Made the volume ${info.path}.`,
-    `Mount it with: verfs mount MOUNTPOINT --volume ${info.path}`,
+    `Mount it with: verfs mount MOUNTPOINT --volume ${shellQuoted(info.path)}`,
   ]);
 }
 
@@ -75,5 +81,5 @@ export async function volumeInfo(args: TargetArguments): Promise<void> {
   const { findServed } = await import('@verfs/sdk/control');
   const { Volume } = await import('@verfs/sdk');
   const info = await Volume.inspect((await findServed(target.path))?.volume ?? target.path);
-  output.result(info, () => infoText(info));
+  output.result({ ...info, holderPid: info.holderPid ?? null }, () => infoText(info));
 }

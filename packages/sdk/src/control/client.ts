@@ -5,6 +5,7 @@ import {
   InternalError,
   isErrorRecord,
   NotMountedError,
+  PermissionError,
   restoreError,
   TimeoutError,
 } from '@verfs/errors';
@@ -16,7 +17,7 @@ import {
   SocketMessageReader,
   SocketMessageWriter,
 } from 'vscode-jsonrpc/node';
-import { currentMounts, fileSystemType, mountOf, resolveLinks } from '../mounts.ts';
+import { currentMounts, fileSystemType, isStale, mountOf, resolveLinks } from '../mounts.ts';
 import { mayServe, registered, type Served, socketPath } from '../registry.ts';
 import type { ControlMethod, ControlMethods, DaemonStatus, Unmounted } from './protocol.ts';
 
@@ -35,6 +36,31 @@ export async function findServed(target: string): Promise<Served | undefined> {
     }
   }
   return records.find((served) => served.volume === path && mayServe(served));
+}
+
+/** The error of a daemon that is gone, or does not answer. */
+function daemonDied(mountpoint: string, what: string, cause?: unknown): DaemonDiedError {
+  const advice = 'Mount the volume again, everything synced is kept, or detach it: `verfs unmount {path}`.';
+  return new DaemonDiedError(what, { path: mountpoint, advice, cause });
+}
+
+/**
+ * To be called when no daemon was found for `target`: it may be in a mount all the same.
+ *
+ * @throws DaemonDiedError, PermissionError when the daemon is another user's.
+ */
+export async function refuseUnserved(target: string): Promise<void> {
+  const path = await resolveLinks(target);
+  const mount = mountOf(path, currentMounts());
+  if (mount?.type !== fileSystemType) {
+    return;
+  }
+  const { mountpoint, source } = mount;
+  if (await isStale(mountpoint)) {
+    throw daemonDied(mountpoint, `The daemon of ${mountpoint} is gone`);
+  }
+  const what = `${path} is in the mount of ${source} at ${mountpoint}, which another user's daemon serves`;
+  throw new PermissionError(what, { path, advice: 'Ask as the user who mounted it.' });
 }
 
 function dial(path: string): Promise<Socket> {
@@ -84,6 +110,7 @@ export class VolumeClient implements AsyncDisposable {
   static async connect(target: string): Promise<VolumeClient> {
     const served = await findServed(target);
     if (served === undefined) {
+      await refuseUnserved(target);
       const path = await resolveLinks(target);
       const advice = 'Mount a volume first: `verfs mount MOUNTPOINT`.';
       throw new NotMountedError(`No VerFS volume is mounted at ${path}, and none from there`, { path, advice });
@@ -100,13 +127,8 @@ export class VolumeClient implements AsyncDisposable {
     try {
       return new VolumeClient(served, await dial(socketPath(served.uuid)));
     } catch (cause) {
-      const path = served.mountpoint;
-      const advice = 'Mount the volume again, everything synced is kept, or detach it: `verfs unmount {path}`.';
-      throw new DaemonDiedError(`The daemon of ${path} (process ${served.pid}) does not answer`, {
-        path,
-        advice,
-        cause,
-      });
+      const what = `The daemon of ${served.mountpoint} (process ${served.pid}) does not answer`;
+      throw daemonDied(served.mountpoint, what, cause);
     }
   }
 
@@ -115,7 +137,9 @@ export class VolumeClient implements AsyncDisposable {
     patience: AbortSignal | undefined,
     onAbort: () => Error,
   ): Promise<ControlMethods[M]> {
-    patience?.throwIfAborted();
+    if (patience?.aborted) {
+      throw onAbort();
+    }
     let abort: (() => void) | undefined;
     const aborted = new Promise<never>((_, reject) => {
       abort = () => reject(onAbort());

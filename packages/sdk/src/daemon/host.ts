@@ -1,22 +1,22 @@
-import { mkdirSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CancelledError, toVerfsError, VerfsError, VolumeLockedError } from '@verfs/errors';
+import { AlreadyMountedError, CancelledError, toVerfsError, VolumeLockedError } from '@verfs/errors';
 import { type Log, type LogStream, openLog } from '@verfs/log';
 import { NativeVolume, setLogSink, type VolumeInfo } from '@verfs/native';
-import type { DaemonStatus, Unmounted } from '../control/protocol.ts';
+import type { DaemonStatus } from '../control/protocol.ts';
 import { serveControl } from '../control/server.ts';
 import { currentMounts, detachStale, fileSystemType, type Mount, resolveLinks } from '../mounts.ts';
 import { checkMountpoint } from '../preflight.ts';
 import { forgetDead, prepareRuntimeDirectory, register, registered, socketPath, unregister } from '../registry.ts';
 import { version } from '../version.ts';
+import { type Found, findOrCreate } from './find-or-create.ts';
 import type { DaemonRequest } from './request.ts';
 
 /** A mount that answers. */
 export interface Ready {
   readonly status: DaemonStatus;
   /** Whether the volume was there, or made for this mount. */
-  readonly volume: 'found' | 'created';
+  readonly volume: Found['how'];
 }
 
 /** How the process that hosts a volume is told of things, and tells them. */
@@ -31,38 +31,6 @@ export interface HostSurroundings {
   onReady(ready: Ready): void;
 }
 
-/** A volume that was found or made for a mount. */
-interface Found {
-  readonly info: VolumeInfo;
-  readonly how: Ready['volume'];
-  /** Removes what was made, when the mount fails. */
-  undo(): void;
-}
-
-async function findOrCreate(request: DaemonRequest): Promise<Found> {
-  const { volume } = request;
-  try {
-    return { info: await NativeVolume.inspect(volume), how: 'found', undo: () => undefined };
-  } catch (error) {
-    if (!(error instanceof VerfsError) || error.code !== 'VERFS_E_NOT_A_VOLUME' || request.whenMissing === 'fail') {
-      throw error;
-    }
-  }
-  const made = mkdirSync(dirname(volume), { recursive: true });
-  const undo = () => {
-    rmSync(made ?? volume, { recursive: true, force: true });
-  };
-  try {
-    return { info: await NativeVolume.create(volume, request.create), how: 'created', undo };
-  } catch (error) {
-    // `volume` itself stays: what is in it may be another's.
-    if (made !== undefined) {
-      undo();
-    }
-    throw error;
-  }
-}
-
 /** Detaches what earlier daemons of this volume left mounted. We hold the volume's lock: they are dead. */
 async function detachLeftovers(volume: string, log: Log): Promise<void> {
   for (const mount of currentMounts().filter(({ type, source }) => type === fileSystemType && source === volume)) {
@@ -74,14 +42,34 @@ async function detachLeftovers(volume: string, log: Log): Promise<void> {
 /** How often the mount table is looked at while an unmount waits for those who have files open, in milliseconds. */
 const lingerPollMs = 250;
 
-/** Resolves when the mount has left the tree of names. The engine makes everything durable before that. */
-async function goneFromTree(volume: string, mountpoint: string): Promise<Unmounted> {
+/** Within this time the kernel ends the connection of a mount that left the tree of names unused, in milliseconds. */
+const connectionEndsWithinMs = 2000;
+
+/**
+ * Resolves when the mount has left the tree of names, which it does after the barrier, and says whether it is still
+ * being served: somebody has files open in it then.
+ */
+async function lingers(volume: string, mountpoint: string, connectionEnds: Promise<void>): Promise<boolean> {
   const isOurs = (mount: Mount) => mount.mountpoint === mountpoint && mount.source === volume;
   do {
     await sleep(lingerPollMs, undefined, { ref: false });
   } while (currentMounts().some(isOurs));
-  await sleep(lingerPollMs, undefined, { ref: false });
-  return { daemon: 'lingers' };
+  const ended = connectionEnds.then(() => false);
+  return await Promise.race([ended, sleep(connectionEndsWithinMs, true, { ref: false })]);
+}
+
+/**
+ * Checks after a mount that no other daemon was a little quicker at the same place.
+ *
+ * @throws AlreadyMountedError
+ */
+function checkAlone(volume: string, mountpoint: string): void {
+  const first = currentMounts().find((mount) => mount.mountpoint === mountpoint && mount.type === fileSystemType);
+  if (first !== undefined && first.source !== volume) {
+    throw new AlreadyMountedError(`The volume ${first.source} is mounted at ${mountpoint} already`, {
+      path: mountpoint,
+    });
+  }
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
@@ -91,6 +79,12 @@ function aborted(signal: AbortSignal): Promise<void> {
     }
     signal.addEventListener('abort', () => resolve(), { once: true });
   });
+}
+
+function throwIfStopped(signal: AbortSignal): void {
+  if (signal.aborted) {
+    throw new CancelledError(`The mount was interrupted: ${signal.reason}`);
+  }
 }
 
 /** Serves one open volume until it is unmounted, by whatever. */
@@ -134,16 +128,24 @@ class Host {
       },
       unmount: async () => {
         this.#stop.abort('a command asked for it');
-        const closed = this.#close('a command asked for it').then(() => ({ daemon: 'ends' }) as const);
-        return await Promise.race([closed, goneFromTree(path, mountpoint)]);
+        const closed = this.#close('a command asked for it');
+        const isClosed = closed.then(() => false);
+        if (await Promise.race([isClosed, lingers(path, mountpoint, this.#volume.waitUnmounted())])) {
+          return { daemon: 'lingers' } as const;
+        }
+        await closed;
+        return { daemon: 'ends' } as const;
       },
     };
     const control = await serveControl(socketPath(uuid), handlers, this.#log);
     try {
+      await this.#volume.mount(mountpoint, this.#request.mount);
+      checkAlone(path, mountpoint);
       register({ uuid, pid: process.pid, volume: path, mountpoint });
-      await this.#volume.mount(mountpoint, this.#request.mount, stop);
       this.#log.info(`mounted ${path} at ${mountpoint}, process ${process.pid}`);
-      onReady(await status());
+      const serving = await status();
+      throwIfStopped(stop);
+      onReady(serving);
       await Promise.race([this.#volume.waitUnmounted(), aborted(stop)]);
       await this.#close(stop.aborted ? String(stop.reason) : 'somebody unmounted it');
     } catch (error) {
@@ -193,8 +195,10 @@ async function openAndServe(
   const log = stream.for('daemon');
   setLogSink(request.log.level, (record) => stream.write(record));
   try {
-    const volume = await NativeVolume.open(info.path, request.open, stop);
+    // Not with `stop`: it would be closed in the background then, and be ours still when what was made is removed.
+    const volume = await NativeVolume.open(info.path, request.open);
     try {
+      throwIfStopped(stop);
       await detachLeftovers(info.path, log);
       await new Host(request, info, volume, log).serve(mountpoint, logFile, stop, onReady);
     } finally {
@@ -229,9 +233,7 @@ export async function hostVolume(request: DaemonRequest, surroundings: HostSurro
         there === undefined ? 'Wait until that process ends.' : `Unmount it first: \`verfs unmount ${there}\`.`;
       throw new VolumeLockedError(`The volume ${path} is ${use} by process ${holderPid}`, { path, advice });
     }
-    if (surroundings.stop.aborted) {
-      throw new CancelledError('The mount was interrupted');
-    }
+    throwIfStopped(surroundings.stop);
     const logFile = join(request.log.directory, `${uuid}.log`);
     const stream = openLog({ ...request.log, file: logFile, stderr: surroundings.stderr });
     surroundings.onLog?.(stream.for('daemon'));
@@ -246,7 +248,8 @@ export async function hostVolume(request: DaemonRequest, surroundings: HostSurro
     }
   } catch (error) {
     if (!ready) {
-      found.undo();
+      // Of two errors the first one is to be told.
+      await found.undo().catch(() => undefined);
     }
     throw error;
   }

@@ -3,7 +3,7 @@ import { toVerfsError } from '@verfs/errors';
 import { hostVolume } from './host.ts';
 import type { DaemonReport } from './messages.ts';
 import type { DaemonRequest } from './request.ts';
-import { stopOnSignals } from './signals.ts';
+import { stopOnSignals, surviveDefects } from './signals.ts';
 
 // What a volume holds is for its owner only.
 process.umask(0o077);
@@ -31,10 +31,7 @@ async function run(request: DaemonRequest): Promise<number> {
     await hostVolume(request, {
       stderr: 'silent',
       stop: stop.signal,
-      onLog: (log) => {
-        // The mount is served by other threads and goes on.
-        process.on('uncaughtException', (error) => log.error(`a defect: ${error.stack ?? error.message}`));
-      },
+      onLog: surviveDefects,
       onReady: (ready) => {
         process.off('disconnect', interrupted);
         void report({ kind: 'ready', ready });

@@ -1,3 +1,5 @@
+import type { Log } from '@verfs/log';
+
 const signals = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
 /**
@@ -16,4 +18,9 @@ export function stopOnSignals(): { readonly stop: AbortController; release(): vo
     }
   };
   return { stop, release };
+}
+
+/** Has defects of TypeScript logged, which would end the process: the mount is served by other threads and goes on. */
+export function surviveDefects(log: Log): void {
+  process.on('uncaughtException', (error) => log.error(`a defect: ${error.stack ?? error.message}`));
 }

@@ -3,7 +3,7 @@ import { closeSync, fstatSync, openSync, readSync, unlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { CancelledError, DaemonDiedError, restoreError } from '@verfs/errors';
+import { DaemonDiedError, restoreError } from '@verfs/errors';
 import type { Ready } from './host.ts';
 import { isDaemonReport } from './messages.ts';
 import type { DaemonRequest } from './request.ts';
@@ -11,15 +11,25 @@ import type { DaemonRequest } from './request.ts';
 /** Most of a dead daemon's standard error that is quoted. */
 const quotedMaxBytes = 500;
 
-/** A file without a name, for the standard error of a daemon, in case that it dies before it has a log. */
-function namelessFile(): number {
+/**
+ * A file without a name, for the standard error of a daemon, in case that it dies before it has a log. None where no
+ * file can be made.
+ */
+function namelessFile(): number | undefined {
   const path = join(tmpdir(), `verfs-stderr-${process.pid}-${Date.now()}`);
-  const descriptor = openSync(path, 'wx+', 0o600);
-  unlinkSync(path);
-  return descriptor;
+  try {
+    const descriptor = openSync(path, 'wx+', 0o600);
+    unlinkSync(path);
+    return descriptor;
+  } catch {
+    return undefined;
+  }
 }
 
-function lastWords(descriptor: number): string {
+function lastWords(descriptor: number | undefined): string {
+  if (descriptor === undefined) {
+    return '';
+  }
   const { size } = fstatSync(descriptor);
   const buffer = Buffer.alloc(Math.min(size, quotedMaxBytes));
   readSync(descriptor, buffer, 0, buffer.length, size - buffer.length);
@@ -27,12 +37,11 @@ function lastWords(descriptor: number): string {
 }
 
 /**
- * Starts a detached daemon and waits until it serves the mount.
+ * Starts a detached daemon and waits until it serves the mount. It ends again when this process ends before.
  *
- * @param signal Ends the daemon again when it fires before.
- * @throws The error for which the daemon could not serve; DaemonDiedError; CancelledError
+ * @throws The error for which the daemon could not serve; DaemonDiedError
  */
-export async function startDaemon(request: DaemonRequest, signal?: AbortSignal): Promise<Ready> {
+export async function startDaemon(request: DaemonRequest): Promise<Ready> {
   const program = fileURLToPath(new URL('./main.js', import.meta.url));
   const stderr = namelessFile();
   // The arguments are for those who list processes; the request comes over IPC.
@@ -41,11 +50,10 @@ export async function startDaemon(request: DaemonRequest, signal?: AbortSignal):
     detached: true,
     // With an arena for each of its threads, glibc would keep twice the memory that is in use.
     env: { ...process.env, MALLOC_ARENA_MAX: '2' },
-    stdio: ['ignore', 'ignore', stderr, 'ipc'],
+    stdio: ['ignore', 'ignore', stderr ?? 'ignore', 'ipc'],
   });
   try {
     return await new Promise<Ready>((resolve, reject) => {
-      signal?.addEventListener('abort', () => reject(new CancelledError('The mount was interrupted')), { once: true });
       child.once('error', (cause) => reject(new DaemonDiedError('The daemon cannot be started', { cause })));
       child.once('exit', (code, killer) => {
         const how = killer === null ? `with exit code ${code}` : `by signal ${killer}`;
@@ -70,6 +78,8 @@ export async function startDaemon(request: DaemonRequest, signal?: AbortSignal):
       child.disconnect();
     }
     child.unref();
-    closeSync(stderr);
+    if (stderr !== undefined) {
+      closeSync(stderr);
+    }
   }
 }
