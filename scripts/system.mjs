@@ -19,8 +19,9 @@ function isOlder(version, min) {
   return at >= 0 && (have[at] ?? 0) < need[at];
 }
 
-function find(program) {
-  for (const directory of (process.env.PATH ?? '').split(delimiter)) {
+/** Where a program is, or nothing when none of the directories of `path` has it. */
+export function find(program, path = process.env.PATH ?? '') {
+  for (const directory of path.split(delimiter)) {
     const path = join(directory, program);
     try {
       accessSync(path, constants.X_OK);
@@ -68,7 +69,7 @@ export function checkRust() {
 }
 
 /** Installs a Debian package as root; fails with the command that does so for others. */
-async function installPackage(name, what, at) {
+export async function installPackage(name, what, at) {
   const command = `apt-get install -y ${name}`;
   if (!isRoot || find('apt-get') === undefined) {
     const advice = find('apt-get') === undefined ? `Install the package ${name}` : `Install it: sudo ${command}`;

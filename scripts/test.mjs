@@ -4,14 +4,25 @@
  *   npm test                      everything
  *   npm run test:quick            without the slow steps and tests
  *   npm run test:long             random tests with 20 times as many cases
+ *   npm run test:apps             the programs of other projects in a mount
  *   npm test -- --only jest,tidy  some steps
  */
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { addonTypes } from './addon.mjs';
 import { checkAdvisories } from './advisories.mjs';
+import { appsPath, ensureApps, ensurePjdfstest } from './apps.mjs';
 import { denyProgram } from './deny.mjs';
 import { prepare } from './prepare.mjs';
 import { Hindrance, quietly } from './progress.mjs';
@@ -31,6 +42,8 @@ const stepTimeoutMs = (options.long ? 12 * 60 : 20) * minutes;
 /** All temporary files of this run are in one directory, so that whatever a test leaves is found. */
 const runPrefix = 'verfs-test-run-';
 const runDirectory = mkdtempSync(join(tmpdir(), `${runPrefix}${process.pid}-`));
+// Some tests let other users into a mount that is in it.
+chmodSync(runDirectory, 0o711);
 /** Where the daemons of an ordinary user have their sockets. */
 const runtimeDirectory = join(runDirectory, 'runtime');
 mkdirSync(runtimeDirectory, { mode: 0o700 });
@@ -48,36 +61,44 @@ const env = {
 
 const program = (name, args, more = {}) => quietly(name, args, { cwd: root, timeoutMs: stepTimeoutMs, env, ...more });
 const cargo = (args, at) => program('cargo', args, { at });
-const node = (script, args, nodeOptions = []) =>
-  program(process.execPath, [...nodeOptions, join(root, 'node_modules', script), ...args]);
+const node = (script, args, nodeOptions = [], more = {}) =>
+  program(process.execPath, [...nodeOptions, join(root, 'node_modules', script), ...args], more);
 
 /** Says that a step could not be done, which is neither a success nor a failure. */
 class NotChecked extends Error {}
 
-/** What is left in a directory of temporary files, and of it elsewhere: mounts in it, daemons for volumes in it. */
+/** Whether a process is a daemon for a volume in `directory`, or works in it. */
+function isAtWorkIn(directory, pid) {
+  const isBelow = (path) => path?.startsWith(`${directory}/`);
+  try {
+    const [, program, volume] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+    return (program?.endsWith('daemon/main.js') && isBelow(volume)) || isBelow(readlinkSync(`/proc/${pid}/cwd`));
+  } catch {
+    return false;
+  }
+}
+
+/** What is left in a directory of temporary files, and of it elsewhere: mounts in it, processes at work in it. */
 function leftovers(directory) {
   const isBelow = (path) => path?.startsWith(`${directory}/`);
   const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
     .map((entry) => entry.split(' ')[4])
     .filter(isBelow);
-  const daemons = readdirSync('/proc').filter((pid) => {
-    try {
-      const [, program, volume] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-      return program?.endsWith('daemon/main.js') && isBelow(volume);
-    } catch {
-      return false;
-    }
-  });
+  const processes = readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && isAtWorkIn(directory, pid));
   const files = readdirSync(directory).map((name) => join(directory, name));
-  return { mounts, daemons, files: files.filter((path) => path !== runtimeDirectory) };
+  return { mounts, processes, files: files.filter((path) => path !== runtimeDirectory) };
 }
 
 /** Removes a directory of temporary files with all that belongs to it. Returns what that was, in words. */
 async function sweep(directory) {
-  const { mounts, daemons, files } = leftovers(directory);
-  for (const pid of daemons) {
-    process.kill(Number(pid), 'SIGKILL');
+  const { mounts, processes, files } = leftovers(directory);
+  for (const pid of processes) {
+    try {
+      process.kill(Number(pid), 'SIGKILL');
+    } catch {
+      // It went with another one.
+    }
   }
   for (const mountpoint of mounts.toReversed()) {
     await quietly('umount', ['-l', mountpoint]).catch(() => quietly('fusermount3', ['-u', '-z', mountpoint]));
@@ -85,7 +106,7 @@ async function sweep(directory) {
   rmSync(directory, { recursive: true, force: true });
   return [
     ...mounts.map((path) => `mount ${path}`),
-    ...daemons.map((pid) => `process ${pid}`),
+    ...processes.map((pid) => `process ${pid}`),
     ...files.map((path) => `file ${path}`),
   ];
 }
@@ -135,10 +156,27 @@ function countedCargo(output) {
   return `${passed} tests`;
 }
 
-async function jest() {
-  const select = options.quick ? ['--testPathIgnorePatterns', 'test/e2e', 'test/long'] : [];
-  const output = await node('jest/bin/jest.js', [...select], ['--experimental-vm-modules', '--no-warnings']);
-  return counted(output, /^Tests:.*$/gm);
+/** Runs tests of TypeScript. Returns how many, and what they printed in lines that begin with `remark:`. */
+async function jest(args, more = {}) {
+  const output = await node('jest/bin/jest.js', args, ['--experimental-vm-modules', '--no-warnings'], more);
+  const remarks = [...output.matchAll(/^remark: (.*)$/gm)].map(([, remark]) => remark);
+  return [counted(output, /^Tests:.*$/gm), ...remarks].join('; ');
+}
+
+/** Tests of test/apps, which run programs of other projects in a mount. */
+const apps = (args) => jest(args, { env: { ...env, PATH: appsPath() } });
+
+async function pjdfstest(at) {
+  if (process.getuid?.() !== 0) {
+    throw new NotChecked('only root can mount the ext4 that it is compared with');
+  }
+  await ensurePjdfstest(at);
+  return await apps(['test/apps/pjdfstest']);
+}
+
+async function otherApps(at) {
+  await ensureApps(at);
+  return await apps(['test/apps', '--testPathIgnorePatterns', 'test/apps/pjdfstest']);
 }
 
 const steps = [
@@ -164,7 +202,12 @@ const steps = [
     name: 'rust tests',
     run: async (at) => countedCargo(await cargo(['test', '--release', '--workspace', '--no-fail-fast'], at)),
   },
-  { name: 'jest', run: jest },
+  {
+    name: 'jest',
+    run: () => jest(['--testPathIgnorePatterns', 'test/apps', ...(options.quick ? ['test/e2e', 'test/long'] : [])]),
+  },
+  { name: 'pjdfstest', slow: true, run: pjdfstest },
+  { name: 'apps', slow: true, run: otherApps },
   { name: 'leftovers', always: true, run: checkLeftovers },
 ];
 

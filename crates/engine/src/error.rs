@@ -258,6 +258,11 @@ impl EngineError {
             | VfsError::IsDirectory
             | VfsError::NotEmpty
             | VfsError::NotPermitted
+            | VfsError::Denied
+            | VfsError::NoAttribute
+            | VfsError::Unsupported
+            | VfsError::NoSuchOffset
+            | VfsError::NoRoom
             | VfsError::InvalidArgument
             | VfsError::NameTooLong
             | VfsError::TooManyLinks

@@ -1,8 +1,8 @@
 //! Inode, dirent, orphan and counter records.
 //!
 //! ```text
-//! inode:  kind 1 | mode v | nlink v | uid v | gid v | rdev v | size v | allocated v | content v | parent v | birth v
-//!         | 4 x time (seconds zigzag, nanos v): atime mtime ctime btime
+//! inode:  kind 1 | mode v | flags v | nlink v | uid v | gid v | rdev v | size v | allocated v | content v | parent v
+//!         | birth v | 4 x time (seconds zigzag, nanos v): atime mtime ctime btime
 //! dirent: kind 1 | ino v | birth v
 //! orphan: ino v (0: content only)
 //! counters: inodes v | directories v | logical bytes v
@@ -50,13 +50,52 @@ impl InodeKind {
     }
 }
 
-/// Everything about an inode but its names and extents.
+/// What is special about an inode: bits of its record.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct InodeFlags(u32);
+
+impl InodeFlags {
+    /// Nothing may change (`chattr +i`).
+    pub const IMMUTABLE: InodeFlags = InodeFlags(1);
+    /// Bytes and names may be added, nothing else (`chattr +a`).
+    pub const APPEND_ONLY: InodeFlags = InodeFlags(2);
+    /// `dump(8)` leaves it out (`chattr +d`).
+    pub const NO_DUMP: InodeFlags = InodeFlags(4);
+    /// Reads don't move its access time (`chattr +A`).
+    pub const NO_ATIME: InodeFlags = InodeFlags(8);
+    /// It has a record of extended attributes.
+    pub const XATTRS: InodeFlags = InodeFlags(16);
+
+    const ALL: u32 = 31;
+
+    /// Whether all of `other` are set.
+    #[must_use]
+    pub fn contains(self, other: InodeFlags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// With `other` set too.
+    #[must_use]
+    pub fn with(self, other: InodeFlags) -> InodeFlags {
+        InodeFlags(self.0 | other.0)
+    }
+
+    /// With `other` not set.
+    #[must_use]
+    pub fn without(self, other: InodeFlags) -> InodeFlags {
+        InodeFlags(self.0 & !other.0)
+    }
+}
+
+/// Everything about an inode but its names, extents and extended attributes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InodeRecord {
     /// What it is.
     pub kind: InodeKind,
     /// `0o7777`.
     pub mode: u16,
+    /// What is special about it.
+    pub flags: InodeFlags,
     /// Number of names; of a directory, 2 + its subdirectories.
     pub nlink: u32,
     /// Owner.
@@ -104,7 +143,7 @@ impl InodeRecord {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.kind as u8);
         put_u64(out, u64::from(self.mode));
-        for number in [self.nlink, self.uid, self.gid, self.rdev] {
+        for number in [self.flags.0, self.nlink, self.uid, self.gid, self.rdev] {
             put_u64(out, u64::from(number));
         }
         for number in [self.size, self.allocated, self.content.0, self.parent.0, self.birth.0] {
@@ -122,9 +161,15 @@ impl InodeRecord {
     pub fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let kind = InodeKind::decode(reader.u8()?)?;
         let mode = u16::try_from(reader.u64()?).ok().filter(|mode| *mode <= 0o7777);
+        let mode = mode.ok_or(DecodeError::Invalid("mode"))?;
+        let flags = reader.u32()?;
+        if flags & !InodeFlags::ALL != 0 {
+            return Err(DecodeError::Invalid("inode flags"));
+        }
         Ok(InodeRecord {
             kind,
-            mode: mode.ok_or(DecodeError::Invalid("mode"))?,
+            mode,
+            flags: InodeFlags(flags),
             nlink: reader.u32()?,
             uid: reader.u32()?,
             gid: reader.u32()?,
@@ -199,7 +244,7 @@ impl DirentRecord {
 /// Content that nothing leads to any more and whose references are still to be dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OrphanRecord {
-    /// The inode that goes with it, if one does: its record and symlink target are removed too.
+    /// The inode that goes with it, if one does: its other records are removed too.
     pub ino: Option<Ino>,
 }
 

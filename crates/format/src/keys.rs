@@ -5,6 +5,7 @@
 //! d | parent ino 8 | hash 8 | name   dirent: hash is 56 bits of the keyed name hash, so listing order is stable
 //! e | content 8 | segment 4          extent segment
 //! l | ino 8                          symlink target
+//! x | ino 8                          extended attributes
 //! o | content 8                      orphan: content to be released
 //! c, p                               chunk and pack records (chunk_record)
 //! S | name                           system values
@@ -22,6 +23,8 @@ pub const DIRENT: u8 = b'd';
 pub const SEGMENT: u8 = b'e';
 /// First byte of symlink target keys.
 pub const SYMLINK: u8 = b'l';
+/// First byte of keys of extended attributes.
+pub const XATTRS: u8 = b'x';
 /// First byte of orphan keys.
 pub const ORPHAN: u8 = b'o';
 
@@ -138,6 +141,12 @@ pub fn parse_segment(key: &[u8]) -> Option<u32> {
 #[must_use]
 pub fn symlink(ino: Ino) -> Vec<u8> {
     with_number(SYMLINK, ino.0, 0)
+}
+
+/// Key of an inode's extended attributes.
+#[must_use]
+pub fn xattrs(ino: Ino) -> Vec<u8> {
+    with_number(XATTRS, ino.0, 0)
 }
 
 /// Key of an orphan record.

@@ -14,11 +14,13 @@ pub mod pack;
 pub mod pack_index;
 pub mod superblock;
 pub mod varint;
+mod xattr;
 
 pub use content::{ContentId, LOST_CHUNK, Run, RunData, SEGMENT_BYTES, Segment};
 pub use error::DecodeError;
-pub use inode::{DirentRecord, InodeKind, InodeRecord, OrphanRecord, TreeCounters};
+pub use inode::{DirentRecord, InodeFlags, InodeKind, InodeRecord, OrphanRecord, TreeCounters};
 pub use keys::NameHash;
 pub use log_frame::{
     FrameBuilder, FrameHeader, HEADER_BYTES, InodeScope, LogEntry, MAGIC, TRAILER_BYTES, decode_frame,
 };
+pub use xattr::Xattrs;

@@ -17,6 +17,7 @@
 //!         3 symlink  ino v | target (v + bytes)
 //!         4 data     content v | offset v | bytes (v + bytes)
 //!         5 hole     content v | offset v | length v
+//!         6 xattrs   ino v | record of extended attributes
 //! ```
 //! An inode entry of scope 0 (attributes) changes neither size nor content of an inode that exists already, one of
 //! scope 2 (content) nothing else; one of scope 1 sets all.
@@ -28,6 +29,7 @@ use crate::DecodeError;
 use crate::content::ContentId;
 use crate::inode::{DirentRecord, InodeRecord};
 use crate::varint::{Reader, put_bytes, put_u64};
+use crate::xattr::Xattrs;
 
 /// First bytes of each frame.
 pub const MAGIC: [u8; 8] = *b"VFSLOG1\n";
@@ -92,6 +94,13 @@ pub enum LogEntry {
         offset: u64,
         /// How long.
         len: u64,
+    },
+    /// All extended attributes of an inode.
+    Xattrs {
+        /// The inode.
+        ino: Ino,
+        /// What it has from now on.
+        xattrs: Xattrs,
     },
 }
 
@@ -196,6 +205,11 @@ impl FrameBuilder {
                 put_u64(out, *offset);
                 put_u64(out, *len);
             }
+            LogEntry::Xattrs { ino, xattrs } => {
+                out.push(6);
+                put_u64(out, ino.0);
+                out.extend_from_slice(&xattrs.encode());
+            }
         }
     }
 
@@ -278,6 +292,7 @@ fn read_entry(reader: &mut Reader<'_>) -> Result<LogEntry, DecodeError> {
             bytes: Bytes::copy_from_slice(reader.bytes()?),
         },
         5 => LogEntry::Hole { content: ContentId(reader.u64()?), offset: reader.u64()?, len: reader.u64()? },
+        6 => LogEntry::Xattrs { ino: Ino(reader.u64()?), xattrs: Xattrs::read(reader)? },
         _ => return Err(DecodeError::Invalid("log entry")),
     })
 }

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use verfs_base::{ChunkId, Epoch, GroupId, Ino, Timestamp};
 use verfs_format::{
-    ContentId, DirentRecord, FrameBuilder, InodeKind, InodeRecord, InodeScope, LogEntry, OrphanRecord, Run, RunData,
-    Segment, TreeCounters, decode_frame, keys,
+    ContentId, DirentRecord, FrameBuilder, InodeFlags, InodeKind, InodeRecord, InodeScope, LogEntry, OrphanRecord, Run,
+    RunData, Segment, TreeCounters, Xattrs, decode_frame, keys,
 };
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -22,6 +22,7 @@ fn inode() -> InodeRecord {
     InodeRecord {
         kind: InodeKind::Regular,
         mode: 0o4755,
+        flags: InodeFlags::IMMUTABLE.with(InodeFlags::XATTRS),
         nlink: 3,
         uid: 1000,
         gid: 65_534,
@@ -48,6 +49,13 @@ fn segment() -> Segment {
     }
 }
 
+fn xattrs() -> Xattrs {
+    let mut xattrs = Xattrs::default();
+    xattrs.insert(Bytes::from_static(b"user.b"), Bytes::from_static(b"\x00v"));
+    xattrs.insert(Bytes::from_static(b"user.a"), Bytes::new());
+    xattrs
+}
+
 fn entries() -> Vec<LogEntry> {
     vec![
         LogEntry::Inode { ino: Ino(9), scope: InodeScope::All, record: inode() },
@@ -60,6 +68,7 @@ fn entries() -> Vec<LogEntry> {
         LogEntry::Symlink { ino: Ino(10), target: Bytes::from_static(b"../t") },
         LogEntry::Data { content: ContentId(77), offset: 1 << 40, bytes: Bytes::from_static(b"data") },
         LogEntry::Hole { content: ContentId(77), offset: 5, len: 1 << 33 },
+        LogEntry::Xattrs { ino: Ino(9), xattrs: xattrs() },
     ]
 }
 
@@ -85,6 +94,10 @@ fn encodings_are_those_of_format_1() {
     assert_eq!(hex(&segment().encode()), SEGMENT);
     assert_eq!(Segment::decode(&segment().encode()).unwrap(), segment());
 
+    assert_eq!(hex(&xattrs().encode()), "0206757365722e610006757365722e62020076");
+    assert_eq!(Xattrs::decode(&xattrs().encode()).unwrap(), xattrs());
+    assert!(Xattrs::decode(b"\x02\x01b\x00\x01a\x00").is_err(), "names out of order are another record's bytes");
+
     for ino in [None, Some(Ino(5))] {
         let mut out = Vec::new();
         OrphanRecord { ino }.encode(&mut out);
@@ -102,12 +115,13 @@ fn encodings_are_those_of_format_1() {
     assert_eq!((header.group, header.sequence, decoded), (GroupId(6), 42, entries()));
 }
 
-const INODE: &str = "01ed1303e807feff030080e497d01280204d010101ff93ebdc0380dcb2c81e0100000202";
+const INODE: &str = "01ed131103e807feff030080e497d01280204d010101ff93ebdc0380dcb2c81e0100000202";
 const SEGMENT: &str = "0300802001ac02028101abababababababababababababababab0203616263";
 const FRAME: &str = concat!(
-    "5646534c4f47310a06000000000000002a0000000000000057000000000000000601090101ed1303e807feff030080e497d0",
-    "1280204d010101ff93ebdc0380dcb2c81e01000002020201046eff6d6501020901020104676f6e6500030a042e2e2f74044d",
-    "8080808080200464617461054d0580808080205f2857eb02d38e67678aaefdc44f22a5",
+    "5646534c4f47310a06000000000000002a000000000000006d000000000000000701090101ed131103e807feff030080e497",
+    "d01280204d010101ff93ebdc0380dcb2c81e01000002020201046eff6d6501020901020104676f6e6500030a042e2e2f7404",
+    "4d8080808080200464617461054d05808080802006090206757365722e610006757365722e620200767ef4ebf263e650704b",
+    "527108ec27b120",
 );
 
 #[test]
@@ -131,6 +145,7 @@ proptest! {
         let _ = OrphanRecord::decode(&bytes);
         let _ = TreeCounters::decode(&bytes);
         let _ = Segment::decode(&bytes);
+        let _ = Xattrs::decode(&bytes);
         let _ = decode_frame(&bytes, keyed);
         let _ = (keys::parse_dirent(&bytes), keys::parse_segment(&bytes), keys::parse_orphan(&bytes));
     }

@@ -4,9 +4,13 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use verfs_base::Ino;
-use verfs_vfs::{Attr, Context, DirEntry, FsStat, Listing, NodeKind, RenameMode, SetAttr, SyncScope, VfsError};
+use verfs_vfs::{
+    Allocation, Attr, Context, DirEntry, FsStat, Listing, NodeKind, RenameMode, SeekFor, SetAttr, SyncScope, VfsError,
+    XattrMode,
+};
 
 use crate::errno::Errno;
+use crate::ioctl::IoctlCommand;
 use crate::operation::Operation;
 use crate::tree::Tree;
 
@@ -399,6 +403,182 @@ impl<P> Call<P> for Fsync {
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<(), VfsError> {
         tree.fsync(context, self.ino, self.scope)
+    }
+}
+
+/// Bytes of extended attributes: a value, or names with a NUL behind each. The kernel asks first how many there are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum XattrAnswer {
+    /// So many.
+    Size(u32),
+    /// These.
+    Bytes(Bytes),
+}
+
+fn within(bytes: Bytes, room: u32) -> Result<XattrAnswer, VfsError> {
+    let size = u32::try_from(bytes.len()).map_err(|_| VfsError::Io)?;
+    match room {
+        0 => Ok(XattrAnswer::Size(size)),
+        room if size > room => Err(VfsError::NoRoom),
+        _ => Ok(XattrAnswer::Bytes(bytes)),
+    }
+}
+
+/// Reads an extended attribute.
+pub(crate) struct Getxattr<'a> {
+    pub(crate) ino: Ino,
+    pub(crate) name: Name<'a>,
+    /// Bytes that the caller has room for; 0 asks for the size.
+    pub(crate) room: u32,
+}
+
+impl<P> Call<P> for Getxattr<'_> {
+    type Answer = XattrAnswer;
+    type Owned = Getxattr<'static>;
+    const OPERATION: Operation = Operation::Getxattr;
+
+    fn into_owned(self) -> Self::Owned {
+        Getxattr { ino: self.ino, name: owned(self.name), room: self.room }
+    }
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<XattrAnswer, VfsError> {
+        within(tree.getxattr(context, self.ino, &self.name)?, self.room)
+    }
+}
+
+/// Lists the names of extended attributes.
+pub(crate) struct Listxattr {
+    pub(crate) ino: Ino,
+    /// As [`Getxattr::room`].
+    pub(crate) room: u32,
+}
+
+impl<P> Call<P> for Listxattr {
+    type Answer = XattrAnswer;
+    const OPERATION: Operation = Operation::Listxattr;
+    owned_as_is!();
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<XattrAnswer, VfsError> {
+        let names = tree.listxattr(context, self.ino)?;
+        let bytes: Vec<u8> = names.iter().flat_map(|name| name.iter().copied().chain([0])).collect();
+        within(bytes.into(), self.room)
+    }
+}
+
+/// Sets an extended attribute.
+pub(crate) struct Setxattr<'a> {
+    pub(crate) ino: Ino,
+    pub(crate) name: Name<'a>,
+    pub(crate) value: Cow<'a, [u8]>,
+    pub(crate) mode: XattrMode,
+}
+
+impl<P> Call<P> for Setxattr<'_> {
+    type Answer = ();
+    type Owned = Setxattr<'static>;
+    const OPERATION: Operation = Operation::Setxattr;
+
+    fn into_owned(self) -> Self::Owned {
+        Setxattr { ino: self.ino, name: owned(self.name), value: owned(self.value), mode: self.mode }
+    }
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<(), VfsError> {
+        tree.setxattr(context, self.ino, &self.name, &self.value, self.mode)
+    }
+}
+
+/// Removes an extended attribute.
+pub(crate) struct Removexattr<'a> {
+    pub(crate) ino: Ino,
+    pub(crate) name: Name<'a>,
+}
+
+impl<P> Call<P> for Removexattr<'_> {
+    type Answer = ();
+    type Owned = Removexattr<'static>;
+    const OPERATION: Operation = Operation::Removexattr;
+
+    fn into_owned(self) -> Self::Owned {
+        Removexattr { ino: self.ino, name: owned(self.name) }
+    }
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<(), VfsError> {
+        tree.removexattr(context, self.ino, &self.name)
+    }
+}
+
+/// Reserves, punches or zeroes a range.
+pub(crate) struct Fallocate {
+    pub(crate) ino: Ino,
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+    pub(crate) allocation: Allocation,
+}
+
+impl<P> Call<P> for Fallocate {
+    type Answer = ();
+    const OPERATION: Operation = Operation::Fallocate;
+    owned_as_is!();
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<(), VfsError> {
+        tree.allocate(context, self.ino, (self.offset, self.len), self.allocation)
+    }
+}
+
+/// Where an offset is after a seek.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Offset(pub(crate) u64);
+
+/// Looks for data or a hole.
+pub(crate) struct Lseek {
+    pub(crate) ino: Ino,
+    pub(crate) offset: u64,
+    pub(crate) wanted: SeekFor,
+}
+
+impl<P> Call<P> for Lseek {
+    type Answer = Offset;
+    const OPERATION: Operation = Operation::Lseek;
+    owned_as_is!();
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Offset, VfsError> {
+        tree.seek(context, self.ino, self.offset, self.wanted).map(Offset)
+    }
+}
+
+/// Copies bytes between files.
+pub(crate) struct CopyFileRange {
+    pub(crate) from: (Ino, u64),
+    pub(crate) to: (Ino, u64),
+    pub(crate) len: u64,
+}
+
+impl<P> Call<P> for CopyFileRange {
+    type Answer = Written;
+    const OPERATION: Operation = Operation::CopyFileRange;
+    owned_as_is!();
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Written, VfsError> {
+        // The reply says how many in 32 bits.
+        let len = self.len.min(u64::from(u32::MAX));
+        let copied = tree.copy_range(context, self.from, self.to, len)?;
+        Ok(Written(u32::try_from(copied).map_err(|_| VfsError::Io)?))
+    }
+}
+
+/// Asks for or sets what an ioctl(2) is for.
+pub(crate) struct Ioctl {
+    pub(crate) ino: Ino,
+    pub(crate) command: IoctlCommand,
+}
+
+impl<P> Call<P> for Ioctl {
+    type Answer = Vec<Bytes>;
+    const OPERATION: Operation = Operation::Ioctl;
+    owned_as_is!();
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Vec<Bytes>, VfsError> {
+        self.command.perform(tree, context, self.ino)
     }
 }
 

@@ -22,11 +22,13 @@ pub(crate) struct Caller {
     pub(crate) uid: u32,
     /// Effective group.
     pub(crate) gid: u32,
+    /// Of requests that create something.
+    pub(crate) umask: u16,
 }
 
 impl Caller {
     fn context(self, patience: Patience) -> Context {
-        Context { uid: self.uid, gid: self.gid, patience, pin: Pin::Count }
+        Context { uid: self.uid, gid: self.gid, umask: self.umask, patience, pin: Pin::Count }
     }
 }
 
@@ -103,6 +105,13 @@ impl<T: Tree> Dispatcher<T> {
         let arrival = Instant::now();
         self.machinery.poller.request(arrival);
         self.machinery.finish(operation, arrival, reply, Err(Errno::NOT_IMPLEMENTED));
+    }
+
+    /// Answers an operation with an error, without asking the tree.
+    pub(crate) fn refuse<A, P: Reply<A>>(&self, operation: Operation, errno: Errno, reply: P) {
+        let arrival = Instant::now();
+        self.machinery.poller.request(arrival);
+        self.machinery.finish(operation, arrival, reply, Err(errno));
     }
 
     /// Answers an operation that needs nothing of the tree.

@@ -11,6 +11,8 @@ impl Errno {
     pub(crate) const IO: Errno = Errno(libc::EIO);
     /// The kernel must not ask for this operation again.
     pub(crate) const NOT_IMPLEMENTED: Errno = Errno(libc::ENOSYS);
+    /// The file system has no such ioctl.
+    pub(crate) const NO_SUCH_COMMAND: Errno = Errno(libc::ENOTTY);
 }
 
 impl From<VfsError> for Errno {
@@ -22,6 +24,11 @@ impl From<VfsError> for Errno {
             VfsError::IsDirectory => libc::EISDIR,
             VfsError::NotEmpty => libc::ENOTEMPTY,
             VfsError::NotPermitted => libc::EPERM,
+            VfsError::Denied => libc::EACCES,
+            VfsError::NoAttribute => libc::ENODATA,
+            VfsError::Unsupported => libc::EOPNOTSUPP,
+            VfsError::NoSuchOffset => libc::ENXIO,
+            VfsError::NoRoom => libc::ERANGE,
             VfsError::InvalidArgument => libc::EINVAL,
             VfsError::NameTooLong => libc::ENAMETOOLONG,
             VfsError::TooManyLinks => libc::EMLINK,

@@ -11,6 +11,7 @@ mod errno;
 mod error;
 mod fuser_transport;
 mod fusermount;
+mod ioctl;
 mod kernel;
 mod lanes;
 mod mount_table;

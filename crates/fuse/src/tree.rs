@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use verfs_base::Ino;
-use verfs_vfs::{Attr, Context, DirEntry, FsStat, Listing, NodeKind, RenameMode, Result, SetAttr, SyncScope, Vfs};
+use verfs_vfs::{
+    Allocation, Attr, Context, DirEntry, FileFlags, FsStat, Listing, NodeKind, RenameMode, Result, SeekFor, SetAttr,
+    SyncScope, Vfs, VfsError, XattrMode,
+};
 
 /// A tree of files that can be mounted. [`Vfs`] is the real one and documents every operation; tests and the
 /// transport's bench mount others.
@@ -35,6 +38,44 @@ pub trait Tree: Send + Sync + 'static {
     ) -> Result<Vec<DirEntry>>;
     fn fsync(&self, context: &Context, ino: Ino, scope: SyncScope) -> Result<()>;
     fn statfs(&self) -> Result<FsStat>;
+
+    // What a tree may do without.
+
+    fn getxattr(&self, _: &Context, _: Ino, _: &[u8]) -> Result<Bytes> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn listxattr(&self, _: &Context, _: Ino) -> Result<Vec<Bytes>> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn setxattr(&self, _: &Context, _: Ino, _: &[u8], _: &[u8], _: XattrMode) -> Result<()> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn removexattr(&self, _: &Context, _: Ino, _: &[u8]) -> Result<()> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn file_flags(&self, _: &Context, _: Ino) -> Result<FileFlags> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn set_file_flags(&self, _: &Context, _: Ino, _: FileFlags) -> Result<()> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn allocate(&self, _: &Context, _: Ino, _: (u64, u64), _: Allocation) -> Result<()> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn seek(&self, _: &Context, _: Ino, _: u64, _: SeekFor) -> Result<u64> {
+        Err(VfsError::Unsupported)
+    }
+
+    fn copy_range(&self, _: &Context, _: (Ino, u64), _: (Ino, u64), _: u64) -> Result<u64> {
+        Err(VfsError::Unsupported)
+    }
 }
 
 impl Tree for Vfs {
@@ -115,5 +156,41 @@ impl Tree for Vfs {
 
     fn statfs(&self) -> Result<FsStat> {
         Vfs::statfs(self)
+    }
+
+    fn getxattr(&self, context: &Context, ino: Ino, name: &[u8]) -> Result<Bytes> {
+        Vfs::getxattr(self, context, ino, name)
+    }
+
+    fn listxattr(&self, context: &Context, ino: Ino) -> Result<Vec<Bytes>> {
+        Vfs::listxattr(self, context, ino)
+    }
+
+    fn setxattr(&self, context: &Context, ino: Ino, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
+        Vfs::setxattr(self, context, ino, name, value, mode)
+    }
+
+    fn removexattr(&self, context: &Context, ino: Ino, name: &[u8]) -> Result<()> {
+        Vfs::removexattr(self, context, ino, name)
+    }
+
+    fn file_flags(&self, context: &Context, ino: Ino) -> Result<FileFlags> {
+        Vfs::file_flags(self, context, ino)
+    }
+
+    fn set_file_flags(&self, context: &Context, ino: Ino, flags: FileFlags) -> Result<()> {
+        Vfs::set_file_flags(self, context, ino, flags)
+    }
+
+    fn allocate(&self, context: &Context, ino: Ino, range: (u64, u64), allocation: Allocation) -> Result<()> {
+        Vfs::allocate(self, context, ino, range.0, range.1, allocation)
+    }
+
+    fn seek(&self, context: &Context, ino: Ino, offset: u64, wanted: SeekFor) -> Result<u64> {
+        Vfs::seek(self, context, ino, offset, wanted)
+    }
+
+    fn copy_range(&self, context: &Context, from: (Ino, u64), to: (Ino, u64), len: u64) -> Result<u64> {
+        Vfs::copy_range(self, context, from, to, len)
     }
 }

@@ -65,7 +65,7 @@ fn resolve(time: SetTime, now: Timestamp) -> Timestamp {
 
 impl State {
     /// Changes a file's size in memory: what was cut off reads as zeros if the file grows again.
-    fn set_size(&mut self, ino: Ino, record: &mut InodeRecord, size: u64) {
+    pub(crate) fn set_size(&mut self, ino: Ino, record: &mut InodeRecord, size: u64) {
         let old = record.size;
         if record.nlink > 0 {
             self.counters.logical_bytes = self.counters.logical_bytes - old + size;
@@ -87,11 +87,16 @@ impl State {
 
     fn set_attributes(&mut self, context: &Context, ino: Ino, change: &SetAttr, now: Timestamp) -> Step<Attr> {
         let mut record = self.inode(ino)?;
+        Self::check_settable(&record, change)?;
         let demand = match change.size {
             Some(size) if size < record.size => Demand::Release,
             Some(_) | None => Demand::Bytes(0),
         };
         self.admit(demand)?;
+        let acl = match change.mode {
+            Some(_) => self.access_acl(ino, &record)?,
+            None => None,
+        };
         if let Some(size) = change.size {
             match record.kind {
                 InodeKind::Regular => {}
@@ -118,6 +123,10 @@ impl State {
             record.mode = without_set_id(record.mode);
         }
         record.mode = change.mode.unwrap_or(record.mode);
+        if let Some(acl) = acl {
+            let acl = acl.with_mode(record.mode);
+            self.put_access_acl(ino, &mut record, &acl)?;
+        }
         record.atime = change.atime.map_or(record.atime, |time| resolve(time, now));
         record.mtime = change.mtime.map_or(record.mtime, |time| resolve(time, now));
         record.ctime = change.ctime.unwrap_or(now);

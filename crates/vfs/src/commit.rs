@@ -12,7 +12,7 @@ use verfs_meta::WriteBatch;
 
 use crate::VfsError;
 use crate::content_commit::ContentCommit;
-use crate::group::{Group, Reap, ReapExtent};
+use crate::group::{Group, Reap, ReapExtent, ReapExtras};
 use crate::space::SpaceGauge;
 use crate::state::{Closing, Failure, Node, State};
 use crate::volume::Shared;
@@ -266,6 +266,12 @@ fn put_records(
             batch.put(keys::symlink(*ino), target.clone());
         }
     }
+    for (ino, xattrs) in group.xattrs.iter().filter(|(ino, _)| !gone.contains(ino)) {
+        match xattrs.is_empty() {
+            true => batch.delete(keys::xattrs(*ino)),
+            false => batch.put(keys::xattrs(*ino), xattrs.encode()),
+        }
+    }
     for orphan in group.orphans.iter().filter(|orphan| is_recorded(group, orphan)) {
         if !released.contains(&orphan.content) {
             put_orphan(batch, orphan);
@@ -279,10 +285,12 @@ fn put_records(
         }
         if let Some(ino) = reap.ino {
             batch.delete(keys::inode(ino));
-            match reap.extent {
-                // Of an orphan found at the start only the number is known.
-                ReapExtent::Nothing | ReapExtent::All => batch.delete(keys::symlink(ino)),
-                ReapExtent::FirstSegment => {}
+            match reap.extras {
+                ReapExtras::Any => {
+                    batch.delete(keys::symlink(ino));
+                    batch.delete(keys::xattrs(ino));
+                }
+                ReapExtras::Nothing => {}
             }
         }
     }

@@ -5,13 +5,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use verfs_base::{ByteRange, ChunkId, Epoch};
+use verfs_base::{ByteRange, Epoch};
 use verfs_chunker::{Chunker, End};
 use verfs_format::{ContentId, LOST_CHUNK, Run, RunData, SEGMENT_BYTES, Segment, keys};
 use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
 use verfs_store::{ChunkBatch, ChunkStore, Indexed, StoreError};
 
-use crate::dirty::{Content, DirtyContent, View};
+use crate::dirty::{Content, DirtyContent, Stored, View};
 
 /// Files up to this size are stored in their segment record.
 pub(crate) const INLINE_MAX_BYTES: u64 = 2048;
@@ -134,6 +134,10 @@ impl ContentCommit<'_> {
             match sort {
                 Content::Hole => self.punch(&mut editor, range),
                 Content::Data => self.store_range(&mut editor, range, size, dirty)?,
+                Content::Stored(stored) => {
+                    self.chunks.add_reference(stored.id, 1);
+                    self.place(&mut editor, range.offset, stored);
+                }
             }
         }
         Ok(self.finish(editor))
@@ -160,6 +164,7 @@ impl ContentCommit<'_> {
         if editor.segments.range(1..).any(|(_, segment)| !segment.is_hole()) {
             return false;
         }
+        let mut whole = true;
         dirty.visit(ByteRange::new(0, size), &mut |range, view, skip| {
             let target = &mut bytes[range.offset as usize..range.end() as usize];
             let source = match view {
@@ -167,11 +172,15 @@ impl ContentCommit<'_> {
                 Some(View::Hole) => return target.fill(0),
                 Some(View::Shared(shared)) => &shared[..],
                 Some(View::Borrowed(borrowed)) => borrowed,
+                Some(View::Stored(_)) => {
+                    whole = false;
+                    return;
+                }
             };
             target.copy_from_slice(&source[skip..skip + target.len()]);
             has_data = true;
         });
-        if !has_data {
+        if !has_data || !whole {
             return false;
         }
         let run = Run { len: len as u32, data: RunData::Inline(bytes.into()) };
@@ -286,14 +295,15 @@ impl ContentCommit<'_> {
             let end = if window.len() as u64 == rest { End::Last } else { End::More };
             let len = self.chunker.first_chunk(&window, end).unwrap_or(window.len());
             let id = self.chunks.put(window.slice(..len), indexed)?;
-            self.place(editor, at, len as u32, id);
+            self.place(editor, at, Stored { id, offset: 0, len: len as u32 });
             at += len as u64;
         }
         Ok(())
     }
 
-    /// Puts one chunk at a place in the file; a run ends with its segment.
-    fn place(&mut self, editor: &mut Editor, at: u64, len: u32, id: ChunkId) {
+    /// Puts a stretch of a chunk, which has one reference for it, at a place in the file; a run ends with its segment.
+    fn place(&mut self, editor: &mut Editor, at: u64, stored: Stored) {
+        let Stored { id, offset, len } = stored;
         let mut done = 0u32;
         while done < len {
             let position = at + u64::from(done);
@@ -303,7 +313,7 @@ impl ContentCommit<'_> {
             if done > 0 {
                 self.chunks.add_reference(id, 1);
             }
-            let data = RunData::Chunk { id, offset: done, birth: self.epoch };
+            let data = RunData::Chunk { id, offset: offset + done, birth: self.epoch };
             editor.replace(index, from..from + step, vec![Run { len: step, data }], self.chunks);
             done += step;
         }

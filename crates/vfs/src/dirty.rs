@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use verfs_base::ByteRange;
+use verfs_base::{ByteRange, ChunkId};
 
 /// Memory that a piece costs beside its bytes.
 const PIECE_OVERHEAD_BYTES: u64 = 128;
@@ -60,6 +60,24 @@ enum Piece {
     Data(Bytes),
     /// These bytes; small writes that follow on are appended, ones inside overwrite.
     Growing(Vec<u8>),
+    /// Bytes that the store has.
+    Stored(Stored),
+}
+
+/// A stretch of a chunk that the store has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stored {
+    pub(crate) id: ChunkId,
+    /// Where it begins in the chunk.
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+}
+
+impl Stored {
+    /// It without its first `skip` bytes, `len` bytes long.
+    pub(crate) fn part(self, skip: u32, len: u32) -> Stored {
+        Stored { id: self.id, offset: self.offset + skip, len }
+    }
 }
 
 impl Piece {
@@ -68,12 +86,20 @@ impl Piece {
             Piece::Hole(len) => *len,
             Piece::Data(bytes) => bytes.len() as u64,
             Piece::Growing(bytes) => bytes.len() as u64,
+            Piece::Stored(stored) => u64::from(stored.len),
         }
     }
 
     fn data_bytes(&self) -> u64 {
         match self {
             Piece::Hole(_) => 0,
+            Piece::Data(_) | Piece::Growing(_) | Piece::Stored(_) => self.len(),
+        }
+    }
+
+    fn held_bytes(&self) -> u64 {
+        match self {
+            Piece::Hole(_) | Piece::Stored(_) => 0,
             Piece::Data(_) | Piece::Growing(_) => self.len(),
         }
     }
@@ -88,6 +114,11 @@ impl Piece {
             }
             Piece::Data(bytes) => Piece::Data(bytes.split_off(at as usize)),
             Piece::Growing(bytes) => Piece::Growing(bytes.split_off(at as usize)),
+            Piece::Stored(stored) => {
+                let rest = stored.part(at as u32, stored.len - at as u32);
+                stored.len = at as u32;
+                Piece::Stored(rest)
+            }
         }
     }
 }
@@ -101,6 +132,8 @@ pub(crate) enum View<'a> {
     Shared(&'a Bytes),
     /// These bytes, which must be copied before the lock is dropped.
     Borrowed(&'a [u8]),
+    /// Bytes that the store has.
+    Stored(Stored),
 }
 
 /// The overlay of one content in one group.
@@ -108,43 +141,57 @@ pub(crate) enum View<'a> {
 pub(crate) struct DirtyContent {
     pieces: BTreeMap<u64, Piece>,
     data_bytes: u64,
+    held_bytes: u64,
 }
 
 impl DirtyContent {
-    /// Bytes held, holes not counted.
+    /// Bytes that are no holes.
     pub(crate) fn data_bytes(&self) -> u64 {
         self.data_bytes
     }
 
     /// Memory used, with what the pieces themselves cost.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.data_bytes + self.pieces.len() as u64 * PIECE_OVERHEAD_BYTES
+        self.held_bytes + self.pieces.len() as u64 * PIECE_OVERHEAD_BYTES
+    }
+
+    fn count(&mut self, piece: &Piece) {
+        self.data_bytes += piece.data_bytes();
+        self.held_bytes += piece.held_bytes();
+    }
+
+    fn discount(&mut self, piece: &Piece) {
+        self.data_bytes -= piece.data_bytes();
+        self.held_bytes -= piece.held_bytes();
+    }
+
+    fn insert(&mut self, at: u64, piece: Piece) {
+        self.count(&piece);
+        self.pieces.insert(at, piece);
     }
 
     /// Removes whatever covers a range; pieces at its ends are cut.
     fn clear(&mut self, range: ByteRange) {
         let (start, end) = (range.offset, range.end());
-        if let Some((&before, piece)) = self.pieces.range_mut(..start).next_back()
-            && before + piece.len() > start
+        let before = self.pieces.range(..start).next_back().map(|(at, piece)| (*at, *at + piece.len()));
+        if let Some((at, _)) = before.filter(|(_, piece_end)| *piece_end > start)
+            && let Some(mut piece) = self.pieces.remove(&at)
         {
-            self.data_bytes -= piece.data_bytes();
-            let mut rest = piece.split_off(start - before);
-            self.data_bytes += piece.data_bytes();
-            let rest_end = start + rest.len();
-            if rest_end > end {
+            self.discount(&piece);
+            let mut rest = piece.split_off(start - at);
+            if start + rest.len() > end {
                 let tail = rest.split_off(end - start);
-                self.data_bytes += tail.data_bytes();
-                self.pieces.insert(end, tail);
+                self.insert(end, tail);
             }
+            self.insert(at, piece);
         }
-        while let Some((&at, piece)) = self.pieces.range_mut(start..end).next() {
-            self.data_bytes -= piece.data_bytes();
+        while let Some(at) = self.pieces.range(start..end).next().map(|(at, _)| *at) {
+            let Some(mut piece) = self.pieces.remove(&at) else { break };
+            self.discount(&piece);
             if at + piece.len() > end {
                 let tail = piece.split_off(end - at);
-                self.data_bytes += tail.data_bytes();
-                self.pieces.insert(end, tail);
+                self.insert(end, tail);
             }
-            self.pieces.remove(&at);
         }
     }
 
@@ -157,8 +204,7 @@ impl DirtyContent {
         let range = ByteRange::new(offset, len);
         if let Some(bytes) = shared.filter(|_| data.len() > GATHER_WRITE_MAX_BYTES) {
             self.clear(range);
-            self.data_bytes += len;
-            self.pieces.insert(offset, Piece::Data(bytes));
+            self.insert(offset, Piece::Data(bytes));
             return;
         }
         if let Some((&at, Piece::Growing(bytes))) = self.pieces.range_mut(..=offset).next_back() {
@@ -174,13 +220,21 @@ impl DirtyContent {
                 if let Some(Piece::Growing(bytes)) = self.pieces.get_mut(&at) {
                     bytes.extend_from_slice(data);
                     self.data_bytes += len;
+                    self.held_bytes += len;
                 }
                 return;
             }
         }
         self.clear(range);
-        self.data_bytes += len;
-        self.pieces.insert(offset, Piece::Growing(data.to_vec()));
+        self.insert(offset, Piece::Growing(data.to_vec()));
+    }
+
+    /// Makes a range read as a stretch of a chunk.
+    pub(crate) fn refer(&mut self, offset: u64, stored: Stored) {
+        if stored.len > 0 {
+            self.clear(ByteRange::new(offset, u64::from(stored.len)));
+            self.insert(offset, Piece::Stored(stored));
+        }
     }
 
     /// Makes a range read as zeros.
@@ -189,7 +243,7 @@ impl DirtyContent {
             return;
         }
         self.clear(range);
-        self.pieces.insert(range.offset, Piece::Hole(range.len));
+        self.insert(range.offset, Piece::Hole(range.len));
     }
 
     /// Makes everything from `size` on read as zeros, up to `end` and whatever was ever noted beyond it: an earlier
@@ -218,6 +272,7 @@ impl DirtyContent {
                 Piece::Hole(_) => View::Hole,
                 Piece::Data(bytes) => View::Shared(bytes),
                 Piece::Growing(bytes) => View::Borrowed(bytes),
+                Piece::Stored(stored) => View::Stored(stored.part(skip as u32, len as u32)),
             };
             visit(ByteRange::new(at, len), Some(view), skip as usize);
             at += len;
@@ -227,20 +282,31 @@ impl DirtyContent {
         }
     }
 
-    /// All covered ranges in order, neighbours of one sort joined: `true` for data.
+    /// All covered ranges in order, neighbours of one sort joined but for stretches of chunks.
     pub(crate) fn extents(&self) -> Vec<(ByteRange, Content)> {
         let mut extents: Vec<(ByteRange, Content)> = Vec::new();
         for (&start, piece) in &self.pieces {
             let sort = match piece {
                 Piece::Hole(_) => Content::Hole,
                 Piece::Data(_) | Piece::Growing(_) => Content::Data,
+                Piece::Stored(stored) => Content::Stored(*stored),
             };
             match extents.last_mut() {
-                Some((range, last)) if range.end() == start && *last == sort => range.len += piece.len(),
+                Some((range, last)) if range.end() == start && *last == sort && !matches!(sort, Content::Stored(_)) => {
+                    range.len += piece.len();
+                }
                 _ => extents.push((ByteRange::new(start, piece.len()), sort)),
             }
         }
         extents
+    }
+
+    /// Where the next piece with data begins, at or behind `offset`.
+    pub(crate) fn next_data(&self, offset: u64) -> Option<u64> {
+        let covering = self.pieces.range(..=offset).next_back().filter(|(at, piece)| *at + piece.len() > offset);
+        let from = covering.map_or(offset, |(at, _)| *at);
+        let next = self.pieces.range(from..).find(|(_, piece)| piece.data_bytes() > 0);
+        next.map(|(at, _)| (*at).max(offset))
     }
 
     /// The piece of data that covers `offset`, from `offset` on.
@@ -248,7 +314,7 @@ impl DirtyContent {
         let (&start, piece) = self.pieces.range(..=offset).next_back()?;
         let skip = usize::try_from(offset - start).ok()?;
         match piece {
-            Piece::Hole(_) => None,
+            Piece::Hole(_) | Piece::Stored(_) => None,
             Piece::Data(bytes) => bytes.get(skip..).filter(|rest| !rest.is_empty()),
             Piece::Growing(bytes) => bytes.get(skip..).filter(|rest| !rest.is_empty()),
         }
@@ -262,7 +328,7 @@ impl DirtyContent {
         let skip = usize::try_from(offset - start).ok()?;
         match piece {
             Piece::Data(bytes) if skip + len <= bytes.len() => Some(bytes.slice(skip..skip + len)),
-            Piece::Hole(_) | Piece::Data(_) | Piece::Growing(_) => None,
+            Piece::Hole(_) | Piece::Data(_) | Piece::Growing(_) | Piece::Stored(_) => None,
         }
     }
 }
@@ -274,6 +340,8 @@ pub(crate) enum Content {
     Hole,
     /// Bytes.
     Data,
+    /// A stretch of a chunk.
+    Stored(Stored),
 }
 
 #[cfg(test)]
@@ -290,6 +358,8 @@ mod tests {
                 Some(View::Hole) => out.extend(std::iter::repeat_n(b'0', len)),
                 Some(View::Shared(bytes)) => out.extend_from_slice(&bytes[skip..skip + len]),
                 Some(View::Borrowed(bytes)) => out.extend_from_slice(&bytes[skip..skip + len]),
+                // The test's chunks are all letters of the alphabet.
+                Some(View::Stored(stored)) => out.extend((stored.offset..).take(len).map(|at| b'a' + (at % 26) as u8)),
             }
         });
         out
@@ -327,7 +397,14 @@ mod tests {
                 let (offset, len) = (next(200), 1 + next(80));
                 let fill = b'A' + step % 26;
                 let range = offset as usize..(offset + len) as usize;
-                match next(6) {
+                match next(7) {
+                    6 => {
+                        let offset_in_chunk = next(500) as u32;
+                        dirty.refer(offset, Stored { id: ChunkId([0; 16]), offset: offset_in_chunk, len: len as u32 });
+                        for (at, byte) in model[range].iter_mut().enumerate() {
+                            *byte = b'a' + ((offset_in_chunk as usize + at) % 26) as u8;
+                        }
+                    }
                     0 => {
                         dirty.punch(ByteRange::new(offset, len));
                         model[range].fill(b'0');

@@ -27,6 +27,21 @@ pub enum VfsError {
     /// The operation is not for this inode or caller.
     #[error("operation not permitted")]
     NotPermitted,
+    /// Access is refused.
+    #[error("permission denied")]
+    Denied,
+    /// There is no such extended attribute.
+    #[error("no such attribute")]
+    NoAttribute,
+    /// This kind of thing is not had here.
+    #[error("operation not supported")]
+    Unsupported,
+    /// The caller's buffer is too small.
+    #[error("result too large")]
+    NoRoom,
+    /// Past the end, or no data behind the offset.
+    #[error("no such offset")]
+    NoSuchOffset,
     /// The arguments make no sense together.
     #[error("invalid argument")]
     InvalidArgument,

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use verfs_base::{ByteRange, ChunkId, Ino, Timestamp};
-use verfs_format::{ContentId, InodeKind, InodeRecord, RunData, SEGMENT_BYTES};
+use verfs_format::{ContentId, InodeFlags, InodeKind, InodeRecord, RunData, SEGMENT_BYTES};
 use verfs_store::StoreError;
 
 use crate::attributes::without_set_id;
-use crate::dirty::{DirtyContent, View};
+use crate::dirty::{DirtyContent, Stored, View};
 use crate::state::{Demand, Need, Node, State, Step, Stop};
 use crate::volume::{FILE_MAX_BYTES, Shared};
 use crate::{Context, Patience, Result, Vfs, VfsError};
@@ -20,10 +20,20 @@ const ATIME_MAX_AGE_SECONDS: i64 = 24 * 60 * 60;
 
 /// A stretch of a read, in order.
 #[derive(Debug)]
-enum Part {
+pub(crate) enum Part {
     Bytes(Bytes),
     Zeros(u64),
-    Chunk { id: ChunkId, offset: u32, len: u32 },
+    Chunk(Stored),
+}
+
+impl Part {
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Part::Bytes(bytes) => bytes.len() as u64,
+            Part::Zeros(len) => *len,
+            Part::Chunk(stored) => u64::from(stored.len),
+        }
+    }
 }
 
 /// What a read consists of.
@@ -31,19 +41,19 @@ enum Part {
 struct Plan {
     parts: Vec<Part>,
     /// The read itself, if it needs chunks.
-    stored: Option<Stored>,
+    stored: Option<StoredRead>,
 }
 
-/// A read of committed content.
+/// A read that needs chunks.
 #[derive(Clone, Copy, Debug)]
-struct Stored {
+struct StoredRead {
     content: ContentId,
     range: ByteRange,
     /// Size of the file.
     size: u64,
 }
 
-fn regular(record: &InodeRecord) -> Step<()> {
+pub(crate) fn regular(record: &InodeRecord) -> Step<()> {
     match record.kind {
         InodeKind::Regular => Ok(()),
         InodeKind::Directory => Err(Stop::Fail(VfsError::IsDirectory)),
@@ -75,6 +85,7 @@ fn plan_overlay(
             Some(View::Hole) => Some(Part::Zeros(range.len)),
             Some(View::Shared(bytes)) => Some(Part::Bytes(bytes.slice(skip..end))),
             Some(View::Borrowed(bytes)) => Some(Part::Bytes(Bytes::copy_from_slice(&bytes[skip..end]))),
+            Some(View::Stored(stored)) => Some(Part::Chunk(stored)),
         });
     });
     gaps
@@ -107,7 +118,9 @@ impl State {
                     let len = (end - start) as u32;
                     parts.push(match &run.data {
                         RunData::Hole => Part::Zeros(u64::from(len)),
-                        RunData::Chunk { id, offset, .. } => Part::Chunk { id: *id, offset: offset + skip, len },
+                        RunData::Chunk { id, offset, .. } => {
+                            Part::Chunk(Stored { id: *id, offset: offset + skip, len })
+                        }
                         RunData::Inline(bytes) => Part::Bytes(bytes.slice(skip as usize..skip as usize + len as usize)),
                     });
                 }
@@ -120,17 +133,18 @@ impl State {
         Ok(())
     }
 
-    fn plan_read(&mut self, ino: Ino, record: &InodeRecord, range: ByteRange) -> Step<Plan> {
+    /// What a range of a file within its size consists of, in order.
+    pub(crate) fn parts_of(&mut self, ino: Ino, record: &InodeRecord, range: ByteRange) -> Step<Vec<Part>> {
         let content = record.content;
         let mut slots = Vec::new();
         let gaps = plan_overlay(self.open.data.get(&content), range, &mut slots);
         // Gaps of the open group are looked up in the closing one, its gaps among the committed runs.
-        let mut plan = Plan::default();
+        let mut parts = Vec::new();
         let mut gaps = gaps.into_iter();
         let committed = self.has_committed_content(ino);
         for slot in slots {
             match slot {
-                Some(part) => plan.parts.push(part),
+                Some(part) => parts.push(part),
                 None => {
                     let Some((_, gap)) = gaps.next() else { continue };
                     let mut below = Vec::new();
@@ -138,10 +152,10 @@ impl State {
                     let mut deeper = plan_overlay(closing, gap, &mut below).into_iter();
                     for slot in below {
                         match slot {
-                            Some(part) => plan.parts.push(part),
+                            Some(part) => parts.push(part),
                             None => match deeper.next() {
-                                Some((_, gap)) if committed => self.plan_committed(content, gap, &mut plan.parts)?,
-                                Some((_, gap)) => plan.parts.push(Part::Zeros(gap.len)),
+                                Some((_, gap)) if committed => self.plan_committed(content, gap, &mut parts)?,
+                                Some((_, gap)) => parts.push(Part::Zeros(gap.len)),
                                 None => {}
                             },
                         }
@@ -149,8 +163,13 @@ impl State {
                 }
             }
         }
-        if plan.parts.iter().any(|part| matches!(part, Part::Chunk { .. })) {
-            plan.stored = Some(Stored { content, range, size: record.size });
+        Ok(parts)
+    }
+
+    fn plan_read(&mut self, ino: Ino, record: &InodeRecord, range: ByteRange) -> Step<Plan> {
+        let mut plan = Plan { parts: self.parts_of(ino, record, range)?, stored: None };
+        if plan.parts.iter().any(|part| matches!(part, Part::Chunk(_))) {
+            plan.stored = Some(StoredRead { content: record.content, range, size: record.size });
         }
         Ok(plan)
     }
@@ -171,7 +190,10 @@ impl State {
             return Ok((Plan::default(), false));
         }
         let plan = self.plan_read(ino, &record, ByteRange::new(range.offset, len))?;
-        let moves_atime = self.failure.is_none() && record.nlink > 0 && wants_atime(&record, now);
+        let moves_atime = self.failure.is_none()
+            && record.nlink > 0
+            && !record.flags.contains(InodeFlags::NO_ATIME)
+            && wants_atime(&record, now);
         if moves_atime {
             record.atime = now;
             self.put_inode(ino, record);
@@ -189,6 +211,7 @@ impl State {
     ) -> Step<()> {
         let mut record = self.inode(ino)?;
         regular(&record)?;
+        Self::check_writable(&record, offset)?;
         let len = data.len() as u64;
         self.admit(Demand::Bytes(len))?;
         let content = record.content;
@@ -236,7 +259,7 @@ impl Shared {
     }
 
     /// Chunks of committed content, to be read ahead. Errors are left to the read that gets there.
-    fn chunks_ahead(&self, stored: Stored, range: ByteRange) -> Vec<ChunkId> {
+    fn chunks_ahead(&self, stored: StoredRead, range: ByteRange) -> Vec<ChunkId> {
         let mut parts = Vec::new();
         let planned = self.run(&Context::ROOT, |state| {
             parts.clear();
@@ -272,7 +295,7 @@ impl Shared {
 /// The chunks of some parts, in order.
 fn chunks_of(parts: &[Part]) -> impl Iterator<Item = ChunkId> + '_ {
     parts.iter().filter_map(|part| match part {
-        Part::Chunk { id, .. } => Some(*id),
+        Part::Chunk(stored) => Some(stored.id),
         Part::Bytes(_) | Part::Zeros(_) => None,
     })
 }
@@ -290,7 +313,7 @@ fn pieces(ino: Ino, parts: Vec<Part>, chunks: &mut dyn Iterator<Item = Bytes>) -
                     len -= step;
                 }
             }
-            Part::Chunk { id, offset, len } => {
+            Part::Chunk(Stored { id, offset, len }) => {
                 let chunk = chunks.next().unwrap_or_default();
                 let range = offset as usize..offset as usize + len as usize;
                 if range.end > chunk.len() {

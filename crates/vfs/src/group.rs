@@ -1,11 +1,12 @@
 //! A transaction group: everything that changed since the group before it was closed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 use verfs_base::{ByteRange, GroupId, Ino};
-use verfs_format::{ContentId, DirentRecord, InodeRecord, TreeCounters};
+use verfs_format::{ContentId, DirentRecord, InodeRecord, TreeCounters, Xattrs};
 
 use crate::directory::Name;
 use crate::dirty::{BLOCK_BYTES, DirtyContent, RangeSet};
@@ -13,14 +14,40 @@ use crate::dirty::{BLOCK_BYTES, DirtyContent, RangeSet};
 /// Memory that a changed record costs in a group, roughly.
 const RECORD_BYTES: u64 = 400;
 
+/// More bytes than the log ever takes.
+const UNLOGGABLE_BYTES: u64 = 1 << 40;
+
 /// Content that nothing leads to any more, to be released by a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Reap {
     pub(crate) content: ContentId,
     /// The inode that goes with it.
     pub(crate) ino: Option<Ino>,
-    /// Kind of the inode's data: what else is to be removed.
+    /// Where its extents are.
     pub(crate) extent: ReapExtent,
+    /// What else of the inode is to be removed.
+    pub(crate) extras: ReapExtras,
+}
+
+impl Reap {
+    /// A content whose file has another one now.
+    pub(crate) fn content(content: ContentId) -> Reap {
+        Reap { content, ino: None, extent: ReapExtent::All, extras: ReapExtras::Nothing }
+    }
+
+    /// An inode of which only the number is known.
+    pub(crate) fn whole(content: ContentId, ino: Option<Ino>) -> Reap {
+        Reap { content, ino, extent: ReapExtent::All, extras: ReapExtras::Any }
+    }
+}
+
+/// Whether an inode may have records beside its own and its extents: a symlink's target, extended attributes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ReapExtras {
+    /// It has none.
+    Nothing,
+    /// It may have.
+    Any,
 }
 
 /// Where the extents of a content may be, so that small files need no scan.
@@ -40,6 +67,7 @@ pub(crate) struct Unlogged {
     pub(crate) inodes: FxHashSet<Ino>,
     pub(crate) dirents: FxHashSet<(Ino, Name)>,
     pub(crate) symlinks: FxHashSet<Ino>,
+    pub(crate) xattrs: FxHashSet<Ino>,
     /// Files renamed or linked while they had unlogged content: logging the name must log the content.
     pub(crate) moved: FxHashSet<Ino>,
     contents: FxHashMap<ContentId, UnloggedContent>,
@@ -54,7 +82,7 @@ struct UnloggedContent {
 impl Unlogged {
     /// Whether the log has every name and attribute.
     pub(crate) fn namespace_is_empty(&self) -> bool {
-        self.inodes.is_empty() && self.dirents.is_empty() && self.symlinks.is_empty()
+        self.inodes.is_empty() && self.dirents.is_empty() && self.symlinks.is_empty() && self.xattrs.is_empty()
     }
 
     /// A range of a content was written or cut.
@@ -62,6 +90,11 @@ impl Unlogged {
         let entry = self.contents.entry(content).or_default();
         entry.ranges.insert(range);
         entry.bytes += data_bytes;
+    }
+
+    /// A range of a content refers to chunks now, which the log can't hold: it is never small enough for it.
+    pub(crate) fn note_references(&mut self, content: ContentId, range: ByteRange) {
+        self.note(content, range, UNLOGGABLE_BYTES);
     }
 
     /// Bytes of a content to be logged, at most.
@@ -94,6 +127,8 @@ pub(crate) struct Group {
     pub(crate) inodes: FxHashMap<Ino, InodeRecord>,
     pub(crate) dirents: FxHashMap<(Ino, Name), Option<DirentRecord>>,
     pub(crate) symlinks: FxHashMap<Ino, Bytes>,
+    pub(crate) xattrs: FxHashMap<Ino, Arc<Xattrs>>,
+    xattr_bytes: u64,
     /// Contents that lost their last name or were replaced in this group.
     pub(crate) orphans: Vec<Reap>,
     /// Contents to be released with this group.
@@ -115,6 +150,8 @@ impl Group {
             inodes: FxHashMap::default(),
             dirents: FxHashMap::default(),
             symlinks: FxHashMap::default(),
+            xattrs: FxHashMap::default(),
+            xattr_bytes: 0,
             orphans: Vec::new(),
             reap: Vec::new(),
             data: FxHashMap::default(),
@@ -129,6 +166,21 @@ impl Group {
         self.first_change.is_none()
     }
 
+    /// Gives an inode these extended attributes.
+    pub(crate) fn put_xattrs(&mut self, ino: Ino, xattrs: Arc<Xattrs>) {
+        self.xattr_bytes += xattrs.data_bytes() as u64;
+        if let Some(before) = self.xattrs.insert(ino, xattrs) {
+            self.xattr_bytes -= before.data_bytes() as u64;
+        }
+    }
+
+    /// Forgets the extended attributes of an inode.
+    pub(crate) fn forget_xattrs(&mut self, ino: Ino) {
+        if let Some(before) = self.xattrs.remove(&ino) {
+            self.xattr_bytes -= before.data_bytes() as u64;
+        }
+    }
+
     /// Blocks of dirty data.
     pub(crate) fn blocks(&self) -> u64 {
         self.data_memory_bytes / BLOCK_BYTES
@@ -141,7 +193,7 @@ impl Group {
 
     /// Memory that it takes, roughly.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.data_memory_bytes + self.records() as u64 * RECORD_BYTES
+        self.data_memory_bytes + self.xattr_bytes + self.records() as u64 * RECORD_BYTES
     }
 
     /// Bytes that committing it can take on disk, at worst.

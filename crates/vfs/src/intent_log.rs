@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustc_hash::FxHashSet;
 use verfs_base::{ByteRange, Disk, DiskFile, GroupId, Ino};
-use verfs_format::{ContentId, FrameBuilder, InodeKind, InodeScope, LogEntry};
+use verfs_format::{ContentId, FrameBuilder, InodeKind, InodeScope, LogEntry, Xattrs};
 
 use crate::dirty::View;
 use crate::group::{Group, Unlogged};
@@ -120,6 +120,7 @@ struct Cut {
     /// Group that is open.
     open: GroupId,
     frames: Vec<(GroupId, FrameBuilder)>,
+    cutting: Cutting,
 }
 
 impl State {
@@ -163,8 +164,9 @@ fn cut_group(
     unlogged: &mut Unlogged,
     files: &FxHashSet<Ino>,
     frame: &mut FrameBuilder,
-) -> Vec<(Ino, InodeScope)> {
+) -> (Vec<(Ino, InodeScope)>, Cutting) {
     let mut logged = Vec::new();
+    let mut cutting = Cutting::Whole;
     let inodes = std::mem::take(&mut unlogged.inodes);
     unlogged.moved.clear();
     for ino in inodes.iter().chain(files.difference(&inodes)) {
@@ -177,8 +179,9 @@ fn cut_group(
             (false, _, _) => continue,
         };
         frame.push(&LogEntry::Inode { ino: *ino, scope, record: *record });
-        if regular && scope != InodeScope::Attributes {
-            cut_content(group, unlogged, record.content, frame);
+        let with_content = regular && scope != InodeScope::Attributes;
+        if with_content && cut_content(group, unlogged, record.content, frame) == Cutting::Short {
+            cutting = Cutting::Short;
         }
         logged.push((*ino, scope));
     }
@@ -193,11 +196,27 @@ fn cut_group(
             frame.push(&LogEntry::Symlink { ino, target: target.clone() });
         }
     }
-    logged
+    for ino in std::mem::take(&mut unlogged.xattrs) {
+        if let Some(xattrs) = group.xattrs.get(&ino) {
+            frame.push(&LogEntry::Xattrs { ino, xattrs: Xattrs::clone(xattrs) });
+        }
+    }
+    (logged, cutting)
 }
 
-fn cut_content(group: &Group, unlogged: &mut Unlogged, content: ContentId, frame: &mut FrameBuilder) {
-    let (Some(ranges), Some(dirty)) = (unlogged.take_content(content), group.data.get(&content)) else { return };
+/// Whether a cut has all that was asked of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Cutting {
+    Whole,
+    /// Bytes that only a group can hold are missing: references to chunks.
+    Short,
+}
+
+fn cut_content(group: &Group, unlogged: &mut Unlogged, content: ContentId, frame: &mut FrameBuilder) -> Cutting {
+    let (Some(ranges), Some(dirty)) = (unlogged.take_content(content), group.data.get(&content)) else {
+        return Cutting::Whole;
+    };
+    let mut cutting = Cutting::Whole;
     for range in ranges.iter() {
         dirty.visit(range, &mut |range: ByteRange, view, skip| {
             let (offset, len) = (range.offset, range.len);
@@ -213,9 +232,11 @@ fn cut_content(group: &Group, unlogged: &mut Unlogged, content: ContentId, frame
                     let bytes = Bytes::copy_from_slice(&bytes[skip..end]);
                     frame.push(&LogEntry::Data { content, offset, bytes });
                 }
+                Some(View::Stored(_)) => cutting = Cutting::Short,
             }
         });
     }
+    cutting
 }
 
 impl Shared {
@@ -232,15 +253,20 @@ impl Shared {
         let mut state = self.state.lock();
         let mut frames = Vec::new();
         let mut logged = Vec::new();
+        let mut cuttings = Vec::new();
         let files: FxHashSet<Ino> = files.iter().copied().chain(state.moved()).collect();
         let State { closing, open, unlogged, .. } = &mut *state;
         if let Some(closing) = closing {
             let mut frame = FrameBuilder::new();
-            logged.extend(cut_group(&closing.group, &mut closing.unlogged, &files, &mut frame));
+            let (entries, cut) = cut_group(&closing.group, &mut closing.unlogged, &files, &mut frame);
+            logged.extend(entries);
+            cuttings.push(cut);
             frames.push((closing.group.id, frame));
         }
         let mut frame = FrameBuilder::new();
-        logged.extend(cut_group(open, unlogged, &files, &mut frame));
+        let (entries, cut) = cut_group(open, unlogged, &files, &mut frame);
+        logged.extend(entries);
+        cuttings.push(cut);
         frames.push((open.id, frame));
         let open = open.id;
         for (ino, scope) in logged {
@@ -250,7 +276,8 @@ impl Shared {
             }
         }
         frames.retain(|(_, frame)| !frame.is_empty());
-        Cut { open, frames }
+        let cutting = if cuttings.contains(&Cutting::Short) { Cutting::Short } else { Cutting::Whole };
+        Cut { open, frames, cutting }
     }
 
     /// Writes and flushes one frame for each group that has changes. What was cut is lost to the log if this fails:
@@ -264,7 +291,10 @@ impl Shared {
             tail.broken = None;
         }
         let open = cut.open;
-        let result = self.append(&mut tail, cut);
+        let result = match cut.cutting {
+            Cutting::Whole => self.append(&mut tail, cut),
+            Cutting::Short => Err(VfsError::NoSpace),
+        };
         if result.is_err() {
             tail.broken = Some(open);
         }

@@ -5,6 +5,8 @@
 //! the metadata engine, and from fsync into the intent log.
 #![forbid(unsafe_code)]
 
+mod acl;
+mod allocation;
 mod attributes;
 mod commit;
 mod content_commit;
@@ -13,6 +15,7 @@ mod directory;
 mod dirty;
 mod error;
 mod file_data;
+mod flags;
 mod group;
 mod intent_log;
 mod listing;
@@ -25,11 +28,12 @@ mod space;
 mod state;
 mod types;
 mod volume;
+mod xattr;
 
 pub use damage::DamagedFile;
 pub use error::{Result, VfsError};
 pub use types::{
-    Attr, Context, DirEntry, FileKind, FsStat, Listing, NodeKind, Patience, Pin, RenameMode, SetAttr, SetTime,
-    SyncScope,
+    Allocation, Attr, Context, DirEntry, FileFlags, FileKind, FsStat, Listing, NodeKind, Patience, Pin, RenameMode,
+    SeekFor, SetAttr, SetTime, SyncScope, XattrMode,
 };
 pub use volume::{Vfs, VfsOptions, VfsParts, VfsStats};

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use verfs_base::Ino;
-use verfs_format::{ContentId, DecodeError, DirentRecord, InodeRecord, Segment, keys};
+use verfs_format::{ContentId, DecodeError, DirentRecord, InodeRecord, Segment, Xattrs, keys};
 use verfs_meta::{Direction, KeyRange, MetaError};
 
 use crate::directory::Name;
 use crate::space::SpaceGauge;
-use crate::state::{Birth, Need, Node, State};
+use crate::state::{Birth, Need, Node, State, xattr_weight};
 use crate::volume::Shared;
 use crate::{Result, VfsError};
 use verfs_base::GroupId;
@@ -21,6 +21,7 @@ enum Found {
     Dirent(Ino, Name, Option<DirentRecord>),
     Directory(Ino, Vec<(Name, DirentRecord)>),
     Symlink(Ino, Bytes),
+    Xattrs(Ino, Xattrs),
     Segments(ContentId, Vec<(u32, Arc<Segment>)>),
 }
 
@@ -36,7 +37,12 @@ impl Shared {
         match need {
             Need::Room => return self.wait_for_room(),
             Need::Space(claim) => return self.look_for_space(claim),
-            Need::Inode(_) | Need::Dirent(..) | Need::Directory(_) | Need::Symlink(_) | Need::Segments(..) => {}
+            Need::Inode(_)
+            | Need::Dirent(..)
+            | Need::Directory(_)
+            | Need::Symlink(_)
+            | Need::Xattrs(_)
+            | Need::Segments(..) => {}
         }
         loop {
             // What is read while a group gets committed may be older than what memory already forgot: read again.
@@ -76,6 +82,11 @@ impl Shared {
             Need::Symlink(ino) => {
                 let target = meta.get(&keys::symlink(*ino)).map_err(|error| self.meta_error(&error))?;
                 Found::Symlink(*ino, target.ok_or_else(|| self.damaged("symlink", ino.0, DecodeError::Truncated))?)
+            }
+            Need::Xattrs(ino) => {
+                let value = meta.get(&keys::xattrs(*ino)).map_err(|error| self.meta_error(&error))?;
+                let xattrs = Xattrs::decode(value.as_deref().unwrap_or_default());
+                Found::Xattrs(*ino, xattrs.map_err(|error| self.damaged("extended attributes", ino.0, error))?)
             }
             Need::Segments(content, first, last) => {
                 let wanted: Vec<Bytes> = (*first..=*last).map(|index| keys::segment(*content, index).into()).collect();
@@ -190,6 +201,10 @@ fn install(state: &mut State, found: Found) {
             state.directories.completed(ino);
         }
         Found::Symlink(ino, target) => state.symlinks.load(ino, target, 1),
+        Found::Xattrs(ino, xattrs) => {
+            let weight = xattr_weight(&xattrs);
+            state.xattrs.load(ino, Arc::new(xattrs), weight);
+        }
         Found::Segments(content, segments) => {
             for (index, segment) in segments {
                 state.load_segment(content, index, segment);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use verfs_base::{Ino, Timestamp};
-use verfs_format::{ContentId, DirentRecord, InodeKind, InodeRecord};
+use verfs_format::{ContentId, DirentRecord, InodeFlags, InodeKind, InodeRecord};
 
 use crate::attributes::{MODE_SETGID, attr};
 use crate::directory::Name;
@@ -53,16 +53,28 @@ impl State {
         if birth.kind == InodeKind::Directory && directory.nlink >= LINKS_MAX {
             return Err(Stop::Fail(VfsError::TooManyLinks));
         }
+        Self::check_takes_names(&directory)?;
         self.admit(Demand::Bytes(0))?;
 
+        let default_acl = match birth.kind {
+            InodeKind::Symlink => None,
+            _ => self.default_acl(parent, &directory)?,
+        };
         let inherits_group = directory.mode & MODE_SETGID != 0;
         let mut mode = birth.mode & MODE_MASK;
+        let access_acl = default_acl.as_ref().map(|acl| acl.inherited(mode));
+        match &access_acl {
+            Some(acl) => mode = mode & !0o777 | acl.mode(),
+            None if birth.kind == InodeKind::Symlink => {}
+            None => mode &= !context.umask,
+        }
         if inherits_group && birth.kind == InodeKind::Directory {
             mode |= MODE_SETGID;
         }
         let mut record = InodeRecord {
             kind: birth.kind,
             mode,
+            flags: InodeFlags::default(),
             nlink: if birth.kind == InodeKind::Directory { 2 } else { 1 },
             uid: context.uid,
             gid: if inherits_group { directory.gid } else { context.gid },
@@ -79,6 +91,9 @@ impl State {
         };
         let ino = self.add_inode(record);
         record.content = ContentId(ino.0);
+        if let (Some(access), Some(default)) = (access_acl, default_acl) {
+            self.inherit_acls(ino, &mut record, &access, &default);
+        }
         if birth.kind == InodeKind::Directory {
             self.directories.create(ino);
             self.counters.directories += 1;
@@ -114,6 +129,7 @@ impl State {
             return Err(Stop::Fail(VfsError::IsDirectory));
         }
         let record = self.inode(target.ino)?;
+        Self::check_removable(&directory, &record)?;
         self.admit(Demand::Release)?;
 
         self.put_dirent(parent, name, None);
@@ -134,6 +150,7 @@ impl State {
         if record.size > 0 {
             return Err(Stop::Fail(VfsError::NotEmpty));
         }
+        Self::check_removable(&directory, &record)?;
         self.admit(Demand::Release)?;
 
         self.put_dirent(parent, name, None);
@@ -160,6 +177,8 @@ impl State {
         if record.nlink >= LINKS_MAX {
             return Err(Stop::Fail(VfsError::TooManyLinks));
         }
+        Self::check_changeable(&record)?;
+        Self::check_takes_names(&directory)?;
         self.admit(Demand::Bytes(0))?;
 
         record.nlink += 1;
@@ -205,10 +224,12 @@ impl State {
     }
 
     fn rename(&mut self, from: (Ino, &Name), to: (Ino, &Name), mode: RenameMode, now: Timestamp) -> Step<()> {
-        self.directory(from.0)?;
-        self.directory(to.0)?;
+        let from_directory = self.directory(from.0)?;
+        let to_directory = self.directory(to.0)?;
         let source = self.target(from.0, from.1)?;
         let source_record = self.inode(source.ino)?;
+        Self::check_removable(&from_directory, &source_record)?;
+        Self::check_takes_names(&to_directory)?;
         let replaced = self.dirent(to.0, to.1)?;
         if source.kind == InodeKind::Directory && self.is_below(to.0, source.ino)? {
             return Err(Stop::Fail(VfsError::InvalidArgument));
@@ -218,6 +239,7 @@ impl State {
             (RenameMode::Exchange, None) => return Err(Stop::Fail(VfsError::NotFound)),
             (RenameMode::Exchange, Some(other)) => {
                 let other_record = self.inode(other.ino)?;
+                Self::check_removable(&to_directory, &other_record)?;
                 if other.kind == InodeKind::Directory && self.is_below(from.0, other.ino)? {
                     return Err(Stop::Fail(VfsError::InvalidArgument));
                 }
@@ -238,7 +260,10 @@ impl State {
                     (true, false) => return Err(Stop::Fail(VfsError::NotDirectory)),
                     (false, true) => return Err(Stop::Fail(VfsError::IsDirectory)),
                     (true, true) if record.size > 0 => return Err(Stop::Fail(VfsError::NotEmpty)),
-                    (true, true) | (false, false) => Some((target.ino, record)),
+                    (true, true) | (false, false) => {
+                        Self::check_removable(&to_directory, &record)?;
+                        Some((target.ino, record))
+                    }
                 }
             }
             None => None,

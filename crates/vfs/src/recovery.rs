@@ -9,18 +9,18 @@ use parking_lot::{Condvar, Mutex};
 use rustc_hash::{FxHashMap, FxHashSet};
 use verfs_base::{ByteRange, Epoch, GroupId, Ino, Timestamp};
 use verfs_format::{
-    ContentId, FrameHeader, HEADER_BYTES, InodeKind, InodeRecord, InodeScope, LogEntry, OrphanRecord, TreeCounters,
-    decode_frame, keys, varint,
+    ContentId, FrameHeader, HEADER_BYTES, InodeFlags, InodeKind, InodeRecord, InodeScope, LogEntry, OrphanRecord,
+    TreeCounters, decode_frame, keys, varint,
 };
 use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
 
 use crate::directory::DirectoryCache;
-use crate::group::{Group, Reap, ReapExtent, Unlogged};
+use crate::group::{Group, Reap, Unlogged};
 use crate::intent_log::{IntentLog, create_files, log_path};
 use crate::read_ahead::ReadAhead;
 use crate::resident::Resident;
 use crate::space::SpaceGauge;
-use crate::state::{Birth, GroupLimits, Need, Node, State, Stop};
+use crate::state::{Birth, GroupLimits, Need, Node, State, Stop, xattr_weight};
 use crate::volume::{Shared, VfsParts};
 use crate::{Context, Result, Vfs, VfsError, VfsOptions};
 
@@ -31,6 +31,8 @@ const FIRST_NUMBER: u64 = Ino::ROOT.0 + 1;
 /// Records that close a group, however small they are.
 const GROUP_RECORDS_MAX: usize = 100_000;
 
+/// Extended attributes in memory, for each inode that may be there.
+const XATTR_CACHE_BYTES_PER_INODE: usize = 64;
 /// How far frame numbers jump at each start: more frames than one crash can leave behind a torn one.
 const RECOVERY_SEQUENCE_STEP: u64 = 1 << 32;
 /// How far group numbers jump at each start, for the same reason: two groups can have frames.
@@ -65,6 +67,7 @@ fn create_root(meta: &dyn MetaStore, now: Timestamp, owner: (u32, u32)) -> std::
     let root = InodeRecord {
         kind: InodeKind::Directory,
         mode: ROOT_MODE,
+        flags: InodeFlags::default(),
         nlink: 2,
         uid: owner.0,
         gid: owner.1,
@@ -111,7 +114,7 @@ fn read_base(meta: &dyn MetaStore, now: Timestamp, owner: (u32, u32)) -> std::re
         OrphanRecord::decode(value),
     ) {
         (Some(content), Ok(record)) => {
-            orphans.push_back(Reap { content, ino: record.ino, extent: ReapExtent::All });
+            orphans.push_back(Reap::whole(content, record.ino));
             ControlFlow::Continue(())
         }
         (None, _) => ControlFlow::Continue(()),
@@ -169,9 +172,11 @@ impl Shared {
             .iter()
             .filter_map(|entry| match entry {
                 LogEntry::Inode { ino, .. } => Some(*ino),
-                LogEntry::Dirent { .. } | LogEntry::Symlink { .. } | LogEntry::Data { .. } | LogEntry::Hole { .. } => {
-                    None
-                }
+                LogEntry::Dirent { .. }
+                | LogEntry::Symlink { .. }
+                | LogEntry::Xattrs { .. }
+                | LogEntry::Data { .. }
+                | LogEntry::Hole { .. } => None,
             })
             .collect();
         // Whatever the store has of an inode is where its change starts from. Loading one may evict another.
@@ -200,6 +205,12 @@ impl Shared {
                     let group = state.open.id;
                     state.symlinks.put(ino, target.clone(), group, 1);
                     state.open.symlinks.insert(ino, target);
+                }
+                LogEntry::Xattrs { ino, xattrs } => {
+                    let (group, weight) = (state.open.id, xattr_weight(&xattrs));
+                    let xattrs = Arc::new(xattrs);
+                    state.xattrs.put(ino, Arc::clone(&xattrs), group, weight);
+                    state.open.put_xattrs(ino, xattrs);
                 }
                 LogEntry::Data { content, offset, bytes } => {
                     let range = ByteRange::new(offset, bytes.len() as u64);
@@ -241,10 +252,10 @@ impl Shared {
             counters.directories = counters.directories - directories(linked_before) + directories(linked_after);
 
             let replaced = before.map(|record| record.content).filter(|content| *content != after.content);
-            let replaced = replaced.map(|content| Reap { content, ino: None, extent: ReapExtent::All });
+            let replaced = replaced.map(Reap::content);
             // One that had no name before has an orphan record, and so is released already.
             let unlinked = linked_after.is_none() && (before.is_none() || linked_before.is_some());
-            let unlinked = unlinked.then_some(Reap { content: after.content, ino: Some(ino), extent: ReapExtent::All });
+            let unlinked = unlinked.then(|| Reap::whole(after.content, Some(ino)));
             for reap in replaced.into_iter().chain(unlinked) {
                 state.open.orphans.push(reap);
                 state.reapable.push_back(reap);
@@ -368,6 +379,7 @@ fn new_state(base: Base, open: GroupId, space: verfs_base::Space, options: &VfsO
         nodes: Resident::new(options.inode_cache_entries),
         directories: DirectoryCache::new(options.dirent_cache_entries),
         symlinks: Resident::new(options.inode_cache_entries / 8),
+        xattrs: Resident::new(options.inode_cache_entries * XATTR_CACHE_BYTES_PER_INODE),
         segments: Resident::new(options.segment_cache_bytes),
         open: Group::new(open, base.next_number),
         unlogged: Unlogged::default(),

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 use verfs_base::{ByteRange, Epoch, GroupId, Ino, Timestamp};
-use verfs_format::{ContentId, DirentRecord, InodeKind, InodeRecord, SEGMENT_BYTES, Segment, TreeCounters};
+use verfs_format::{
+    ContentId, DirentRecord, InodeFlags, InodeKind, InodeRecord, SEGMENT_BYTES, Segment, TreeCounters, Xattrs,
+};
 
 use crate::VfsError;
 use crate::directory::{DirectoryCache, Known, Name};
-use crate::group::{Group, Reap, ReapExtent, Unlogged};
+use crate::group::{Group, Reap, ReapExtent, ReapExtras, Unlogged};
 use crate::resident::Resident;
 use crate::space::SpaceGauge;
 
@@ -23,6 +25,11 @@ const KEPT: GroupId = GroupId(u64::MAX);
 /// Weight of a segment in its cache: bytes of memory, roughly.
 fn segment_weight(segment: &Segment) -> usize {
     64 + segment.runs.len() * 56
+}
+
+/// Weight of extended attributes in their cache: bytes of memory, roughly.
+pub(crate) fn xattr_weight(xattrs: &Xattrs) -> usize {
+    128 + 2 * xattrs.data_bytes()
 }
 
 /// What an operation lacks.
@@ -36,6 +43,8 @@ pub(crate) enum Need {
     Directory(Ino),
     /// A symlink's target.
     Symlink(Ino),
+    /// An inode's extended attributes.
+    Xattrs(Ino),
     /// A range of extent segments.
     Segments(ContentId, u32, u32),
     /// Room in the open group, once it is closed.
@@ -122,6 +131,7 @@ pub(crate) struct State {
     pub(crate) nodes: Resident<Ino, Node>,
     pub(crate) directories: DirectoryCache,
     pub(crate) symlinks: Resident<Ino, Bytes>,
+    pub(crate) xattrs: Resident<Ino, Arc<Xattrs>>,
     pub(crate) segments: Resident<(ContentId, u32), Arc<Segment>>,
     pub(crate) open: Group,
     pub(crate) unlogged: Unlogged,
@@ -320,8 +330,10 @@ impl State {
         if born.group == self.open.id && !born.logged {
             self.open.inodes.remove(&ino);
             self.open.symlinks.remove(&ino);
+            self.open.forget_xattrs(ino);
             self.unlogged.inodes.remove(&ino);
             self.unlogged.symlinks.remove(&ino);
+            self.unlogged.xattrs.remove(&ino);
             self.unlogged.moved.remove(&ino);
             self.drop_dirty(record.content);
             self.counters.inodes -= 1;
@@ -357,7 +369,11 @@ impl State {
             | InodeKind::CharDevice
             | InodeKind::BlockDevice => ReapExtent::Nothing,
         };
-        Reap { content: record.content, ino: Some(ino), extent }
+        let extras = match record.kind == InodeKind::Symlink || record.flags.contains(InodeFlags::XATTRS) {
+            true => ReapExtras::Any,
+            false => ReapExtras::Nothing,
+        };
+        Reap { content: record.content, ino: Some(ino), extent, extras }
     }
 
     /// Gives a file an empty content and releases the one it had: truncation to nothing without a walk.
@@ -377,7 +393,7 @@ impl State {
         // Nothing to write, but something that an fsync has to log.
         self.unlogged.note(fresh, ByteRange::new(0, 0), 0);
         if was.group < group || was.logged {
-            let reap = Reap { content: old.content, ino: None, extent: ReapExtent::All };
+            let reap = Reap::content(old.content);
             self.open.orphans.push(reap);
             self.reapable.push_back(reap);
         }
@@ -421,6 +437,7 @@ impl State {
         self.nodes.trim(self.committed);
         self.directories.trim(self.committed);
         self.symlinks.trim(self.committed);
+        self.xattrs.trim(self.committed);
         self.segments.trim(self.committed);
     }
 

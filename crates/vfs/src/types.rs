@@ -79,6 +79,9 @@ pub struct Context {
     pub uid: u32,
     /// Effective group, group of what is created outside set-gid directories.
     pub gid: u32,
+    /// Permission bits that are taken from the mode of what is created, unless the directory has a default access
+    /// control list (`umask(2)`).
+    pub umask: u16,
     /// May it wait?
     pub patience: Patience,
     /// Does it keep inodes?
@@ -87,7 +90,7 @@ pub struct Context {
 
 impl Context {
     /// Root, waiting, keeping nothing: what the library and tests use.
-    pub const ROOT: Context = Context { uid: 0, gid: 0, patience: Patience::Wait, pin: Pin::No };
+    pub const ROOT: Context = Context { uid: 0, gid: 0, umask: 0, patience: Patience::Wait, pin: Pin::No };
 }
 
 /// A new value for a time.
@@ -142,6 +145,54 @@ pub enum RenameMode {
     NoReplace,
     /// Both names change places; both must exist.
     Exchange,
+}
+
+/// Whether `setxattr` may create or replace an attribute (`setxattr(2)`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum XattrMode {
+    /// Either.
+    Set,
+    /// Create: [`crate::VfsError::Exists`] if it is there.
+    Create,
+    /// Replace: [`crate::VfsError::NoAttribute`] if it isn't.
+    Replace,
+}
+
+/// What is special about an inode, as `chattr(1)` sets it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FileFlags {
+    /// Nothing about it may change, not even its names.
+    pub immutable: bool,
+    /// Bytes or names may only be added.
+    pub append_only: bool,
+    /// `dump(8)` leaves it out.
+    pub no_dump: bool,
+    /// Reads don't move its access time.
+    pub no_atime: bool,
+}
+
+/// What `allocate` does with a range of a file (`fallocate(2)`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Allocation {
+    /// Bytes that are there stay, the others read as zeros; the file grows if the range ends behind it.
+    Reserve,
+    /// The same, but the file never grows.
+    ReserveKeepSize,
+    /// The range becomes a hole; the file never grows.
+    PunchHole,
+    /// The range reads as zeros; the file grows if it ends behind it.
+    Zero,
+    /// The same, but the file never grows.
+    ZeroKeepSize,
+}
+
+/// What `seek` looks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SeekFor {
+    /// Data at or behind the offset (`SEEK_DATA`).
+    Data,
+    /// A hole at or behind the offset, of which there is one at the end of the file (`SEEK_HOLE`).
+    Hole,
 }
 
 /// How much of a file `fsync` makes durable.

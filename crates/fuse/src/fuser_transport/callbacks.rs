@@ -15,19 +15,23 @@ use fuser::{
 };
 use verfs_vfs::{SetAttr, SyncScope};
 
-use super::convert::{caller, ino, name, node_kind, permissions, rename_mode, set_time, timestamp};
-use super::replies::DeclinedCopy;
+use super::convert::{
+    allocation, caller, creator, ino, name, node_kind, permissions, rename_mode, seek_for, set_time, timestamp,
+    xattr_mode,
+};
 use crate::calls::{
-    Fsync, Getattr, Link, Lookup, Mkdir, Mknod, Read, Readdir, Readlink, Rename, Rmdir, Setattr, Statfs, Symlink,
-    Unlink, Write,
+    CopyFileRange, Fallocate, Fsync, Getattr, Getxattr, Ioctl, Link, Listxattr, Lookup, Lseek, Mkdir, Mknod, Read,
+    Readdir, Readlink, Removexattr, Rename, Rmdir, Setattr, Setxattr, Statfs, Symlink, Unlink, Write,
 };
 use crate::dispatch::Dispatcher;
+use crate::errno::Errno;
+use crate::ioctl::IoctlCommand;
 use crate::kernel;
 use crate::operation::Operation;
 use crate::tree::Tree;
 
 /// What the kernel is asked for, where it has it; see docs/decisions/0009-kernel-interface.md for why each.
-const CAPABILITIES: [InitFlags; 7] = [
+const CAPABILITIES: [InitFlags; 10] = [
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_BIG_WRITES,
     InitFlags::FUSE_PARALLEL_DIROPS,
@@ -35,6 +39,9 @@ const CAPABILITIES: [InitFlags; 7] = [
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_NO_OPEN_SUPPORT,
     InitFlags::FUSE_NO_OPENDIR_SUPPORT,
+    InitFlags::FUSE_POSIX_ACL,
+    InitFlags::FUSE_DONT_MASK,
+    InitFlags::FUSE_HAS_IOCTL_DIR,
 ];
 
 /// Turns callbacks into calls.
@@ -123,18 +130,18 @@ impl<T: Tree> Filesystem for Adapter<T> {
         parent: INodeNo,
         child: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         device: u32,
         reply: ReplyEntry,
     ) {
         let Some(kind) = node_kind(mode, device) else { return reply.error(fuser::Errno::EINVAL) };
         let call = Mknod { parent: ino(parent), name: name(child), kind, mode: permissions(mode) };
-        self.dispatcher.serve(caller(request), call, reply);
+        self.dispatcher.serve(creator(request, umask), call, reply);
     }
 
-    fn mkdir(&self, request: &Request, parent: INodeNo, child: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+    fn mkdir(&self, request: &Request, parent: INodeNo, child: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let call = Mkdir { parent: ino(parent), name: name(child), mode: permissions(mode) };
-        self.dispatcher.serve(caller(request), call, reply);
+        self.dispatcher.serve(creator(request, umask), call, reply);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, child: &OsStr, reply: ReplyEmpty) {
@@ -267,20 +274,31 @@ impl<T: Tree> Filesystem for Adapter<T> {
 
     // From here on: what the kernel does itself, or does without.
 
-    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
-        self.dispatcher.decline(Operation::Setxattr, reply);
+    fn setxattr(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        attribute: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        let Some(mode) = xattr_mode(flags) else { return reply.error(fuser::Errno::EINVAL) };
+        let call = Setxattr { ino: ino(number), name: name(attribute), value: Cow::Borrowed(value), mode };
+        self.dispatcher.serve(caller(request), call, reply);
     }
 
-    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
-        self.dispatcher.decline(Operation::Getxattr, reply);
+    fn getxattr(&self, request: &Request, number: INodeNo, attribute: &OsStr, room: u32, reply: ReplyXattr) {
+        self.dispatcher.serve(caller(request), Getxattr { ino: ino(number), name: name(attribute), room }, reply);
     }
 
-    fn listxattr(&self, _: &Request, _: INodeNo, _: u32, reply: ReplyXattr) {
-        self.dispatcher.decline(Operation::Listxattr, reply);
+    fn listxattr(&self, request: &Request, number: INodeNo, room: u32, reply: ReplyXattr) {
+        self.dispatcher.serve(caller(request), Listxattr { ino: ino(number), room }, reply);
     }
 
-    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        self.dispatcher.decline(Operation::Removexattr, reply);
+    fn removexattr(&self, request: &Request, number: INodeNo, attribute: &OsStr, reply: ReplyEmpty) {
+        self.dispatcher.serve(caller(request), Removexattr { ino: ino(number), name: name(attribute) }, reply);
     }
 
     fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {
@@ -328,16 +346,19 @@ impl<T: Tree> Filesystem for Adapter<T> {
 
     fn ioctl(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        number: INodeNo,
         _: FileHandle,
         _: IoctlFlags,
-        _: u32,
-        _: &[u8],
+        command: u32,
+        argument: &[u8],
         _: u32,
         reply: ReplyIoctl,
     ) {
-        self.dispatcher.decline(Operation::Ioctl, reply);
+        match IoctlCommand::of(command, argument) {
+            Some(command) => self.dispatcher.serve(caller(request), Ioctl { ino: ino(number), command }, reply),
+            None => self.dispatcher.refuse(Operation::Ioctl, Errno::NO_SUCH_COMMAND, reply),
+        }
     }
 
     fn poll(
@@ -353,27 +374,41 @@ impl<T: Tree> Filesystem for Adapter<T> {
         self.dispatcher.decline(Operation::Poll, reply);
     }
 
-    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
-        self.dispatcher.decline(Operation::Fallocate, reply);
+    fn fallocate(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        len: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let Some(allocation) = allocation(mode) else { return reply.error(fuser::Errno::EOPNOTSUPP) };
+        self.dispatcher.serve(caller(request), Fallocate { ino: ino(number), offset, len, allocation }, reply);
     }
 
-    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
-        self.dispatcher.decline(Operation::Lseek, reply);
+    fn lseek(&self, request: &Request, number: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let (Some(wanted), Ok(offset)) = (seek_for(whence), u64::try_from(offset)) else {
+            return reply.error(fuser::Errno::EINVAL);
+        };
+        self.dispatcher.serve(caller(request), Lseek { ino: ino(number), offset, wanted }, reply);
     }
 
     fn copy_file_range(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        from: INodeNo,
         _: FileHandle,
-        _: u64,
-        _: INodeNo,
+        from_offset: u64,
+        to: INodeNo,
         _: FileHandle,
-        _: u64,
-        _: u64,
+        to_offset: u64,
+        len: u64,
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        self.dispatcher.decline(Operation::CopyFileRange, DeclinedCopy(reply));
+        let call = CopyFileRange { from: (ino(from), from_offset), to: (ino(to), to_offset), len };
+        self.dispatcher.serve(caller(request), call, reply);
     }
 }

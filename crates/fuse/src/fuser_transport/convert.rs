@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fuser::{FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow};
 use verfs_base::{Ino, Timestamp};
-use verfs_vfs::{Attr, FileKind, NodeKind, RenameMode, SetTime};
+use verfs_vfs::{Allocation, Attr, FileKind, NodeKind, RenameMode, SeekFor, SetTime, XattrMode};
 
 use crate::dispatch::Caller;
 use crate::errno::Errno;
@@ -22,10 +22,14 @@ pub(super) fn name(name: &OsStr) -> Cow<'_, [u8]> {
 }
 
 pub(super) fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid() }
+    Caller { uid: request.uid(), gid: request.gid(), umask: 0 }
 }
 
-/// The kernel has applied the umask.
+/// Who creates something: the umask is for the tree to apply.
+pub(super) fn creator(request: &Request, umask: u32) -> Caller {
+    Caller { umask: permissions(umask), ..caller(request) }
+}
+
 pub(super) fn permissions(mode: u32) -> u16 {
     (mode & kernel::MODE_PERMISSION_BITS) as u16
 }
@@ -65,6 +69,37 @@ pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
         0 => Some(RenameMode::Replace),
         libc::RENAME_NOREPLACE => Some(RenameMode::NoReplace),
         libc::RENAME_EXCHANGE => Some(RenameMode::Exchange),
+        _ => None,
+    }
+}
+
+pub(super) fn xattr_mode(flags: i32) -> Option<XattrMode> {
+    match flags {
+        0 => Some(XattrMode::Set),
+        libc::XATTR_CREATE => Some(XattrMode::Create),
+        libc::XATTR_REPLACE => Some(XattrMode::Replace),
+        _ => None,
+    }
+}
+
+/// What `fallocate(2)` is to do. The kernel passes no modes but these.
+pub(super) fn allocation(mode: i32) -> Option<Allocation> {
+    const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+    match mode {
+        0 => Some(Allocation::Reserve),
+        libc::FALLOC_FL_KEEP_SIZE => Some(Allocation::ReserveKeepSize),
+        PUNCH => Some(Allocation::PunchHole),
+        libc::FALLOC_FL_ZERO_RANGE => Some(Allocation::Zero),
+        ZERO_KEEP => Some(Allocation::ZeroKeepSize),
+        _ => None,
+    }
+}
+
+pub(super) fn seek_for(whence: i32) -> Option<SeekFor> {
+    match whence {
+        libc::SEEK_DATA => Some(SeekFor::Data),
+        libc::SEEK_HOLE => Some(SeekFor::Hole),
         _ => None,
     }
 }

@@ -13,7 +13,7 @@ use fuser::{
 use verfs_vfs::{Attr, DirEntry, FileKind, FsStat, Listing};
 
 use super::convert::{bare_attr, error, file_attr, file_type};
-use crate::calls::{Added, Entry, ListingReply, Reply, Written};
+use crate::calls::{Added, Entry, ListingReply, Offset, Reply, Written, XattrAnswer};
 use crate::errno::Errno;
 use crate::kernel;
 use crate::operation::Operation;
@@ -173,13 +173,32 @@ macro_rules! declined {
     };
 }
 
-declined!(ReplyXattr, ReplyCreate, ReplyLock, ReplyBmap, ReplyIoctl, ReplyPoll, ReplyLseek);
+declined!(ReplyCreate, ReplyLock, ReplyBmap, ReplyPoll);
 
-/// [`ReplyWrite`] of an operation that is only ever declined.
-pub(super) struct DeclinedCopy(pub(super) ReplyWrite);
+impl Reply<XattrAnswer> for ReplyXattr {
+    fn send(self, answer: Result<XattrAnswer, Errno>) {
+        match answer {
+            Ok(XattrAnswer::Size(size)) => self.size(size),
+            Ok(XattrAnswer::Bytes(bytes)) => self.data(&bytes),
+            Err(errno) => self.error(error(errno)),
+        }
+    }
+}
 
-impl Reply<()> for DeclinedCopy {
-    fn send(self, answer: Result<(), Errno>) {
-        self.0.error(error(answer.err().unwrap_or(Errno::NOT_IMPLEMENTED)));
+impl Reply<Offset> for ReplyLseek {
+    fn send(self, answer: Result<Offset, Errno>) {
+        match answer {
+            Ok(Offset(offset)) => self.offset(i64::try_from(offset).unwrap_or(i64::MAX)),
+            Err(errno) => self.error(error(errno)),
+        }
+    }
+}
+
+impl Reply<Vec<Bytes>> for ReplyIoctl {
+    fn send(self, answer: Result<Vec<Bytes>, Errno>) {
+        match answer {
+            Ok(pieces) => self.ioctl(0, &pieces.concat()),
+            Err(errno) => self.error(error(errno)),
+        }
     }
 }

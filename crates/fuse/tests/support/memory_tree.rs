@@ -199,11 +199,11 @@ impl Tree for MemoryTree {
             NodeKind::CharDevice(device) => (FileKind::CharDevice, device),
             NodeKind::BlockDevice(device) => (FileKind::BlockDevice, device),
         };
-        self.make(context, parent, name, kind, mode, rdev)
+        self.make(context, parent, name, kind, mode & !context.umask, rdev)
     }
 
     fn mkdir(&self, context: &Context, parent: Ino, name: &[u8], mode: u16) -> Result<Attr> {
-        self.make(context, parent, name, FileKind::Directory, mode, 0)
+        self.make(context, parent, name, FileKind::Directory, mode & !context.umask, 0)
     }
 
     fn symlink(&self, context: &Context, parent: Ino, name: &[u8], target: &[u8]) -> Result<Attr> {
