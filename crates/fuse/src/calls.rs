@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use verfs_base::Ino;
-use verfs_vfs::{Attr, Context, DirEntry, FsStat, Listing, NodeKind, RenameMode, SetAttr, SyncScope, VfsError};
+use verfs_vfs::{
+    AccessTimes, Attr, Context, DirEntry, FsStat, Listing, NodeKind, RenameMode, SetAttr, SyncScope, VfsError,
+};
 
 use crate::errno::Errno;
 use crate::operation::Operation;
@@ -18,6 +20,11 @@ pub(crate) trait Call<P>: Sized {
     type Owned: Call<P, Answer = Self::Answer> + Send + 'static;
     /// What it is called in statistics and logs.
     const OPERATION: Operation;
+
+    /// Bytes that it holds while it waits, beside a name.
+    fn data_bytes(&self) -> usize {
+        0
+    }
 
     /// Copies what is borrowed.
     fn into_owned(self) -> Self::Owned;
@@ -215,6 +222,10 @@ impl<P> Call<P> for Symlink<'_> {
         Symlink { parent: self.parent, name: owned(self.name), target: owned(self.target) }
     }
 
+    fn data_bytes(&self) -> usize {
+        self.target.len()
+    }
+
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Entry, VfsError> {
         tree.symlink(context, self.parent, &self.name, &self.target).map(Entry::Found)
     }
@@ -315,6 +326,7 @@ pub(crate) struct Read {
     pub(crate) ino: Ino,
     pub(crate) offset: u64,
     pub(crate) len: u32,
+    pub(crate) access_times: AccessTimes,
 }
 
 impl<P> Call<P> for Read {
@@ -323,7 +335,11 @@ impl<P> Call<P> for Read {
     owned_as_is!();
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Vec<Bytes>, VfsError> {
-        tree.read(context, self.ino, self.offset, self.len)
+        let context = match self.access_times {
+            AccessTimes::Move => *context,
+            AccessTimes::Stay => Context { access_times: AccessTimes::Stay, ..*context },
+        };
+        tree.read(&context, self.ino, self.offset, self.len)
     }
 }
 
@@ -341,6 +357,10 @@ impl<P> Call<P> for Write<'_> {
 
     fn into_owned(self) -> Self::Owned {
         Write { ino: self.ino, offset: self.offset, data: owned(self.data) }
+    }
+
+    fn data_bytes(&self) -> usize {
+        self.data.len()
     }
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Written, VfsError> {

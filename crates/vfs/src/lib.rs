@@ -28,7 +28,7 @@ mod volume;
 pub use damage::DamagedFile;
 pub use error::{Result, VfsError};
 pub use types::{
-    Attr, Context, DirEntry, FileKind, FsStat, Listing, NodeKind, Patience, Pin, RenameMode, SetAttr, SetTime,
-    SyncScope,
+    AccessTimes, Attr, Context, DirEntry, FileKind, FsStat, Listing, NodeKind, Patience, Pin, RenameMode, SetAttr,
+    SetTime, SyncScope,
 };
 pub use volume::{Vfs, VfsOptions, VfsParts, VfsStats};

@@ -15,7 +15,7 @@ use fuser::{
 };
 use verfs_vfs::{SetAttr, SyncScope};
 
-use super::convert::{caller, ino, name, node_kind, permissions, rename_mode, set_time, timestamp};
+use super::convert::{access_times, caller, ino, name, node_kind, permissions, rename_mode, set_time, timestamp};
 use super::replies::DeclinedCopy;
 use crate::calls::{
     Fsync, Getattr, Link, Lookup, Mkdir, Mknod, Read, Readdir, Readlink, Rename, Rmdir, Setattr, Statfs, Symlink,
@@ -192,11 +192,12 @@ impl<T: Tree> Filesystem for Adapter<T> {
         _: FileHandle,
         offset: u64,
         size: u32,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.dispatcher.serve(caller(request), Read { ino: ino(number), offset, len: size }, reply);
+        let call = Read { ino: ino(number), offset, len: size, access_times: access_times(flags) };
+        self.dispatcher.serve(caller(request), call, reply);
     }
 
     fn write(
