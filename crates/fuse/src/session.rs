@@ -110,6 +110,12 @@ impl Session {
         &self.mount.path
     }
 
+    /// Whether the kernel still holds the connection: not after `umount(8)`, unless somebody uses the mount still.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.machinery.poller.is_connected()
+    }
+
     /// Unmounts, and returns when every request is answered and every thread has ended. A mount that is in use is
     /// detached: it leaves the tree of names at once, and this waits until the last file in it is closed.
     ///
@@ -127,7 +133,7 @@ impl Session {
     /// # Errors
     /// The system refuses to unmount; then it is still mounted and served.
     pub fn detach(&self) -> Result<bool, FuseError> {
-        if !self.machinery.poller.is_connected() {
+        if !self.is_connected() {
             return Ok(true);
         }
         Ok(self.mount.unmount()? == Unmounting::Done)
