@@ -157,8 +157,14 @@ impl Volume {
     pub fn create(path: &Path, options: &CreateOptions) -> Result<VolumeInfo, EngineError> {
         let sizes = ChunkSizes::for_mean(options.chunker, options.chunk_mean_bytes)
             .map_err(|error| EngineError::Usage(error.to_string()))?;
-        let directory = prepare_directory(path)?;
         let about = |error: io::Error| EngineError::from_io(path, &error);
+        let mut directory = prepare_directory(path)?;
+        // Two that make the same volume would write over each other's superblock; the second one finds the first's.
+        let turn = File::open(path).map_err(about)?;
+        turn.lock().map_err(about)?;
+        if prepare_directory(path)? == Directory::Made {
+            directory = Directory::Made;
+        }
         let mut uuid = [0; 16];
         OsRng.fill(&mut uuid).map_err(about)?;
         // Version 4, variant 1 of RFC 9562: random.
@@ -290,7 +296,7 @@ impl Volume {
             logical_bytes: vfs.logical_bytes,
             unique_bytes: store.unique_bytes,
             stored_bytes: store.stored_bytes,
-            files: vfs.inodes - vfs.directories,
+            files: vfs.inodes.saturating_sub(vfs.directories),
             directories: vfs.directories,
             dedup_hits: store.dedup_hits,
             dedup_misses: store.dedup_misses,
@@ -324,11 +330,17 @@ impl Volume {
     /// Mounts the volume; returns once the kernel answers.
     ///
     /// # Errors
-    /// [`EngineError::AlreadyMounted`], [`EngineError::Mount`]; no half mount is left.
+    /// [`EngineError::AlreadyMounted`], [`EngineError::Usage`] for a mountpoint inside the volume,
+    /// [`EngineError::Mount`]; no half mount is left.
     pub fn mount(&self, mountpoint: &Path, options: &MountOptions) -> Result<(), EngineError> {
+        self.refuse_own_directory(mountpoint)?;
         let mut session = self.session.lock();
         if self.lock.lock().is_none() {
             return Err(EngineError::Closed { path: self.path.clone() });
+        }
+        // One that `umount(8)` ended is over, whoever saw it.
+        if let Some(ended) = session.take_if(|session| !session.is_connected()) {
+            ended.wait();
         }
         if let Some(session) = &*session {
             let mountpoint = session.mountpoint().to_path_buf();
@@ -349,7 +361,7 @@ impl Volume {
         };
         let synced = self.sync();
         session.unmount()?;
-        *self.session.lock() = None;
+        self.forget_session(&session);
         synced?;
         // What came between the barrier and the end of the mount.
         self.sync()
@@ -360,11 +372,29 @@ impl Volume {
         let session = self.session.lock().clone();
         if let Some(session) = session {
             session.wait();
-            let mut current = self.session.lock();
-            if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &session)) {
-                *current = None;
-            }
+            self.forget_session(&session);
         }
+    }
+
+    /// Lets go of a session that ended. Another one, mounted since by somebody else, stays.
+    fn forget_session(&self, ended: &Arc<Session>) {
+        self.session.lock().take_if(|current| Arc::ptr_eq(current, ended));
+    }
+
+    /// A volume whose own files were hidden by its mount would wait for itself.
+    fn refuse_own_directory(&self, mountpoint: &Path) -> Result<(), EngineError> {
+        let (Ok(volume), Ok(inside)) = (self.path.canonicalize(), mountpoint.canonicalize()) else {
+            // Mounting says what is wrong with the place.
+            return Ok(());
+        };
+        if inside.starts_with(&volume) {
+            return Err(EngineError::Usage(format!(
+                "mountpoint {} is inside the volume {}: choose a directory outside of it",
+                inside.display(),
+                volume.display()
+            )));
+        }
+        Ok(())
     }
 
     /// Unmounts, makes everything durable and gives the volume back. A second close is no error.
@@ -376,7 +406,17 @@ impl Volume {
         if self.session.lock().is_some() {
             result = self.unmount();
         }
-        let Some(lock) = self.lock.lock().take() else { return result };
+        let lock = {
+            // Nobody mounts between here and the end of the volume: a mount that began before is seen now.
+            let session = self.session.lock();
+            let lock = self.lock.lock().take();
+            drop(session);
+            lock
+        };
+        let Some(lock) = lock else { return result };
+        if self.session.lock().is_some() && result.is_ok() {
+            result = self.unmount();
+        }
         let vfs = self.vfs.close().map_err(|error| EngineError::from_vfs(&self.path, error));
         let store = self.store.close().map_err(|error| EngineError::from_store(&self.path, &error));
         let meta = self.meta.close().map_err(|error| EngineError::from_meta(&self.path, &error));

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use verfs_base::Ino;
 use verfs_vfs::{
-    Allocation, Attr, Context, DirEntry, FsStat, Listing, NodeKind, RenameMode, SeekFor, SetAttr, SyncScope, VfsError,
-    XattrMode,
+    AccessTimes, Allocation, Attr, Context, DirEntry, FsStat, Listing, NodeKind, RenameMode, SeekFor, SetAttr,
+    SyncScope, VfsError, XattrMode,
 };
 
 use crate::errno::Errno;
@@ -22,6 +22,11 @@ pub(crate) trait Call<P>: Sized {
     type Owned: Call<P, Answer = Self::Answer> + Send + 'static;
     /// What it is called in statistics and logs.
     const OPERATION: Operation;
+
+    /// Bytes that it holds while it waits, beside a name.
+    fn data_bytes(&self) -> usize {
+        0
+    }
 
     /// Copies what is borrowed.
     fn into_owned(self) -> Self::Owned;
@@ -219,6 +224,10 @@ impl<P> Call<P> for Symlink<'_> {
         Symlink { parent: self.parent, name: owned(self.name), target: owned(self.target) }
     }
 
+    fn data_bytes(&self) -> usize {
+        self.target.len()
+    }
+
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Entry, VfsError> {
         tree.symlink(context, self.parent, &self.name, &self.target).map(Entry::Found)
     }
@@ -319,6 +328,7 @@ pub(crate) struct Read {
     pub(crate) ino: Ino,
     pub(crate) offset: u64,
     pub(crate) len: u32,
+    pub(crate) access_times: AccessTimes,
 }
 
 impl<P> Call<P> for Read {
@@ -327,7 +337,11 @@ impl<P> Call<P> for Read {
     owned_as_is!();
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Vec<Bytes>, VfsError> {
-        tree.read(context, self.ino, self.offset, self.len)
+        let context = match self.access_times {
+            AccessTimes::Move => *context,
+            AccessTimes::Stay => Context { access_times: AccessTimes::Stay, ..*context },
+        };
+        tree.read(&context, self.ino, self.offset, self.len)
     }
 }
 
@@ -345,6 +359,10 @@ impl<P> Call<P> for Write<'_> {
 
     fn into_owned(self) -> Self::Owned {
         Write { ino: self.ino, offset: self.offset, data: owned(self.data) }
+    }
+
+    fn data_bytes(&self) -> usize {
+        self.data.len()
     }
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Written, VfsError> {
@@ -480,6 +498,10 @@ impl<P> Call<P> for Setxattr<'_> {
 
     fn into_owned(self) -> Self::Owned {
         Setxattr { ino: self.ino, name: owned(self.name), value: owned(self.value), mode: self.mode }
+    }
+
+    fn data_bytes(&self) -> usize {
+        self.value.len()
     }
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<(), VfsError> {

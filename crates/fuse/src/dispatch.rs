@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use verfs_base::Ino;
-use verfs_vfs::{Context, Patience, Pin, VfsError};
+use verfs_vfs::{AccessTimes, Context, Patience, Pin, VfsError};
 
 use crate::calls::{Call, Reply};
 use crate::errno::Errno;
@@ -27,8 +27,8 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    fn context(self, patience: Patience) -> Context {
-        Context { uid: self.uid, gid: self.gid, umask: self.umask, patience, pin: Pin::Count }
+    fn context(self, access_times: AccessTimes, patience: Patience) -> Context {
+        Context { uid: self.uid, gid: self.gid, umask: self.umask, patience, pin: Pin::Count, access_times }
     }
 }
 
@@ -40,6 +40,8 @@ pub(crate) struct Machinery {
     pub(crate) stats: Stats,
     /// The leader's polling.
     pub(crate) poller: Poller,
+    /// Whether reads through this mount leave a trace.
+    pub(crate) access_times: AccessTimes,
 }
 
 /// Serves the requests of one session.
@@ -54,11 +56,21 @@ enum Failure {
     Errno(Errno),
 }
 
-impl<T: Tree> Dispatcher<T> {
+impl<T> Dispatcher<T> {
     pub(crate) fn new(tree: Arc<T>, machinery: Arc<Machinery>) -> Dispatcher<T> {
         Dispatcher { tree, machinery }
     }
 
+    /// Replies from the leader, whose loop, and with it the mount, must outlive a reply that panics.
+    fn answer<A, P: Reply<A>>(&self, operation: Operation, arrival: Instant, reply: P, answer: Result<A, Errno>) {
+        let finish = || self.machinery.finish(operation, arrival, reply, answer);
+        if catch_unwind(AssertUnwindSafe(finish)).is_err() {
+            tracing::error!(operation = operation.name(), "a reply panicked");
+        }
+    }
+}
+
+impl<T: Tree> Dispatcher<T> {
     /// Answers `call` through `reply`: at once if nothing has to be waited for, else from another thread.
     pub(crate) fn serve<C, P>(&self, caller: Caller, call: C, mut reply: P)
     where
@@ -69,16 +81,17 @@ impl<T: Tree> Dispatcher<T> {
         self.machinery.poller.request(arrival);
         let lane = LaneKind::of(C::OPERATION);
         if lane != LaneKind::Sync {
-            match perform(&*self.tree, &call, caller.context(Patience::Try), &mut reply) {
+            match perform(&*self.tree, &call, caller.context(self.machinery.access_times, Patience::Try), &mut reply) {
                 Err(Failure::WouldBlock) => {}
-                Ok(answer) => return self.machinery.finish(C::OPERATION, arrival, reply, Ok(answer)),
-                Err(Failure::Errno(errno)) => return self.machinery.finish(C::OPERATION, arrival, reply, Err(errno)),
+                Ok(answer) => return self.answer(C::OPERATION, arrival, reply, Ok(answer)),
+                Err(Failure::Errno(errno)) => return self.answer(C::OPERATION, arrival, reply, Err(errno)),
             }
         }
         self.machinery.stats.record_queued(C::OPERATION);
+        let data_bytes = call.data_bytes();
         let (tree, machinery, call) = (self.tree.clone(), self.machinery.clone(), call.into_owned());
         let job = move || {
-            let answer = perform(&*tree, &call, caller.context(Patience::Wait), &mut reply);
+            let answer = perform(&*tree, &call, caller.context(machinery.access_times, Patience::Wait), &mut reply);
             let answer = answer.map_err(|failure| match failure {
                 Failure::Errno(errno) => errno,
                 Failure::WouldBlock => {
@@ -88,7 +101,7 @@ impl<T: Tree> Dispatcher<T> {
             });
             machinery.finish(C::OPERATION, arrival, reply, answer);
         };
-        self.machinery.lanes.run(lane, Box::new(job));
+        self.machinery.lanes.run(lane, data_bytes, Box::new(job));
     }
 
     /// The kernel dropped `count` of its references to an inode. There is no reply.
@@ -104,21 +117,21 @@ impl<T: Tree> Dispatcher<T> {
     pub(crate) fn decline<P: Reply<()>>(&self, operation: Operation, reply: P) {
         let arrival = Instant::now();
         self.machinery.poller.request(arrival);
-        self.machinery.finish(operation, arrival, reply, Err(Errno::NOT_IMPLEMENTED));
+        self.answer(operation, arrival, reply, Err(Errno::NOT_IMPLEMENTED));
     }
 
     /// Answers an operation with an error, without asking the tree.
     pub(crate) fn refuse<A, P: Reply<A>>(&self, operation: Operation, errno: Errno, reply: P) {
         let arrival = Instant::now();
         self.machinery.poller.request(arrival);
-        self.machinery.finish(operation, arrival, reply, Err(errno));
+        self.answer(operation, arrival, reply, Err(errno));
     }
 
     /// Answers an operation that needs nothing of the tree.
     pub(crate) fn accept<P: Reply<()>>(&self, operation: Operation, reply: P) {
         let arrival = Instant::now();
         self.machinery.poller.request(arrival);
-        self.machinery.finish(operation, arrival, reply, Ok(()));
+        self.answer(operation, arrival, reply, Ok(()));
     }
 }
 
@@ -139,5 +152,39 @@ fn perform<T: Tree, C: Call<P>, P>(tree: &T, call: &C, context: Context, reply: 
             tracing::error!(operation = C::OPERATION.name(), "an operation panicked");
             Err(Failure::Errno(Errno::IO))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use std::time::Duration;
+
+    use super::*;
+    use crate::options::SessionOptions;
+    use crate::run_queue::RunQueue;
+
+    /// A reply that panics, as a value might make the library's do.
+    struct PanickingReply;
+
+    impl Reply<()> for PanickingReply {
+        fn send(self, _: Result<(), Errno>) {
+            panic!("on purpose");
+        }
+    }
+
+    #[test]
+    fn a_reply_that_panics_does_not_end_the_leader() {
+        let device = std::io::pipe().unwrap().0.into();
+        let machinery = Arc::new(Machinery {
+            lanes: Lanes::start(&SessionOptions::default()).unwrap(),
+            stats: Stats::new(),
+            poller: Poller::start(device, Duration::ZERO, RunQueue::new(None, 2)).unwrap(),
+            access_times: AccessTimes::Move,
+        });
+        let dispatcher = Dispatcher::new(Arc::new(()), machinery.clone());
+        dispatcher.answer(Operation::Release, Instant::now(), PanickingReply, Ok(()));
+        machinery.lanes.stop();
+        machinery.poller.stop();
     }
 }

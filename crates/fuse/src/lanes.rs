@@ -1,23 +1,29 @@
 //! The bounded pool behind the leader: threads that may wait, in three groups that don't wait for each other.
 //!
-//! A cold read never queues behind a throttled write, and neither behind a disk flush. The leader waits when a group's
-//! queue is full, so memory is bounded. That can't deadlock: a job calls the tree, and no tree waits for the leader.
+//! A cold read never queues behind a throttled write, and neither behind a disk flush. Queues are bounded by the bytes
+//! that their jobs hold, not by their number: a client has one request at a time, so however many wait in fsync, the
+//! leader goes on. It waits only when written data fills a queue. That can't deadlock: a job calls the tree, and no
+//! tree waits for the leader.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::operation::Operation;
 use crate::options::SessionOptions;
 use crate::stats::LaneStats;
 
+/// What a queued job takes beside the data it holds: the closure with its reply and a name.
+const JOB_BYTES: usize = 512;
+
 /// What waits in a queue.
 enum Job {
-    /// An operation with its reply.
-    Run(Box<dyn FnOnce() + Send>),
+    /// An operation with its reply, and the bytes that it holds while it waits.
+    Run(Box<dyn FnOnce() + Send>, usize),
     /// The thread that takes it ends.
     Stop,
 }
@@ -27,7 +33,31 @@ struct Lane {
     name: &'static str,
     sender: Sender<Job>,
     receiver: Receiver<Job>,
+    held: Arc<Held>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The bytes that a queue's jobs hold.
+struct Held {
+    bytes: Mutex<usize>,
+    max_bytes: usize,
+    less: Condvar,
+}
+
+impl Held {
+    /// Waits until there is room for `bytes`; an empty queue has room for anything.
+    fn add(&self, bytes: usize) {
+        let mut held = self.bytes.lock();
+        while *held > 0 && *held + bytes > self.max_bytes {
+            self.less.wait(&mut held);
+        }
+        *held += bytes;
+    }
+
+    fn remove(&self, bytes: usize) {
+        *self.bytes.lock() -= bytes;
+        self.less.notify_one();
+    }
 }
 
 /// All of them.
@@ -94,13 +124,14 @@ impl LaneKind {
 }
 
 impl Lane {
-    fn start(name: &'static str, threads: u32, queue_max: usize) -> io::Result<Lane> {
-        let (sender, receiver) = crossbeam_channel::bounded(queue_max);
-        let lane = Lane { name, sender, receiver, threads: Mutex::default() };
+    fn start(name: &'static str, threads: u32, max_bytes: usize) -> io::Result<Lane> {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let held = Arc::new(Held { bytes: Mutex::new(0), max_bytes, less: Condvar::new() });
+        let lane = Lane { name, sender, receiver, held, threads: Mutex::default() };
         for index in 0..threads {
-            let jobs = lane.receiver.clone();
+            let (jobs, held) = (lane.receiver.clone(), lane.held.clone());
             let thread = std::thread::Builder::new().name(format!("verfs-{name}-{index}"));
-            match thread.spawn(move || work(&jobs)) {
+            match thread.spawn(move || work(&jobs, &held)) {
                 Ok(handle) => lane.threads.lock().push(handle),
                 Err(error) => {
                     lane.stop();
@@ -112,6 +143,10 @@ impl Lane {
     }
 
     fn run(&self, job: Job) {
+        match &job {
+            Job::Run(_, bytes) => self.held.add(*bytes),
+            Job::Stop => {}
+        }
         // Fails only without receivers, and the lane itself holds one.
         let _ = self.sender.send(job);
     }
@@ -133,8 +168,9 @@ impl Lane {
     }
 }
 
-fn work(jobs: &Receiver<Job>) {
-    while let Ok(Job::Run(job)) = jobs.recv() {
+fn work(jobs: &Receiver<Job>, held: &Held) {
+    while let Ok(Job::Run(job, bytes)) = jobs.recv() {
+        held.remove(bytes);
         if catch_unwind(AssertUnwindSafe(job)).is_err() {
             tracing::error!("a reply panicked");
         }
@@ -144,9 +180,9 @@ fn work(jobs: &Receiver<Job>) {
 impl Lanes {
     /// Starts every thread.
     pub(crate) fn start(options: &SessionOptions) -> io::Result<Lanes> {
-        let read = Lane::start("read", options.io_threads, options.queue_max)?;
-        let change = Lane::start("change", options.io_threads, options.queue_max).inspect_err(|_| read.stop())?;
-        let sync = Lane::start("sync", options.sync_threads, options.queue_max).inspect_err(|_| {
+        let read = Lane::start("read", options.io_threads, options.queue_max_bytes)?;
+        let change = Lane::start("change", options.io_threads, options.queue_max_bytes).inspect_err(|_| read.stop())?;
+        let sync = Lane::start("sync", options.sync_threads, options.queue_max_bytes).inspect_err(|_| {
             read.stop();
             change.stop();
         })?;
@@ -161,9 +197,9 @@ impl Lanes {
         }
     }
 
-    /// Queues a job; waits while the queue is full.
-    pub(crate) fn run(&self, kind: LaneKind, job: Box<dyn FnOnce() + Send>) {
-        self.lane(kind).run(Job::Run(job));
+    /// Queues a job that holds `data_bytes`; waits while the queue has no room for them.
+    pub(crate) fn run(&self, kind: LaneKind, data_bytes: usize, job: Box<dyn FnOnce() + Send>) {
+        self.lane(kind).run(Job::Run(job, JOB_BYTES + data_bytes));
     }
 
     /// Finishes everything queued and joins the threads. Nothing may be queued any more.
@@ -182,7 +218,6 @@ impl Lanes {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
@@ -190,21 +225,22 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    fn lanes(threads: u32, queue_max: usize) -> Arc<Lanes> {
+    fn lanes(threads: u32, queue_max_bytes: usize) -> Arc<Lanes> {
         let options =
-            SessionOptions { io_threads: threads, sync_threads: threads, queue_max, ..SessionOptions::default() };
+            SessionOptions { io_threads: threads, sync_threads: threads, queue_max_bytes, ..SessionOptions::default() };
         Arc::new(Lanes::start(&options).unwrap())
     }
 
     #[test]
-    fn a_full_lane_holds_its_caller_back_and_no_other_lane() {
-        let lanes = lanes(1, 1);
+    fn a_lane_full_of_data_holds_its_caller_back_and_no_other_lane() {
+        let lanes = lanes(1, 2 * JOB_BYTES + 1000);
         let (release, blocked) = crossbeam_channel::bounded::<()>(0);
         let (started, running) = crossbeam_channel::unbounded();
         let push = || {
             let (started, blocked) = (started.clone(), blocked.clone());
             lanes.run(
                 LaneKind::Change,
+                1000,
                 Box::new(move || {
                     started.send(()).unwrap();
                     blocked.recv().unwrap();
@@ -219,13 +255,13 @@ mod tests {
         let pusher = std::thread::spawn({
             let lanes = lanes.clone();
             move || {
-                lanes.run(LaneKind::Change, Box::new(|| ()));
+                lanes.run(LaneKind::Change, 1, Box::new(|| ()));
                 queued.send(()).unwrap();
             }
         });
-        assert!(third.recv_timeout(Duration::from_millis(50)).is_err(), "the queue of one took a second job");
+        assert!(third.recv_timeout(Duration::from_millis(50)).is_err(), "a full queue took one byte more");
         let (done, read) = crossbeam_channel::bounded(1);
-        lanes.run(LaneKind::Read, Box::new(move || done.send(()).unwrap()));
+        lanes.run(LaneKind::Read, 0, Box::new(move || done.send(()).unwrap()));
         read.recv_timeout(PATIENCE).unwrap();
         release.send(()).unwrap();
         third.recv_timeout(PATIENCE).unwrap();
@@ -236,12 +272,13 @@ mod tests {
 
     #[test]
     fn stop_finishes_what_is_queued() {
-        let lanes = lanes(2, 100);
+        let lanes = lanes(2, 1 << 20);
         let done = Arc::new(AtomicU32::new(0));
         for _ in 0..50 {
             let done = done.clone();
             lanes.run(
                 LaneKind::Sync,
+                0,
                 Box::new(move || {
                     std::thread::sleep(Duration::from_micros(200));
                     done.fetch_add(1, Ordering::SeqCst);
@@ -255,10 +292,10 @@ mod tests {
 
     #[test]
     fn a_panicking_job_leaves_its_thread_alive() {
-        let lanes = lanes(1, 10);
-        lanes.run(LaneKind::Read, Box::new(|| panic!("on purpose")));
+        let lanes = lanes(1, 1 << 20);
+        lanes.run(LaneKind::Read, 0, Box::new(|| panic!("on purpose")));
         let (done, finished) = crossbeam_channel::bounded(1);
-        lanes.run(LaneKind::Read, Box::new(move || done.send(()).unwrap()));
+        lanes.run(LaneKind::Read, 0, Box::new(move || done.send(()).unwrap()));
         finished.recv_timeout(PATIENCE).unwrap();
         lanes.stop();
     }

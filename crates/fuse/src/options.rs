@@ -1,6 +1,7 @@
 //! Options of a mount: ours, and those of `mount -o`.
 
 use rustix::mount::MountFlags;
+use verfs_vfs::AccessTimes;
 
 use crate::error::FuseError;
 
@@ -37,8 +38,9 @@ pub struct SessionOptions {
     pub io_threads: u32,
     /// Threads that wait in `fsync(2)`; as many fsyncs can share one disk flush. 1 ..= 64.
     pub sync_threads: u32,
-    /// Requests that may queue for each of the three groups of threads. A queued write holds its data, 1 MiB at most.
-    pub queue_max: usize,
+    /// Bytes that the requests queued for each of the three groups of threads may hold. A queued write holds its data,
+    /// 1 MiB at most; what changes no content holds next to nothing.
+    pub queue_max_bytes: usize,
     /// How long the leader goes on polling after a request before it blocks, in microseconds; 0 never polls.
     pub poll_us: u32,
     /// Values of `mount -o`, each one option or several with commas.
@@ -53,7 +55,7 @@ impl Default for SessionOptions {
             access: AccessMode::ReadWrite,
             io_threads: 4,
             sync_threads: 16,
-            queue_max: 64,
+            queue_max_bytes: 64 << 20,
             poll_us: 100,
             extra_options: Vec::new(),
         }
@@ -77,7 +79,19 @@ pub(crate) struct MountOptions {
     pub(crate) allow_other: AllowOther,
 }
 
-/// The flags of `mount(8)` that mean something here: name, and whether it sets or clears which flag.
+impl MountOptions {
+    /// Whether reads leave a trace. The kernel doesn't tell a server that it must not: the server knows its mount.
+    pub(crate) fn access_times(&self) -> AccessTimes {
+        if self.flags.intersects(MountFlags::RDONLY | MountFlags::NOATIME) {
+            AccessTimes::Stay
+        } else {
+            AccessTimes::Move
+        }
+    }
+}
+
+/// The flags of `mount(8)` that mean something here: name, and whether it sets or clears which flag. `dirsync` is not
+/// among them: the kernel takes it and a FUSE server never hears of it.
 const FLAGS: &[(&str, FlagChange, MountFlags)] = &[
     ("ro", FlagChange::Set, MountFlags::RDONLY),
     ("rw", FlagChange::Clear, MountFlags::RDONLY),
@@ -91,7 +105,6 @@ const FLAGS: &[(&str, FlagChange, MountFlags)] = &[
     ("atime", FlagChange::Clear, MountFlags::NOATIME),
     ("sync", FlagChange::Set, MountFlags::SYNCHRONOUS),
     ("async", FlagChange::Clear, MountFlags::SYNCHRONOUS),
-    ("dirsync", FlagChange::Set, MountFlags::DIRSYNC),
 ];
 
 #[derive(Clone, Copy)]
@@ -112,8 +125,8 @@ impl SessionOptions {
         };
         number("io_threads", self.io_threads)?;
         number("sync_threads", self.sync_threads)?;
-        if self.queue_max == 0 {
-            return Err(invalid("queue_max=0", "at least 1"));
+        if self.queue_max_bytes == 0 {
+            return Err(invalid("queue_max_bytes=0", "at least 1"));
         }
         if self.poll_us > POLL_MAX_US {
             return Err(invalid(&format!("poll_us={}", self.poll_us), &format!("at most {POLL_MAX_US}")));
@@ -209,8 +222,16 @@ mod tests {
     }
 
     #[test]
+    fn reads_leave_a_trace_unless_the_mount_forbids_it() {
+        assert_eq!(validate(&[]).unwrap().access_times(), AccessTimes::Move);
+        assert_eq!(validate(&["noatime"]).unwrap().access_times(), AccessTimes::Stay);
+        assert_eq!(validate(&["noatime,atime"]).unwrap().access_times(), AccessTimes::Move);
+        assert_eq!(validate(&["ro"]).unwrap().access_times(), AccessTimes::Stay);
+    }
+
+    #[test]
     fn unknown_options_are_named() {
-        for option in ["allow_othr", "fsname=x", "ro "] {
+        for option in ["allow_othr", "dirsync", "fsname=x", "ro "] {
             match validate(&["noatime", option]) {
                 Err(FuseError::InvalidOption { option: named, detail }) => {
                     assert_eq!(named, option);
@@ -226,7 +247,7 @@ mod tests {
         for options in [
             SessionOptions { io_threads: 0, ..SessionOptions::default() },
             SessionOptions { sync_threads: 65, ..SessionOptions::default() },
-            SessionOptions { queue_max: 0, ..SessionOptions::default() },
+            SessionOptions { queue_max_bytes: 0, ..SessionOptions::default() },
             SessionOptions { poll_us: 1001, ..SessionOptions::default() },
             SessionOptions { fs_name: "a\0b".to_owned(), ..SessionOptions::default() },
         ] {

@@ -60,14 +60,15 @@ impl Session {
             let path = mount.path.clone();
             move |source: io::Error| FuseError::Io { action, path, source }
         };
+        let mount_options = options.validate()?;
         let polled = device.try_clone().map_err(failed("serving"))?;
         let window = Duration::from_micros(options.poll_us.into());
         let poller = Poller::start(polled, window, RunQueue::open()).map_err(failed("serving"))?;
         let lanes = Lanes::start(options).inspect_err(|_| poller.stop()).map_err(failed("starting threads for"))?;
-        let machinery = Arc::new(Machinery { lanes, stats: Stats::new(), poller });
+        let access_times = mount_options.access_times();
+        let machinery = Arc::new(Machinery { lanes, stats: Stats::new(), poller, access_times });
         let dispatcher = Arc::new(Dispatcher::new(tree.clone(), machinery.clone()));
-        let allow_other = options.validate()?.allow_other;
-        let started = R::start(device, dispatcher, allow_other).and_then(|transport| {
+        let started = R::start(device, dispatcher, mount_options.allow_other).and_then(|transport| {
             let notifier = Arc::new(NotifierThread::start(transport.notifier())?);
             Ok((transport, notifier))
         });
@@ -109,6 +110,12 @@ impl Session {
         &self.mount.path
     }
 
+    /// Whether the kernel still holds the connection: not after `umount(8)`, unless somebody uses the mount still.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.machinery.poller.is_connected()
+    }
+
     /// Unmounts, and returns when every request is answered and every thread has ended. A mount that is in use is
     /// detached: it leaves the tree of names at once, and this waits until the last file in it is closed.
     ///
@@ -126,7 +133,7 @@ impl Session {
     /// # Errors
     /// The system refuses to unmount; then it is still mounted and served.
     pub fn detach(&self) -> Result<bool, FuseError> {
-        if !self.machinery.poller.is_connected() {
+        if !self.is_connected() {
             return Ok(true);
         }
         Ok(self.mount.unmount()? == Unmounting::Done)

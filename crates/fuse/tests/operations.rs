@@ -242,7 +242,7 @@ fn what_would_block_waits_elsewhere_and_blocks_nobody() {
 fn many_cold_reads_and_writes_at_once() {
     let mut tree = MemoryTree::new();
     tree.cold_reads = true;
-    let options = SessionOptions { io_threads: 2, queue_max: 1, ..SessionOptions::default() };
+    let options = SessionOptions { io_threads: 2, queue_max_bytes: 1, ..SessionOptions::default() };
     let mount = Mount::with(tree, &options);
     std::thread::scope(|scope| {
         for index in 0..8_u8 {
@@ -267,10 +267,10 @@ fn many_cold_reads_and_writes_at_once() {
 
 #[test]
 fn readers_do_not_wait_for_writers_that_have_no_room() {
-    const WRITERS: u64 = 5;
+    const WRITERS: u64 = 120;
     let mut tree = MemoryTree::new();
     tree.cold_reads = true;
-    let options = SessionOptions { io_threads: 2, queue_max: 3, ..SessionOptions::default() };
+    let options = SessionOptions { io_threads: 2, ..SessionOptions::default() };
     let mount = Mount::with(tree, &options);
     fs::write(mount.path("read"), "content").unwrap();
     let file = File::open(mount.path("read")).unwrap();

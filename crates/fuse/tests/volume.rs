@@ -3,18 +3,18 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use rustix::fs::{Advice, CWD, RenameFlags};
-use verfs_base::{RealDisk, SystemClock};
+use verfs_base::{Ino, RealDisk, SystemClock};
 use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_fuse::{AllowOther, Operation, Session, SessionOptions, mount_table};
 use verfs_meta::{MemoryStore, MetaStore};
 use verfs_store::{ChunkStore, StoreOptions};
-use verfs_vfs::{Vfs, VfsOptions, VfsParts};
+use verfs_vfs::{Context, Vfs, VfsOptions, VfsParts};
 
 /// An ordinary user.
 const USER: u32 = 65534;
@@ -45,6 +45,10 @@ impl Volume {
     }
 
     fn mount(&self) -> Mounted<'_> {
+        self.mount_with("")
+    }
+
+    fn mount_with(&self, mount_option: &str) -> Mounted<'_> {
         let disk = Arc::new(RealDisk::new(self.folder.path().to_path_buf()));
         let meta: Arc<dyn MetaStore> = self.meta.clone();
         let clock = Arc::new(SystemClock::new());
@@ -54,7 +58,8 @@ impl Volume {
         let chunker = verfs_chunker::chunker(ChunkerKind::Min, sizes).unwrap();
         let parts = VfsParts { disk, meta, store: store.clone(), chunker, clock };
         let vfs = Vfs::open(parts, VfsOptions { log_file_bytes: 1 << 20, ..VfsOptions::default() }).unwrap();
-        let options = SessionOptions { allow_other: AllowOther::Yes, ..SessionOptions::default() };
+        let extra_options = vec![mount_option.to_owned()];
+        let options = SessionOptions { allow_other: AllowOther::Yes, extra_options, ..SessionOptions::default() };
         let session = Session::mount(vfs.clone(), &self.path(""), &options).unwrap();
         Mounted { volume: self, vfs, store, session }
     }
@@ -196,4 +201,28 @@ fn a_file_with_holes_past_four_gib_takes_little_room() {
     assert_eq!(&read, b"\0\0\0end");
     drop(file);
     mounted.unmount();
+}
+
+#[test]
+fn reads_leave_no_trace_where_the_mount_or_the_reader_forbids_it() {
+    let volume = Volume::new();
+    let mounted = volume.mount();
+    fs::write(mounted.path("file"), "x").unwrap();
+    mounted.unmount();
+    // Opened anew each time, so that nothing but the read asks for the file.
+    let moves = |mount_option: &str, flags: i32| {
+        let mounted = volume.mount_with(mount_option);
+        let before = mounted.vfs.lookup(&Context::ROOT, Ino::ROOT, b"file").unwrap();
+        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(mounted.path("file")).unwrap();
+        assert_eq!(file.read(&mut [0; 10]).unwrap(), 1);
+        drop(file);
+        let after = mounted.vfs.getattr(&Context::ROOT, before.ino).unwrap();
+        assert_eq!(mounted.vfs.stats().dirty_bytes > 0, before.atime != after.atime);
+        mounted.unmount();
+        before.atime != after.atime
+    };
+    assert!(!moves("ro", 0), "a read-only mount changed the volume");
+    assert!(!moves("noatime", 0));
+    assert!(!moves("", libc::O_NOATIME));
+    assert!(moves("", 0));
 }

@@ -9,7 +9,7 @@ use crate::attributes::without_set_id;
 use crate::dirty::{DirtyContent, Stored, View};
 use crate::state::{Demand, Need, Node, State, Step, Stop};
 use crate::volume::{FILE_MAX_BYTES, Shared};
-use crate::{Context, Patience, Result, Vfs, VfsError};
+use crate::{AccessTimes, Context, Patience, Result, Vfs, VfsError};
 
 /// Zeros that holes are read as.
 static ZEROS: [u8; 128 << 10] = [0; 128 << 10];
@@ -182,7 +182,7 @@ impl State {
         }
     }
 
-    fn read(&mut self, ino: Ino, range: ByteRange, now: Timestamp) -> Step<(Plan, bool)> {
+    fn read(&mut self, context: &Context, ino: Ino, range: ByteRange, now: Timestamp) -> Step<(Plan, bool)> {
         let mut record = self.inode(ino)?;
         regular(&record)?;
         let len = range.len.min(record.size.saturating_sub(range.offset));
@@ -190,10 +190,11 @@ impl State {
             return Ok((Plan::default(), false));
         }
         let plan = self.plan_read(ino, &record, ByteRange::new(range.offset, len))?;
-        let moves_atime = self.failure.is_none()
-            && record.nlink > 0
+        let may_move = context.access_times == AccessTimes::Move
             && !record.flags.contains(InodeFlags::NO_ATIME)
-            && wants_atime(&record, now);
+            && self.failure.is_none()
+            && record.nlink > 0;
+        let moves_atime = may_move && wants_atime(&record, now);
         if moves_atime {
             record.atime = now;
             self.put_inode(ino, record);
@@ -337,7 +338,7 @@ impl Vfs {
         let range = ByteRange::new(offset, u64::from(len));
         let now = self.shared.now();
         let plan = self.shared.run(context, |state| {
-            let (plan, changed) = state.read(ino, range, now)?;
+            let (plan, changed) = state.read(context, ino, range, now)?;
             if changed && state.begin_change(self.shared.monotonic()) {
                 self.shared.work.notify_one();
             }

@@ -33,7 +33,7 @@ mod xattr;
 pub use damage::DamagedFile;
 pub use error::{Result, VfsError};
 pub use types::{
-    Allocation, Attr, Context, DirEntry, FileFlags, FileKind, FsStat, Listing, NodeKind, Patience, Pin, RenameMode,
-    SeekFor, SetAttr, SetTime, SyncScope, XattrMode,
+    AccessTimes, Allocation, Attr, Context, DirEntry, FileFlags, FileKind, FsStat, Listing, NodeKind, Patience, Pin,
+    RenameMode, SeekFor, SetAttr, SetTime, SyncScope, XattrMode,
 };
 pub use volume::{Vfs, VfsOptions, VfsParts, VfsStats};

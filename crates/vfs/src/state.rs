@@ -126,6 +126,13 @@ pub(crate) struct GroupLimits {
     pub(crate) memory_bytes: u64,
 }
 
+impl GroupLimits {
+    /// Where what brings records but no data waits.
+    fn records_memory_bytes(&self) -> u64 {
+        self.memory_bytes + self.memory_bytes / 8
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) nodes: Resident<Ino, Node>,
@@ -209,7 +216,12 @@ impl State {
             (Demand::Bytes(_), Some(error)) => return Err(Stop::Fail(error)),
             (Demand::Release, Some(error)) if memory >= 2 * self.limits.memory_bytes => return Err(Stop::Fail(error)),
             (Demand::Release, Some(_)) => return Ok(()),
-            (_, None) if memory >= self.limits.memory_bytes => return Err(Stop::Need(Need::Room)),
+            // Who makes, removes or renames holds the kernel's lock of a directory: if he waited behind writers, so
+            // would everybody who looks up a name there. Records are small, so they get a little more room.
+            (Demand::Bytes(0) | Demand::Release, None) if memory >= self.limits.records_memory_bytes() => {
+                return Err(Stop::Need(Need::Room));
+            }
+            (Demand::Bytes(1..), None) if memory >= self.limits.memory_bytes => return Err(Stop::Need(Need::Room)),
             (Demand::Release, None) => return Ok(()),
             (Demand::Bytes(bytes), None) => bytes,
         };

@@ -72,6 +72,15 @@ pub enum Pin {
     No,
 }
 
+/// Whether reads move access times, where the rule of `relatime` lets them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AccessTimes {
+    /// They do.
+    Move,
+    /// They don't: the reader, or his mount, leaves no trace.
+    Stay,
+}
+
 /// Who asks, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Context {
@@ -86,11 +95,14 @@ pub struct Context {
     pub patience: Patience,
     /// Does it keep inodes?
     pub pin: Pin,
+    /// Do its reads leave a trace?
+    pub access_times: AccessTimes,
 }
 
 impl Context {
     /// Root, waiting, keeping nothing: what the library and tests use.
-    pub const ROOT: Context = Context { uid: 0, gid: 0, umask: 0, patience: Patience::Wait, pin: Pin::No };
+    pub const ROOT: Context =
+        Context { uid: 0, gid: 0, umask: 0, patience: Patience::Wait, pin: Pin::No, access_times: AccessTimes::Move };
 }
 
 /// A new value for a time.

@@ -210,7 +210,7 @@ impl Shared {
     /// Waits until there is room in the open group.
     pub(crate) fn wait_for_room(&self) -> Result<()> {
         let mut state = self.state.lock();
-        while matches!(state.admit(crate::state::Demand::Release), Err(Stop::Need(Need::Room))) {
+        while matches!(state.admit(crate::state::Demand::Bytes(1)), Err(Stop::Need(Need::Room))) {
             state.close_requested = true;
             self.work.notify_one();
             self.progress.wait(&mut state);

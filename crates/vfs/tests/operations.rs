@@ -279,3 +279,42 @@ fn a_large_directory_is_listed_whole_while_names_come_and_go() {
     assert!(seen.values().all(|count| *count == 1));
     open.close();
 }
+
+#[test]
+fn names_are_made_and_removed_while_writers_wait_for_room() {
+    let volume = Volume::new(VfsOptions { dirty_limit_bytes: 2 << 20, ..slow() });
+    let open = volume.open();
+    let file = open.vfs.mknod(&ROOT, Ino::ROOT, b"f", NodeKind::Regular, 0o644).unwrap().ino;
+    let hasty = Context { patience: verfs_vfs::Patience::Try, ..ROOT };
+    let data = noise(32 << 10, 11);
+    let mut offset = 0;
+    for round in 0..40 {
+        let name = format!("made-{round}").into_bytes();
+        // That there is no such name is known from here on.
+        assert_eq!(open.vfs.lookup(&ROOT, Ino::ROOT, &name).unwrap_err(), VfsError::NotFound);
+        while open.vfs.write(&hasty, file, offset, &data).is_ok() {
+            offset += data.len() as u64;
+        }
+        open.vfs.mknod(&hasty, Ino::ROOT, &name, NodeKind::Regular, 0o644).unwrap();
+        open.vfs.unlink(&hasty, Ino::ROOT, &name).unwrap();
+        open.vfs.write(&ROOT, file, 0, &data).unwrap();
+    }
+    open.close();
+}
+
+#[test]
+fn a_reader_who_leaves_no_trace_moves_no_access_time() {
+    let volume = Volume::new(slow());
+    let open = volume.open();
+    let file = open.vfs.mknod(&ROOT, Ino::ROOT, b"f", NodeKind::Regular, 0o644).unwrap().ino;
+    open.vfs.write(&ROOT, file, 0, b"x").unwrap();
+    open.vfs.sync().unwrap();
+    let before = open.vfs.getattr(&ROOT, file).unwrap().atime;
+    let tracelessly = Context { access_times: verfs_vfs::AccessTimes::Stay, ..ROOT };
+    open.vfs.read(&tracelessly, file, 0, 1).unwrap();
+    assert_eq!(open.vfs.getattr(&ROOT, file).unwrap().atime, before);
+    assert_eq!(open.vfs.stats().dirty_bytes, 0);
+    open.vfs.read(&ROOT, file, 0, 1).unwrap();
+    assert!(open.vfs.getattr(&ROOT, file).unwrap().atime > before);
+    open.close();
+}

@@ -16,8 +16,8 @@ use fuser::{
 use verfs_vfs::{SetAttr, SyncScope};
 
 use super::convert::{
-    allocation, caller, creator, ino, name, node_kind, permissions, rename_mode, seek_for, set_time, timestamp,
-    xattr_mode,
+    access_times, allocation, caller, creator, ino, name, node_kind, permissions, rename_mode, seek_for, set_time,
+    timestamp, xattr_mode,
 };
 use crate::calls::{
     CopyFileRange, Fallocate, Fsync, Getattr, Getxattr, Ioctl, Link, Listxattr, Lookup, Lseek, Mkdir, Mknod, Read,
@@ -199,11 +199,12 @@ impl<T: Tree> Filesystem for Adapter<T> {
         _: FileHandle,
         offset: u64,
         size: u32,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.dispatcher.serve(caller(request), Read { ino: ino(number), offset, len: size }, reply);
+        let call = Read { ino: ino(number), offset, len: size, access_times: access_times(flags) };
+        self.dispatcher.serve(caller(request), call, reply);
     }
 
     fn write(

@@ -5,9 +5,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fuser::{FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow};
+use fuser::{FileAttr, FileType, INodeNo, OpenFlags, RenameFlags, Request, TimeOrNow};
 use verfs_base::{Ino, Timestamp};
-use verfs_vfs::{Allocation, Attr, FileKind, NodeKind, RenameMode, SeekFor, SetTime, XattrMode};
+use verfs_vfs::{AccessTimes, Allocation, Attr, FileKind, NodeKind, RenameMode, SeekFor, SetTime, XattrMode};
 
 use crate::dispatch::Caller;
 use crate::errno::Errno;
@@ -51,6 +51,11 @@ pub(super) fn set_time(time: TimeOrNow) -> SetTime {
         TimeOrNow::Now => SetTime::Now,
         TimeOrNow::SpecificTime(time) => SetTime::At(timestamp(time)),
     }
+}
+
+/// The kernel passes the flags of the open file with each read.
+pub(super) fn access_times(flags: OpenFlags) -> AccessTimes {
+    if flags.0 & libc::O_NOATIME == 0 { AccessTimes::Move } else { AccessTimes::Stay }
 }
 
 pub(super) fn node_kind(mode: u32, device: u32) -> Option<NodeKind> {

@@ -220,7 +220,7 @@ impl Session {
 
     /// Asks the volume, every other time without patience first, as the FUSE leader thread does.
     fn ask<T>(&self, who: Who, pin: Pin, ask: impl Fn(&Context) -> verfs_vfs::Result<T>) -> verfs_vfs::Result<T> {
-        let context = Context { uid: who.uid, gid: who.gid, umask: 0, patience: Patience::Wait, pin };
+        let context = Context { uid: who.uid, gid: who.gid, pin, ..Context::ROOT };
         if self.steps.is_multiple_of(2) {
             match ask(&Context { patience: Patience::Try, ..context }) {
                 Err(VfsError::WouldBlock) => {}
