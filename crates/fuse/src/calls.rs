@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use verfs_base::Ino;
 use verfs_vfs::{
-    AccessTimes, Allocation, Attr, Context, DirEntry, FsStat, Listing, NodeKind, RenameMode, SeekFor, SetAttr,
+    AccessTimes, Allocation, Attr, Context, DirEntry, FsStat, Listing, NodeKind, RenameMode, SeekFor, SetAttr, SetId,
     SyncScope, VfsError, XattrMode,
 };
 
@@ -30,6 +30,11 @@ pub(crate) trait Call<P>: Sized {
 
     /// Copies what is borrowed.
     fn into_owned(self) -> Self::Owned;
+
+    /// An inode of which the kernel has attributes that no longer hold once it has the answer.
+    fn outdated(&self, _: &Self::Answer) -> Option<Ino> {
+        None
+    }
 
     /// Asks the tree. Only a listing touches `reply`: its size is known by filling it.
     fn perform<T: Tree>(&self, tree: &T, context: &Context, reply: &mut P) -> Result<Self::Answer, VfsError>;
@@ -73,9 +78,14 @@ pub(crate) enum Entry {
     Absent,
 }
 
-/// Bytes of a write that were taken.
+/// What changed a file's content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Written(pub(crate) u32);
+pub(crate) struct Written {
+    /// Bytes that were taken.
+    pub(crate) bytes: u32,
+    /// Whether the kernel knows a mode that no longer holds.
+    pub(crate) set_id: SetId,
+}
 
 /// Name or target as it came, or copied.
 pub(crate) type Name<'a> = Cow<'a, [u8]>;
@@ -366,9 +376,13 @@ impl<P> Call<P> for Write<'_> {
     }
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Written, VfsError> {
-        tree.write(context, self.ino, self.offset, &self.data)?;
+        let set_id = tree.write(context, self.ino, self.offset, &self.data)?;
         // The kernel says the length in 32 bits, so it fits.
-        Ok(Written(u32::try_from(self.data.len()).unwrap_or(u32::MAX)))
+        Ok(Written { bytes: u32::try_from(self.data.len()).unwrap_or(u32::MAX), set_id })
+    }
+
+    fn outdated(&self, answer: &Written) -> Option<Ino> {
+        (answer.set_id == SetId::Cleared).then_some(self.ino)
     }
 }
 
@@ -538,12 +552,17 @@ pub(crate) struct Fallocate {
 }
 
 impl<P> Call<P> for Fallocate {
-    type Answer = ();
+    type Answer = Written;
     const OPERATION: Operation = Operation::Fallocate;
     owned_as_is!();
 
-    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<(), VfsError> {
-        tree.allocate(context, self.ino, (self.offset, self.len), self.allocation)
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Written, VfsError> {
+        let set_id = tree.allocate(context, self.ino, (self.offset, self.len), self.allocation)?;
+        Ok(Written { bytes: 0, set_id })
+    }
+
+    fn outdated(&self, answer: &Written) -> Option<Ino> {
+        (answer.set_id == SetId::Cleared).then_some(self.ino)
     }
 }
 
@@ -583,8 +602,12 @@ impl<P> Call<P> for CopyFileRange {
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Written, VfsError> {
         // The reply says how many in 32 bits.
         let len = self.len.min(u64::from(u32::MAX));
-        let copied = tree.copy_range(context, self.from, self.to, len)?;
-        Ok(Written(u32::try_from(copied).map_err(|_| VfsError::Io)?))
+        let (copied, set_id) = tree.copy_range(context, self.from, self.to, len)?;
+        Ok(Written { bytes: u32::try_from(copied).map_err(|_| VfsError::Io)?, set_id })
+    }
+
+    fn outdated(&self, answer: &Written) -> Option<Ino> {
+        (answer.set_id == SetId::Cleared).then_some(self.to.0)
     }
 }
 

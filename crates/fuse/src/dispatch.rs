@@ -1,7 +1,7 @@
 //! From a request to its reply: the leader tries, the pool waits, a panic costs one caller an EIO.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use verfs_base::Ino;
@@ -13,6 +13,7 @@ use crate::lanes::{LaneKind, Lanes};
 use crate::operation::Operation;
 use crate::polling::Poller;
 use crate::stats::Stats;
+use crate::transport::Notifier;
 use crate::tree::Tree;
 
 /// Who sent a request.
@@ -42,6 +43,8 @@ pub(crate) struct Machinery {
     pub(crate) poller: Poller,
     /// Whether reads through this mount leave a trace.
     pub(crate) access_times: AccessTimes,
+    /// For what must be told before a reply; set once the transport runs.
+    pub(crate) notifier: OnceLock<Box<dyn Notifier + Sync>>,
 }
 
 /// Serves the requests of one session.
@@ -83,7 +86,10 @@ impl<T: Tree> Dispatcher<T> {
         if lane != LaneKind::Sync {
             match perform(&*self.tree, &call, caller.context(self.machinery.access_times, Patience::Try), &mut reply) {
                 Err(Failure::WouldBlock) => {}
-                Ok(answer) => return self.answer(C::OPERATION, arrival, reply, Ok(answer)),
+                Ok(answer) => {
+                    self.machinery.outdate(call.outdated(&answer));
+                    return self.answer(C::OPERATION, arrival, reply, Ok(answer));
+                }
                 Err(Failure::Errno(errno)) => return self.answer(C::OPERATION, arrival, reply, Err(errno)),
             }
         }
@@ -99,6 +105,7 @@ impl<T: Tree> Dispatcher<T> {
                     Errno::from(VfsError::WouldBlock)
                 }
             });
+            machinery.outdate(answer.as_ref().ok().and_then(|answer| call.outdated(answer)));
             machinery.finish(C::OPERATION, arrival, reply, answer);
         };
         self.machinery.lanes.run(lane, data_bytes, Box::new(job));
@@ -136,6 +143,16 @@ impl<T: Tree> Dispatcher<T> {
 }
 
 impl Machinery {
+    /// Makes the kernel forget attributes before it has the answer that changed them. That waits for nobody: attributes
+    /// alone can be forgotten while requests are under way.
+    fn outdate(&self, ino: Option<Ino>) {
+        if let (Some(ino), Some(notifier)) = (ino, self.notifier.get())
+            && let Err(error) = notifier.outdate_attributes(ino)
+        {
+            tracing::warn!(%error, "the kernel refused an invalidation");
+        }
+    }
+
     /// Counts before it replies: who has the reply finds the operation counted.
     fn finish<A, P: Reply<A>>(&self, operation: Operation, arrival: Instant, reply: P, answer: Result<A, Errno>) {
         self.stats.record(operation, arrival.elapsed());
@@ -181,6 +198,7 @@ mod tests {
             stats: Stats::new(),
             poller: Poller::start(device, Duration::ZERO, RunQueue::new(None, 2)).unwrap(),
             access_times: AccessTimes::Move,
+            notifier: OnceLock::new(),
         });
         let dispatcher = Dispatcher::new(Arc::new(()), machinery.clone());
         dispatcher.answer(Operation::Release, Instant::now(), PanickingReply, Ok(()));

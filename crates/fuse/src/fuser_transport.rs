@@ -51,6 +51,11 @@ impl Notifier for fuser::Notifier {
         self.inval_inode(INodeNo(ino.0), 0, 0)
     }
 
+    fn outdate_attributes(&self, ino: Ino) -> io::Result<()> {
+        // A negative offset leaves the content alone, says `fuse_reverse_inval_inode` of the kernel.
+        self.inval_inode(INodeNo(ino.0), -1, 0)
+    }
+
     fn invalidate_entry(&self, parent: Ino, name: &[u8]) -> io::Result<()> {
         self.inval_entry(INodeNo(parent.0), OsStr::from_bytes(name))
     }

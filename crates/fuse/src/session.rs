@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -66,10 +66,13 @@ impl Session {
         let poller = Poller::start(polled, window, RunQueue::open()).map_err(failed("serving"))?;
         let lanes = Lanes::start(options).inspect_err(|_| poller.stop()).map_err(failed("starting threads for"))?;
         let access_times = mount_options.access_times();
-        let machinery = Arc::new(Machinery { lanes, stats: Stats::new(), poller, access_times });
+        let machinery =
+            Arc::new(Machinery { lanes, stats: Stats::new(), poller, access_times, notifier: OnceLock::new() });
         let dispatcher = Arc::new(Dispatcher::new(tree.clone(), machinery.clone()));
         let started = R::start(device, dispatcher, mount_options.allow_other).and_then(|transport| {
             let notifier = Arc::new(NotifierThread::start(transport.notifier())?);
+            // It is set once.
+            let _ = machinery.notifier.set(Box::new(transport.notifier()));
             Ok((transport, notifier))
         });
         let abort_switch = AbortSwitch::open(&mount);

@@ -16,7 +16,7 @@ use crate::tree::Tree;
 /// The serving end of a mount.
 pub(crate) trait Transport: Sized + Send + 'static {
     /// What sends notifications.
-    type Notifier: Notifier;
+    type Notifier: Notifier + Sync;
     /// What it serves.
     type Tree: Tree;
 
@@ -34,6 +34,9 @@ pub(crate) trait Transport: Sized + Send + 'static {
 pub(crate) trait Notifier: Send + 'static {
     /// Attributes and content of `ino` changed.
     fn invalidate_inode(&self, ino: Ino) -> io::Result<()>;
+
+    /// Attributes of `ino` changed. Unlike the others this waits for no request.
+    fn outdate_attributes(&self, ino: Ino) -> io::Result<()>;
 
     /// `name` in `parent` changed.
     fn invalidate_entry(&self, parent: Ino, name: &[u8]) -> io::Result<()>;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use verfs_base::Ino;
 use verfs_vfs::{
     Allocation, Attr, Context, DirEntry, FileFlags, FsStat, Listing, NodeKind, RenameMode, Result, SeekFor, SetAttr,
-    SyncScope, Vfs, VfsError, XattrMode,
+    SetId, SyncScope, Vfs, VfsError, XattrMode,
 };
 
 /// A tree of files that can be mounted. [`Vfs`] is the real one and documents every operation; tests and the
@@ -27,7 +27,7 @@ pub trait Tree: Send + Sync + 'static {
     fn rmdir(&self, context: &Context, parent: Ino, name: &[u8]) -> Result<()>;
     fn rename(&self, context: &Context, from: (Ino, &[u8]), to: (Ino, &[u8]), mode: RenameMode) -> Result<()>;
     fn read(&self, context: &Context, ino: Ino, offset: u64, len: u32) -> Result<Vec<Bytes>>;
-    fn write(&self, context: &Context, ino: Ino, offset: u64, data: &[u8]) -> Result<()>;
+    fn write(&self, context: &Context, ino: Ino, offset: u64, data: &[u8]) -> Result<SetId>;
     fn readdir(
         &self,
         context: &Context,
@@ -65,7 +65,7 @@ pub trait Tree: Send + Sync + 'static {
         Err(VfsError::Unsupported)
     }
 
-    fn allocate(&self, _: &Context, _: Ino, _: (u64, u64), _: Allocation) -> Result<()> {
+    fn allocate(&self, _: &Context, _: Ino, _: (u64, u64), _: Allocation) -> Result<SetId> {
         Err(VfsError::Unsupported)
     }
 
@@ -73,7 +73,7 @@ pub trait Tree: Send + Sync + 'static {
         Err(VfsError::Unsupported)
     }
 
-    fn copy_range(&self, _: &Context, _: (Ino, u64), _: (Ino, u64), _: u64) -> Result<u64> {
+    fn copy_range(&self, _: &Context, _: (Ino, u64), _: (Ino, u64), _: u64) -> Result<(u64, SetId)> {
         Err(VfsError::Unsupported)
     }
 }
@@ -135,7 +135,7 @@ impl Tree for Vfs {
         Vfs::read(self, context, ino, offset, len)
     }
 
-    fn write(&self, context: &Context, ino: Ino, offset: u64, data: &[u8]) -> Result<()> {
+    fn write(&self, context: &Context, ino: Ino, offset: u64, data: &[u8]) -> Result<SetId> {
         Vfs::write(self, context, ino, offset, data)
     }
 
@@ -182,7 +182,7 @@ impl Tree for Vfs {
         Vfs::set_file_flags(self, context, ino, flags)
     }
 
-    fn allocate(&self, context: &Context, ino: Ino, range: (u64, u64), allocation: Allocation) -> Result<()> {
+    fn allocate(&self, context: &Context, ino: Ino, range: (u64, u64), allocation: Allocation) -> Result<SetId> {
         Vfs::allocate(self, context, ino, range.0, range.1, allocation)
     }
 
@@ -190,7 +190,7 @@ impl Tree for Vfs {
         Vfs::seek(self, context, ino, offset, wanted)
     }
 
-    fn copy_range(&self, context: &Context, from: (Ino, u64), to: (Ino, u64), len: u64) -> Result<u64> {
+    fn copy_range(&self, context: &Context, from: (Ino, u64), to: (Ino, u64), len: u64) -> Result<(u64, SetId)> {
         Vfs::copy_range(self, context, from, to, len)
     }
 }

@@ -109,12 +109,29 @@ fn set_id_bits_go_with_a_users_write_truncate_and_with_any_chown() {
     };
     check("users-write", &|path| assert!(as_user("echo x >>\"$1\"", path)), 0o777);
     check("users-truncate", &|path| assert!(as_user("truncate -s 1 \"$1\"", path)), 0o777);
+    check("users-fallocate", &|path| assert!(as_user("fallocate -n -l 1 \"$1\"", path)), 0o777);
     check("roots-write", &|path| OpenOptions::new().append(true).open(path).unwrap().write_all(b"x").unwrap(), 0o6777);
     check("roots-chown", &|path| std::os::unix::fs::chown(path, Some(USER), None).unwrap(), 0o777);
     mounted.unmount();
     let mounted = volume.mount();
     assert_eq!(mode(&mounted.path("users-write")), 0o777, "only the kernel's copy had changed");
     assert_eq!(mode(&mounted.path("roots-write")), 0o6777);
+    mounted.unmount();
+}
+
+/// The kernel keeps a mode for ever: it has to forget it in the same moment.
+#[test]
+fn a_program_that_a_user_wrote_to_no_longer_runs_as_its_owner() {
+    let volume = Volume::new();
+    let mounted = volume.mount_with("suid");
+    let id = ["/usr/bin/id", "/bin/id"].into_iter().find(|path| Path::new(path).exists()).unwrap();
+    for (name, change) in [("write", "printf x >>\"$1\""), ("fallocate", "fallocate -n -l 1 \"$1\"")] {
+        let path = mounted.path(name);
+        fs::copy(id, &path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o4777)).unwrap();
+        assert!(as_user("test \"$(\"$1\" -u)\" = 0", &path), "{name}: it is not even set-user-id");
+        assert!(as_user(&format!("{change} && test \"$(\"$1\" -u)\" = {USER}"), &path), "{name}");
+    }
     mounted.unmount();
 }
 

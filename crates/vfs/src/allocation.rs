@@ -4,11 +4,11 @@ use verfs_base::{ByteRange, Ino, Timestamp};
 use verfs_format::{ContentId, InodeRecord, SEGMENT_BYTES, keys};
 use verfs_meta::{Direction, KeyRange};
 
-use crate::attributes::without_set_id;
+use crate::attributes::drop_set_id;
 use crate::file_data::{Part, regular};
 use crate::state::{Demand, State, Step, Stop};
 use crate::volume::{FILE_MAX_BYTES, Shared};
-use crate::{Allocation, Context, Result, SeekFor, Vfs, VfsError};
+use crate::{Allocation, Context, Result, SeekFor, SetId, Vfs, VfsError};
 
 /// How far one look of `seek` goes.
 const SEEK_WINDOW_BYTES: u64 = 16 * SEGMENT_BYTES;
@@ -30,12 +30,10 @@ fn end_of(offset: u64, len: u64) -> Result<u64> {
 }
 
 /// A file's content changed: its times and set-id bits follow.
-fn changed(context: &Context, record: &mut InodeRecord, now: Timestamp) {
+fn changed(context: &Context, record: &mut InodeRecord, now: Timestamp) -> SetId {
     record.mtime = now;
     record.ctime = now;
-    if context.uid != 0 {
-        record.mode = without_set_id(record.mode);
-    }
+    drop_set_id(context, record)
 }
 
 impl State {
@@ -46,7 +44,7 @@ impl State {
         range: ByteRange,
         allocation: Allocation,
         now: Timestamp,
-    ) -> Step<()> {
+    ) -> Step<SetId> {
         let mut record = self.inode(ino)?;
         regular(&record)?;
         Self::check_changeable(&record)?;
@@ -70,9 +68,9 @@ impl State {
         if erases && inside.len > 0 {
             self.change_data(record.content, inside, 0, |dirty| dirty.punch(inside));
         }
-        changed(context, &mut record, now);
+        let set_id = changed(context, &mut record, now);
         self.put_inode(ino, record);
-        Ok(())
+        Ok(set_id)
     }
 
     fn look(&mut self, ino: Ino, at: u64, wanted: SeekFor) -> Step<Sight> {
@@ -111,7 +109,7 @@ impl State {
         (to, to_offset): (Ino, u64),
         len: u64,
         now: Timestamp,
-    ) -> Step<u64> {
+    ) -> Step<(u64, SetId)> {
         let source = self.inode(from)?;
         let mut target = self.inode(to)?;
         regular(&source)?;
@@ -122,7 +120,7 @@ impl State {
             return Err(Stop::Fail(VfsError::InvalidArgument));
         }
         if len == 0 {
-            return Ok(0);
+            return Ok((0, SetId::Kept));
         }
         Self::check_writable(&target, to_offset)?;
         let parts = self.parts_of(from, &source, ByteRange::new(from_offset, len))?;
@@ -159,9 +157,9 @@ impl State {
             target.size = end;
         }
         target.allocated = (target.allocated + copied).min(target.size);
-        changed(context, &mut target, now);
+        let set_id = changed(context, &mut target, now);
         self.put_inode(to, target);
-        Ok(len)
+        Ok((len, set_id))
     }
 }
 
@@ -189,7 +187,14 @@ impl Vfs {
     /// [`VfsError::InvalidArgument`] for an empty range or another kind of inode, [`VfsError::IsDirectory`],
     /// [`VfsError::FileTooLarge`], [`VfsError::NoSpace`], [`VfsError::NotPermitted`], [`VfsError::NotFound`],
     /// [`VfsError::ReadOnly`], [`VfsError::Io`].
-    pub fn allocate(&self, context: &Context, ino: Ino, offset: u64, len: u64, allocation: Allocation) -> Result<()> {
+    pub fn allocate(
+        &self,
+        context: &Context,
+        ino: Ino,
+        offset: u64,
+        len: u64,
+        allocation: Allocation,
+    ) -> Result<SetId> {
         if len == 0 {
             return Err(VfsError::InvalidArgument);
         }
@@ -229,7 +234,7 @@ impl Vfs {
     /// [`VfsError::InvalidArgument`] for ranges of one file that overlap and for other kinds of inodes,
     /// [`VfsError::IsDirectory`], [`VfsError::FileTooLarge`], [`VfsError::NoSpace`], [`VfsError::NotPermitted`],
     /// [`VfsError::NotFound`], [`VfsError::ReadOnly`], [`VfsError::Io`].
-    pub fn copy_range(&self, context: &Context, from: (Ino, u64), to: (Ino, u64), len: u64) -> Result<u64> {
+    pub fn copy_range(&self, context: &Context, from: (Ino, u64), to: (Ino, u64), len: u64) -> Result<(u64, SetId)> {
         self.shared.run_change(context, |state, now| state.copy_range(context, from, to, len, now))
     }
 }

@@ -5,7 +5,7 @@ use verfs_format::{InodeKind, InodeRecord, SEGMENT_BYTES};
 
 use crate::state::{Demand, State, Step, Stop};
 use crate::volume::FILE_MAX_BYTES;
-use crate::{Attr, Context, FileKind, Result, SetAttr, SetTime, Vfs, VfsError};
+use crate::{Attr, Context, FileKind, Result, SetAttr, SetId, SetTime, Vfs, VfsError};
 
 /// Set-user-id.
 pub(crate) const MODE_SETUID: u16 = 0o4000;
@@ -54,6 +54,14 @@ pub(crate) fn attr(ino: Ino, record: &InodeRecord) -> Attr {
 pub(crate) fn without_set_id(mode: u16) -> u16 {
     let mode = mode & !MODE_SETUID;
     if mode & MODE_GROUP_EXECUTE == 0 { mode } else { mode & !MODE_SETGID }
+}
+
+/// Removes set-id bits from a file whose content somebody changes, unless that is root.
+pub(crate) fn drop_set_id(context: &Context, record: &mut InodeRecord) -> SetId {
+    let mode = if context.uid == 0 { record.mode } else { without_set_id(record.mode) };
+    let outcome = if mode == record.mode { SetId::Kept } else { SetId::Cleared };
+    record.mode = mode;
+    outcome
 }
 
 fn resolve(time: SetTime, now: Timestamp) -> Timestamp {
@@ -112,9 +120,7 @@ impl State {
             }
             self.set_size(ino, &mut record, size);
             record.mtime = now;
-            if context.uid != 0 {
-                record.mode = without_set_id(record.mode);
-            }
+            drop_set_id(context, &mut record);
         }
         let changes_owner = change.uid.is_some() || change.gid.is_some();
         record.uid = change.uid.unwrap_or(record.uid);

@@ -5,11 +5,11 @@ use verfs_base::{ByteRange, ChunkId, Ino, Timestamp};
 use verfs_format::{ContentId, InodeFlags, InodeKind, InodeRecord, RunData, SEGMENT_BYTES};
 use verfs_store::StoreError;
 
-use crate::attributes::without_set_id;
+use crate::attributes::drop_set_id;
 use crate::dirty::{DirtyContent, Stored, View};
 use crate::state::{Demand, Need, Node, State, Step, Stop};
 use crate::volume::{FILE_MAX_BYTES, Shared};
-use crate::{AccessTimes, Context, Patience, Result, Vfs, VfsError};
+use crate::{AccessTimes, Context, Patience, Result, SetId, Vfs, VfsError};
 
 /// Zeros that holes are read as.
 static ZEROS: [u8; 128 << 10] = [0; 128 << 10];
@@ -209,7 +209,7 @@ impl State {
         offset: u64,
         (data, shared): (&[u8], Option<&Bytes>),
         now: Timestamp,
-    ) -> Step<()> {
+    ) -> Step<SetId> {
         let mut record = self.inode(ino)?;
         regular(&record)?;
         Self::check_writable(&record, offset)?;
@@ -232,11 +232,9 @@ impl State {
         record.allocated = (record.allocated + len).min(record.size);
         record.mtime = now;
         record.ctime = now;
-        if context.uid != 0 {
-            record.mode = without_set_id(record.mode);
-        }
+        let set_id = drop_set_id(context, &mut record);
         self.put_inode(ino, record);
-        Ok(())
+        Ok(set_id)
     }
 }
 
@@ -352,9 +350,10 @@ impl Vfs {
     /// # Errors
     /// [`VfsError::NotFound`], [`VfsError::IsDirectory`], [`VfsError::InvalidArgument`] for other kinds,
     /// [`VfsError::FileTooLarge`], [`VfsError::NoSpace`], [`VfsError::ReadOnly`], [`VfsError::Io`].
-    pub fn write(&self, context: &Context, ino: Ino, offset: u64, data: &[u8]) -> Result<()> {
+    pub fn write(&self, context: &Context, ino: Ino, offset: u64, data: &[u8]) -> Result<SetId> {
         if data.is_empty() {
-            return self.shared.run(context, |state| regular(&state.inode(ino)?));
+            self.shared.run(context, |state| regular(&state.inode(ino)?))?;
+            return Ok(SetId::Kept);
         }
         if offset.checked_add(data.len() as u64).is_none_or(|end| end > FILE_MAX_BYTES) {
             return Err(VfsError::FileTooLarge);

@@ -34,6 +34,6 @@ pub use damage::DamagedFile;
 pub use error::{Result, VfsError};
 pub use types::{
     AccessTimes, Allocation, Attr, Context, DirEntry, FileFlags, FileKind, FsStat, Listing, NodeKind, Patience, Pin,
-    RenameMode, SeekFor, SetAttr, SetTime, SyncScope, XattrMode,
+    RenameMode, SeekFor, SetAttr, SetId, SetTime, SyncScope, XattrMode,
 };
 pub use volume::{Vfs, VfsOptions, VfsParts, VfsStats};

@@ -183,6 +183,15 @@ pub struct FileFlags {
     pub no_atime: bool,
 }
 
+/// What a change of content did to the set-id bits of its file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SetId {
+    /// They are what they were, or there were none.
+    Kept,
+    /// They were cleared, as `write(2)` says for users but root: whoever caches the mode must forget it.
+    Cleared,
+}
+
 /// What `allocate` does with a range of a file (`fallocate(2)`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Allocation {

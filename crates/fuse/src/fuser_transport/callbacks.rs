@@ -31,7 +31,7 @@ use crate::operation::Operation;
 use crate::tree::Tree;
 
 /// What the kernel is asked for, where it has it; see docs/decisions/0009-kernel-interface.md for why each.
-const CAPABILITIES: [InitFlags; 10] = [
+const CAPABILITIES: [InitFlags; 11] = [
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_BIG_WRITES,
     InitFlags::FUSE_PARALLEL_DIROPS,
@@ -42,6 +42,7 @@ const CAPABILITIES: [InitFlags; 10] = [
     InitFlags::FUSE_POSIX_ACL,
     InitFlags::FUSE_DONT_MASK,
     InitFlags::FUSE_HAS_IOCTL_DIR,
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
 ];
 
 /// Turns callbacks into calls.

@@ -62,9 +62,15 @@ impl Reply<Vec<Bytes>> for ReplyData {
 impl Reply<Written> for ReplyWrite {
     fn send(self, answer: Result<Written, Errno>) {
         match answer {
-            Ok(Written(bytes)) => self.written(bytes),
+            Ok(Written { bytes, .. }) => self.written(bytes),
             Err(errno) => self.error(error(errno)),
         }
+    }
+}
+
+impl Reply<Written> for ReplyEmpty {
+    fn send(self, answer: Result<Written, Errno>) {
+        Reply::<()>::send(self, answer.map(|_| ()));
     }
 }
 

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use verfs_base::{Ino, Timestamp};
 use verfs_fuse::Tree;
 use verfs_vfs::{
-    Attr, Context, DirEntry, FileKind, FsStat, Listing, NodeKind, Patience, RenameMode, Result, SetAttr, SetTime,
-    SyncScope, VfsError,
+    Attr, Context, DirEntry, FileKind, FsStat, Listing, NodeKind, Patience, RenameMode, Result, SetAttr, SetId,
+    SetTime, SyncScope, VfsError,
 };
 
 pub struct MemoryTree {
@@ -266,7 +266,7 @@ impl Tree for MemoryTree {
         Ok(vec![Bytes::copy_from_slice(&data[start..middle]), Bytes::copy_from_slice(&data[middle..end])])
     }
 
-    fn write(&self, context: &Context, ino: Ino, offset: u64, data: &[u8]) -> Result<()> {
+    fn write(&self, context: &Context, ino: Ino, offset: u64, data: &[u8]) -> Result<SetId> {
         let _room = match context.patience {
             Patience::Try => self.writes.try_lock().map_err(|_| {
                 self.deferred.fetch_add(1, Ordering::SeqCst);
@@ -285,7 +285,7 @@ impl Tree for MemoryTree {
         node.attr.size = node.data.len() as u64;
         node.attr.blocks = node.attr.size.div_ceil(512);
         node.attr.mtime = Timestamp::from_system(SystemTime::now());
-        Ok(())
+        Ok(SetId::Kept)
     }
 
     fn readdir(&self, _: &Context, ino: Ino, cookie: u64, max: usize, listing: Listing) -> Result<Vec<DirEntry>> {
