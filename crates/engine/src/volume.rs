@@ -158,13 +158,7 @@ impl Volume {
         let sizes = ChunkSizes::for_mean(options.chunker, options.chunk_mean_bytes)
             .map_err(|error| EngineError::Usage(error.to_string()))?;
         let about = |error: io::Error| EngineError::from_io(path, &error);
-        let mut directory = prepare_directory(path)?;
-        // Two that make the same volume would write over each other's superblock; the second one finds the first's.
-        let turn = File::open(path).map_err(about)?;
-        turn.lock().map_err(about)?;
-        if prepare_directory(path)? == Directory::Made {
-            directory = Directory::Made;
-        }
+        let directory = prepare_directory(path)?;
         let mut uuid = [0; 16];
         OsRng.fill(&mut uuid).map_err(about)?;
         // Version 4, variant 1 of RFC 9562: random.
