@@ -87,7 +87,8 @@ impl State {
         if context.uid != 0 && (freezes || context.uid != record.uid) {
             return Err(Stop::Fail(VfsError::NotPermitted));
         }
-        self.admit(Demand::Bytes(0))?;
+        let thaws = freezes && FROZEN.into_iter().all(|flag| !after.contains(flag));
+        self.admit(if thaws { Demand::Release } else { Demand::Bytes(0) })?;
         record.flags = after;
         record.ctime = now;
         self.put_inode(ino, record);
