@@ -38,9 +38,9 @@ impl State {
         refuse_if(FROZEN.into_iter().any(|flag| record.flags.contains(flag)))
     }
 
-    /// Whether a directory takes new names.
-    pub(crate) fn check_takes_names(directory: &InodeRecord) -> Result<()> {
-        refuse_if(directory.flags.contains(InodeFlags::IMMUTABLE))
+    /// Whether an inode takes more than it has.
+    pub(crate) fn check_extendable(record: &InodeRecord) -> Result<()> {
+        refuse_if(record.flags.contains(InodeFlags::IMMUTABLE))
     }
 
     /// Whether a name of `record` may be removed from `directory`.

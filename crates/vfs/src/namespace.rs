@@ -53,7 +53,7 @@ impl State {
         if birth.kind == InodeKind::Directory && directory.nlink >= LINKS_MAX {
             return Err(Stop::Fail(VfsError::TooManyLinks));
         }
-        Self::check_takes_names(&directory)?;
+        Self::check_extendable(&directory)?;
         self.admit(Demand::Bytes(0))?;
 
         let default_acl = match birth.kind {
@@ -178,7 +178,7 @@ impl State {
             return Err(Stop::Fail(VfsError::TooManyLinks));
         }
         Self::check_changeable(&record)?;
-        Self::check_takes_names(&directory)?;
+        Self::check_extendable(&directory)?;
         self.admit(Demand::Bytes(0))?;
 
         record.nlink += 1;
@@ -237,7 +237,7 @@ impl State {
             (RenameMode::Replace | RenameMode::Exchange, _) | (RenameMode::NoReplace, None) => {}
         }
         Self::check_removable(&from_directory, &source_record)?;
-        Self::check_takes_names(&to_directory)?;
+        Self::check_extendable(&to_directory)?;
         if source.kind == InodeKind::Directory && self.is_below(to.0, source.ino)? {
             return Err(Stop::Fail(VfsError::InvalidArgument));
         }
