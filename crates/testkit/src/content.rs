@@ -364,6 +364,79 @@ mod tests {
         }
     }
 
+    /// Copies and holes against plain bytes, with what of them was written.
+    #[test]
+    fn copies_and_searches_equal_plain_bytes() {
+        let mut rng = TestRng::new(8);
+        let base = WHOLE_MAX_BYTES;
+        for _ in 0..300 {
+            let mut content = Content::default();
+            // Bytes, and whether they are data, from `base` on.
+            let mut plain: Vec<(u8, bool)> = Vec::new();
+            for _ in 0..15 {
+                let (offset, len) = (rng.below(300), rng.below(100));
+                match rng.below(3) {
+                    0 => {
+                        content.punch(base + offset, base + offset + len);
+                        plain.iter_mut().skip(offset as usize).take(len as usize).for_each(|byte| *byte = (0, false));
+                    }
+                    1 if offset < plain.len() as u64 => {
+                        let len = len.min(plain.len() as u64 - offset);
+                        let to = if rng.chance(1, 2) { offset + len } else { plain.len() as u64 + 9 };
+                        let source = content.clone();
+                        content.copy(&source, base + offset, base + to, len);
+                        let copied = plain[offset as usize..(offset + len) as usize].to_vec();
+                        if len > 0 {
+                            plain.resize(plain.len().max((to + len) as usize), (0, false));
+                            plain.splice(to as usize..(to + len) as usize, copied).for_each(drop);
+                        }
+                    }
+                    _ => {
+                        let fill = *rng.pick(&[Fill::Random(17), Fill::Zero]);
+                        content.write(base + offset, len, fill);
+                        let end = if len == 0 { 0 } else { (offset + len) as usize };
+                        plain.resize(plain.len().max(end), (0, false));
+                        for (at, byte) in fill.bytes(0, len as usize).iter().enumerate() {
+                            plain[offset as usize + at] = (*byte, true);
+                        }
+                    }
+                }
+                let bytes: Vec<u8> = plain.iter().map(|(byte, _)| *byte).collect();
+                assert_eq!(content.read(base, 1000), bytes);
+                if plain.is_empty() {
+                    continue;
+                }
+                let from = rng.index(plain.len());
+                let next = |wanted| (from..plain.len()).find(|at| plain[*at].1 == wanted).map(|at| base + at as u64);
+                let (data, hole) = (next(true), next(false).unwrap_or(content.size()));
+                let offset = base + from as u64;
+                assert_eq!(content.check_data(offset, data), Ok(()));
+                assert_eq!(content.check_hole(offset, hole), Ok(()));
+                let wrong = offset + rng.below(content.size() - offset + 1);
+                assert_eq!(content.check_hole(offset, wrong).is_ok(), wrong == hole);
+                if data.is_none_or(|data| wrong < data) || wrong == content.size() {
+                    assert!(content.check_data(offset, Some(wrong)).is_err());
+                }
+                assert_eq!(content.check_data(offset, None).is_ok(), data.is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn a_hole_of_a_small_file_may_be_data_and_its_copy_too() {
+        let mut content = Content::default();
+        content.set_size(5000);
+        for found in [None, Some(0), Some(2047)] {
+            assert_eq!(content.check_data(0, found), Ok(()));
+        }
+        assert!(content.check_data(0, Some(2048)).is_err());
+        let source = content.clone();
+        content.copy(&source, 1000, 10_000, 3000);
+        assert_eq!(content.check_data(5000, Some(11_000)), Ok(()));
+        assert!(content.check_data(5000, Some(11_048)).is_err());
+        assert!(!content.has_data());
+    }
+
     #[test]
     fn probes_cover_all_data_of_a_huge_file() {
         let mut content = Content::default();
