@@ -196,7 +196,10 @@ impl State {
 
     /// A name of an inode changed: whoever logs the name has to log the content that is there now.
     fn note_moved(&mut self, ino: Ino, record: &InodeRecord) {
-        if record.kind == InodeKind::Regular && self.is_dirty(record.content) {
+        // A file that was emptied has nothing dirty, but an end that the log must have.
+        let closing = self.closing.as_ref().is_some_and(|closing| closing.unlogged.has_content(record.content));
+        let unlogged = closing || self.unlogged.has_content(record.content);
+        if record.kind == InodeKind::Regular && (unlogged || self.is_dirty(record.content)) {
             self.unlogged.moved.insert(ino);
         }
     }

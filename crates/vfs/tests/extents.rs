@@ -177,3 +177,21 @@ fn a_large_reference_after_many_others_is_never_taken_for_something_the_log_can_
     assert!(open.read(copy) == data);
     open.close();
 }
+
+#[test]
+fn a_name_takes_along_that_its_file_was_emptied() {
+    let volume = Volume::new(slow());
+    let open = volume.open();
+    let large = file(&open, b"large");
+    open.vfs.write(&ROOT, large, 0, &noise(2_000_000, 6)).unwrap();
+    open.vfs.sync().unwrap();
+    let empty = verfs_vfs::SetAttr { size: Some(0), ..verfs_vfs::SetAttr::default() };
+    open.vfs.setattr(&ROOT, large, &empty).unwrap();
+    open.vfs.link(&ROOT, large, Ino::ROOT, b"name").unwrap();
+    open.vfs.fsync(&ROOT, Ino::ROOT, SyncScope::All).unwrap();
+    let crashed = volume.after_power_loss();
+    let recovered = crashed.open();
+    assert_eq!(recovered.vfs.lookup(&ROOT, Ino::ROOT, b"name").unwrap().size, 0);
+    recovered.close();
+    open.close();
+}
