@@ -40,7 +40,7 @@ const longFactor = 20;
 const minutes = 60_000;
 const stepTimeoutMs = (options.long ? 12 * 60 : 20) * minutes;
 /** All temporary files of this run are in one directory, so that whatever a test leaves is found. */
-const runPrefix = 'verfs-test-run-';
+const runPrefix = 'verfs-run-';
 const runDirectory = mkdtempSync(join(tmpdir(), `${runPrefix}${process.pid}-`));
 // Some tests let other users into a mount that is in it.
 chmodSync(runDirectory, 0o711);

@@ -10,7 +10,7 @@ let env: Record<string, string>;
 beforeEach(() => {
   sandbox = new Sandbox();
   chmodSync(sandbox.root, 0o755);
-  const [home, runtime] = [sandbox.path('user'), sandbox.path('user', 'runtime')];
+  const [home, runtime] = [sandbox.path('user'), sandbox.path('user', 'run')];
   mkdirSync(runtime, { recursive: true, mode: 0o700 });
   mkdirSync(sandbox.path('user', 'mnt'));
   for (const path of [home, runtime, sandbox.path('user', 'mnt')]) {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use verfs_base::{ChunkId, Ino};
 use verfs_format::chunk_record::{CHUNK, ChunkRecord};
 use verfs_format::{
-    ContentId, DirentRecord, InodeKind, InodeRecord, OrphanRecord, RunData, SEGMENT_BYTES, Segment, TreeCounters, keys,
-    varint,
+    ContentId, DirentRecord, InodeFlags, InodeKind, InodeRecord, OrphanRecord, RunData, SEGMENT_BYTES, Segment,
+    TreeCounters, Xattrs, keys, varint,
 };
 use verfs_meta::{Direction, KeyRange, MetaStore, MetaView};
 use verfs_store::ChunkStore;
@@ -21,6 +21,7 @@ pub struct Audit {
     dirents: Vec<(Ino, Vec<u8>, DirentRecord)>,
     segments: BTreeMap<(ContentId, u32), Segment>,
     symlinks: BTreeSet<Ino>,
+    xattrs: BTreeMap<Ino, Xattrs>,
     orphans: BTreeMap<ContentId, OrphanRecord>,
     chunks: BTreeMap<ChunkId, ChunkRecord>,
     counters: TreeCounters,
@@ -85,6 +86,10 @@ impl Audit {
             audit.symlinks.insert(Ino(number(key)?));
             Some(())
         })?;
+        scan(view, keys::XATTRS, &mut |key, value| {
+            audit.xattrs.insert(Ino(number(key)?), Xattrs::decode(value).ok()?);
+            Some(())
+        })?;
         scan(view, keys::ORPHAN, &mut |key, value| {
             audit.orphans.insert(keys::parse_orphan(key)?, OrphanRecord::decode(value).ok()?);
             Some(())
@@ -104,6 +109,7 @@ impl Audit {
     pub fn check(&self) -> Result<(), String> {
         let mut found = Vec::new();
         self.check_names(&mut found);
+        self.check_xattrs(&mut found);
         self.check_contents(&mut found);
         self.check_references(&mut found);
         self.check_counters(&mut found);
@@ -201,6 +207,22 @@ impl Audit {
         }
         for ino in orphans.iter().filter(|ino| self.inodes.get(ino).is_none_or(|inode| inode.nlink > 0)) {
             found.push(format!("orphan {ino} is no inode without names"));
+        }
+    }
+
+    fn check_xattrs(&self, found: &mut Vec<String>) {
+        for (ino, xattrs) in &self.xattrs {
+            match self.inodes.get(ino).map(|inode| inode.flags.contains(InodeFlags::XATTRS)) {
+                Some(true) if !xattrs.is_empty() => {}
+                Some(true) => found.push(format!("the attribute record of inode {ino} has none")),
+                Some(false) => found.push(format!("inode {ino} has extended attributes and says that it has none")),
+                None => found.push(format!("extended attributes are left of inode {ino}")),
+            }
+        }
+        for (ino, inode) in &self.inodes {
+            if inode.flags.contains(InodeFlags::XATTRS) && !self.xattrs.contains_key(ino) {
+                found.push(format!("inode {ino} has no extended attributes and says that it has"));
+            }
         }
     }
 

@@ -11,6 +11,9 @@ pub const WRITE_MAX_BYTES: usize = 3 << 20;
 /// Where a fill may start in its pool.
 pub const FILL_START_MAX: u32 = 5 << 20;
 
+/// A file that was this short once may have data wherever it had holes then.
+const WHOLE_MAX_BYTES: u64 = 2048;
+
 const POOL_BYTES: usize = WRITE_MAX_BYTES + FILL_START_MAX as usize;
 
 static RANDOM: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -45,6 +48,8 @@ pub enum Fill {
     Text(u32),
     /// Zeros that were written.
     Zero,
+    /// Zeros that may be kept as data or as a hole: a hole of a small file, copied. No operation writes them.
+    Doubtful,
 }
 
 impl Fill {
@@ -55,7 +60,7 @@ impl Fill {
         match self {
             Fill::Random(start) => &RANDOM[start as usize + skip..][..len],
             Fill::Text(start) => &TEXT[start as usize + skip..][..len],
-            Fill::Zero => &ZEROS[..len],
+            Fill::Zero | Fill::Doubtful => &ZEROS[..len],
         }
     }
 }
@@ -114,6 +119,39 @@ impl Content {
             self.clear(size, self.size);
         }
         self.size = size;
+    }
+
+    /// Makes `start .. end` a hole, as far as it lies in the file.
+    pub fn punch(&mut self, start: u64, end: u64) {
+        if start < self.size {
+            self.clear(start, end.min(self.size));
+        }
+    }
+
+    /// Takes over `len` bytes of another content from `from` on, holes as holes. All of them are within its size.
+    pub fn copy(&mut self, source: &Content, from: u64, to: u64, len: u64) {
+        if len == 0 {
+            return;
+        }
+        self.clear(to, to + len);
+        let end = from + len;
+        // What lies so near the front may be data by now, though nobody wrote it.
+        let mut at = from;
+        while at < end.min(WHOLE_MAX_BYTES) {
+            let piece = (end.min(WHOLE_MAX_BYTES) - at).min(WRITE_MAX_BYTES as u64);
+            self.runs.insert(to + (at - from), Run { len: piece, fill: Fill::Doubtful, skip: 0 });
+            at += piece;
+        }
+        let before = source.runs.range(..from).next_back();
+        for (&at, run) in before.into_iter().chain(source.runs.range(from..end)) {
+            let (first, last) = (at.max(from), (at + run.len).min(end));
+            if first < last {
+                let target = to + (first - from);
+                self.clear(target, target + (last - first));
+                self.runs.insert(target, Run { len: last - first, fill: run.fill, skip: run.skip + (first - at) });
+            }
+        }
+        self.size = self.size.max(to + len);
     }
 
     /// Makes `start .. end` a hole.
@@ -197,23 +235,74 @@ impl Content {
         probes
     }
 
-    /// Whether nothing was written that is still there.
-    #[must_use]
-    pub fn is_hole(&self) -> bool {
-        self.runs.is_empty()
+    /// Where data must be found, in order: ranges that were written.
+    fn data(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.runs.iter().filter(|(_, run)| run.fill != Fill::Doubtful).map(|(at, run)| (*at, at + run.len))
+    }
+
+    /// First byte of `start .. end` that is certainly in a hole.
+    fn certain_hole(&self, start: u64, end: u64) -> Option<u64> {
+        let mut at = start.max(WHOLE_MAX_BYTES);
+        if at >= end {
+            return None;
+        }
+        let before = self.runs.range(..=at).next_back();
+        for (&from, run) in before.into_iter().chain(self.runs.range(at + 1..end)) {
+            if from > at {
+                break;
+            }
+            at = at.max(from + run.len);
+        }
+        (at < end).then_some(at)
+    }
+
+    /// Whether a search for data from `offset` on, which lies in the file, may end like this.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_data(&self, offset: u64, found: Option<u64>) -> Result<(), String> {
+        let until = found.unwrap_or(self.size);
+        if found.is_some_and(|found| found < offset || found >= self.size) {
+            return Err(format!("data from {offset} on was found at {until}"));
+        }
+        if let Some((at, _)) = self.data().find(|(at, end)| (*at).max(offset) < (*end).min(until)) {
+            return Err(format!("data at {} was overlooked: found {found:?}", at.max(offset)));
+        }
+        match found.filter(|found| self.certain_hole(*found, found + 1).is_some()) {
+            Some(found) => Err(format!("{found} is in a hole and was found as data")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a search for a hole from `offset` on, which lies in the file, may end at `found`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_hole(&self, offset: u64, found: u64) -> Result<(), String> {
+        if found < offset || found > self.size {
+            return Err(format!("a hole from {offset} on was found at {found}"));
+        }
+        if let Some(at) = self.certain_hole(offset, found) {
+            return Err(format!("the hole at {at} was overlooked: found {found}"));
+        }
+        match self.data().any(|(at, end)| (at..end).contains(&found)) {
+            true => Err(format!("{found} is data and was found as a hole")),
+            false => Ok(()),
+        }
     }
 
     /// Whether some byte isn't zero.
     #[must_use]
     pub fn has_data(&self) -> bool {
-        self.runs.values().any(|run| run.fill != Fill::Zero)
+        self.runs.values().any(|run| !matches!(run.fill, Fill::Zero | Fill::Doubtful))
     }
 
-    /// Blocks of 4 KiB that hold written bytes, the most that a file may be charged for.
+    /// Blocks of 4 KiB that hold written bytes, the most that a file may be charged for. A small file is stored whole,
+    /// holes and all, and keeps what it took when it grows: the first block counts in any case.
     #[must_use]
     pub fn touched_blocks(&self) -> u64 {
-        let mut blocks = 0;
-        let mut next = 0;
+        let mut blocks = 1;
+        let mut next = 1;
         for (at, run) in &self.runs {
             let first = (at / 4096).max(next);
             let end = (at + run.len).div_ceil(4096);
@@ -273,6 +362,79 @@ mod tests {
                 assert_eq!(content.read(offset, len), expected);
             }
         }
+    }
+
+    /// Copies and holes against plain bytes, with what of them was written.
+    #[test]
+    fn copies_and_searches_equal_plain_bytes() {
+        let mut rng = TestRng::new(8);
+        let base = WHOLE_MAX_BYTES;
+        for _ in 0..300 {
+            let mut content = Content::default();
+            // Bytes, and whether they are data, from `base` on.
+            let mut plain: Vec<(u8, bool)> = Vec::new();
+            for _ in 0..15 {
+                let (offset, len) = (rng.below(300), rng.below(100));
+                match rng.below(3) {
+                    0 => {
+                        content.punch(base + offset, base + offset + len);
+                        plain.iter_mut().skip(offset as usize).take(len as usize).for_each(|byte| *byte = (0, false));
+                    }
+                    1 if offset < plain.len() as u64 => {
+                        let len = len.min(plain.len() as u64 - offset);
+                        let to = if rng.chance(1, 2) { offset + len } else { plain.len() as u64 + 9 };
+                        let source = content.clone();
+                        content.copy(&source, base + offset, base + to, len);
+                        let copied = plain[offset as usize..(offset + len) as usize].to_vec();
+                        if len > 0 {
+                            plain.resize(plain.len().max((to + len) as usize), (0, false));
+                            plain.splice(to as usize..(to + len) as usize, copied).for_each(drop);
+                        }
+                    }
+                    _ => {
+                        let fill = *rng.pick(&[Fill::Random(17), Fill::Zero]);
+                        content.write(base + offset, len, fill);
+                        let end = if len == 0 { 0 } else { (offset + len) as usize };
+                        plain.resize(plain.len().max(end), (0, false));
+                        for (at, byte) in fill.bytes(0, len as usize).iter().enumerate() {
+                            plain[offset as usize + at] = (*byte, true);
+                        }
+                    }
+                }
+                let bytes: Vec<u8> = plain.iter().map(|(byte, _)| *byte).collect();
+                assert_eq!(content.read(base, 1000), bytes);
+                if plain.is_empty() {
+                    continue;
+                }
+                let from = rng.index(plain.len());
+                let next = |wanted| (from..plain.len()).find(|at| plain[*at].1 == wanted).map(|at| base + at as u64);
+                let (data, hole) = (next(true), next(false).unwrap_or(content.size()));
+                let offset = base + from as u64;
+                assert_eq!(content.check_data(offset, data), Ok(()));
+                assert_eq!(content.check_hole(offset, hole), Ok(()));
+                let wrong = offset + rng.below(content.size() - offset + 1);
+                assert_eq!(content.check_hole(offset, wrong).is_ok(), wrong == hole);
+                if data.is_none_or(|data| wrong < data) || wrong == content.size() {
+                    assert!(content.check_data(offset, Some(wrong)).is_err());
+                }
+                assert_eq!(content.check_data(offset, None).is_ok(), data.is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn a_hole_of_a_small_file_may_be_data_and_its_copy_too() {
+        let mut content = Content::default();
+        content.set_size(5000);
+        for found in [None, Some(0), Some(2047)] {
+            assert_eq!(content.check_data(0, found), Ok(()));
+        }
+        assert!(content.check_data(0, Some(2048)).is_err());
+        let source = content.clone();
+        content.copy(&source, 1000, 10_000, 3000);
+        assert_eq!(content.check_data(5000, Some(11_000)), Ok(()));
+        assert!(content.check_data(5000, Some(11_048)).is_err());
+        assert!(!content.has_data());
     }
 
     #[test]

@@ -54,6 +54,14 @@ pub fn meaning(session: &Session, op: &Op) -> Meaning {
         | Op::RemoveDir { .. }
         | Op::Rename { .. }
         | Op::Change { .. }
+        | Op::SetXattr { .. }
+        | Op::RemoveXattr { .. }
+        | Op::GetXattr { .. }
+        | Op::ListXattr { .. }
+        | Op::SetFlags { .. }
+        | Op::Allocate { .. }
+        | Op::Seek { .. }
+        | Op::Copy { .. }
         | Op::Write { .. }
         | Op::Read { .. }
         | Op::ReadLink { .. }

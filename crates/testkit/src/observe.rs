@@ -3,9 +3,30 @@
 use std::collections::BTreeMap;
 
 use verfs_base::Ino;
-use verfs_vfs::{Attr, Context, FileKind, Listing, Vfs, VfsError};
+use verfs_vfs::{Attr, Context, FileFlags, FileKind, Listing, Vfs, VfsError};
 
 use crate::content::Content;
+use crate::model::XattrMap;
+use crate::session::walk_extents;
+
+/// What an inode has that its attributes don't show.
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// Extended attributes.
+    pub xattrs: XattrMap,
+    /// Flags.
+    pub flags: FileFlags,
+}
+
+/// Reads what an inode has beside its attributes.
+pub(crate) fn extras(vfs: &Vfs, context: &Context, ino: Ino) -> Result<Extras, VfsError> {
+    let mut extras = Extras { xattrs: XattrMap::new(), flags: vfs.file_flags(context, ino)? };
+    for name in vfs.listxattr(context, ino)? {
+        let value = vfs.getxattr(context, ino, &name)?;
+        extras.xattrs.insert(name.to_vec(), value.to_vec());
+    }
+    Ok(extras)
+}
 
 /// An inode as the volume shows it.
 #[derive(Clone, Debug)]
@@ -16,6 +37,8 @@ pub struct Seen {
     pub entries: BTreeMap<Vec<u8>, Ino>,
     /// Target of a symbolic link.
     pub target: Vec<u8>,
+    /// Extended attributes and flags.
+    pub extras: Extras,
 }
 
 /// A tree as the volume shows it.
@@ -64,7 +87,8 @@ impl Observed {
                 continue;
             }
             let attr = answered(|| format!("getattr of inode {ino}"), vfs.getattr(&Context::ROOT, ino))?;
-            let mut seen = Seen { attr, entries: BTreeMap::new(), target: Vec::new() };
+            let extras = answered(|| format!("attributes of inode {ino}"), extras(vfs, &Context::ROOT, ino))?;
+            let mut seen = Seen { attr, entries: BTreeMap::new(), target: Vec::new(), extras };
             match attr.kind {
                 FileKind::Directory => seen.entries = list(vfs, ino)?,
                 FileKind::Symlink => {
@@ -124,6 +148,7 @@ impl<'a> Reader<'a> {
                 return Ok(Err(difference.to_string()));
             }
         }
-        Ok(Ok(()))
+        let walked = walk_extents(self.vfs, &Context::ROOT, self.ino, content);
+        answered(|| format!("data and holes of inode {}", self.ino), walked)
     }
 }

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use verfs_vfs::{NodeKind, RenameMode, SetTime, SyncScope};
+use verfs_vfs::{Allocation, FileFlags, NodeKind, RenameMode, SeekFor, SetTime, SyncScope, XattrMode};
 
 use crate::content::Fill;
 use crate::model::{Change, Who};
+use crate::xattr::{XATTR_NAMES, XattrName, XattrValue};
 
 /// Index into [`NAMES`].
 pub type Name = u8;
@@ -87,6 +88,22 @@ pub enum Op {
     Close { slot: u8 },
     /// `fsync`.
     Fsync { target: Target, scope: SyncScope },
+    /// `setxattr`.
+    SetXattr { target: Target, name: XattrName, value: XattrValue, mode: XattrMode, who: Who },
+    /// `removexattr`.
+    RemoveXattr { target: Target, name: XattrName },
+    /// `getxattr`.
+    GetXattr { target: Target, name: XattrName },
+    /// `listxattr`.
+    ListXattr { target: Target, who: Who },
+    /// `chattr`.
+    SetFlags { target: Target, flags: FileFlags, who: Who },
+    /// `fallocate`.
+    Allocate { target: Target, offset: u64, len: u64, how: Allocation, who: Who },
+    /// `lseek` for data or a hole.
+    Seek { target: Target, offset: u64, wanted: SeekFor },
+    /// `copy_file_range`.
+    Copy { from: Target, from_offset: u64, to: Target, to_offset: u64, len: u64, who: Who },
     /// The whole volume.
     Sync,
     /// Closes the volume and opens it again, without a crash.
@@ -122,7 +139,10 @@ struct By(Who);
 
 impl fmt::Display for By {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == Who::ROOT { Ok(()) } else { write!(f, " by {}:{}", self.0.uid, self.0.gid) }
+        if self.0.uid != 0 || self.0.gid != 0 {
+            write!(f, " by {}:{}", self.0.uid, self.0.gid)?;
+        }
+        if self.0.umask == 0 { Ok(()) } else { write!(f, " umask {:o}", self.0.umask) }
     }
 }
 
@@ -158,11 +178,46 @@ impl fmt::Display for Op {
             Op::Open { target, slot } => write!(f, "open {target} as slot{slot}"),
             Op::Close { slot } => write!(f, "close slot{slot}"),
             Op::Fsync { target, scope } => write!(f, "fsync {target} {scope:?}"),
+            Op::SetXattr { target, name, value, mode, who } => {
+                write!(f, "setxattr {target} {} {value} {mode:?}{}", short(XATTR_NAMES[*name as usize]), By(*who))
+            }
+            Op::RemoveXattr { target, name } => {
+                write!(f, "removexattr {target} {}", short(XATTR_NAMES[*name as usize]))
+            }
+            Op::GetXattr { target, name } => write!(f, "getxattr {target} {}", short(XATTR_NAMES[*name as usize])),
+            Op::ListXattr { target, who } => write!(f, "listxattr {target}{}", By(*who)),
+            Op::SetFlags { target, flags, who } => write!(f, "chattr {target} {}{}", Letters(*flags), By(*who)),
+            Op::Allocate { target, offset, len, how, who } => {
+                write!(f, "fallocate {target} {offset}+{len} {how:?}{}", By(*who))
+            }
+            Op::Seek { target, offset, wanted } => write!(f, "seek {target} {offset} {wanted:?}"),
+            Op::Copy { from, from_offset, to, to_offset, len, who } => {
+                write!(f, "copy {from} {from_offset}+{len} to {to} {to_offset}{}", By(*who))
+            }
             Op::Sync => write!(f, "sync"),
             Op::Remount => write!(f, "remount"),
             Op::Pause { millis } => write!(f, "pause {millis} ms"),
         }
     }
+}
+
+/// Flags as `chattr` writes them.
+struct Letters(FileFlags);
+
+impl fmt::Display for Letters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FileFlags { immutable, append_only, no_dump, no_atime } = self.0;
+        f.write_str("=")?;
+        [(immutable, "i"), (append_only, "a"), (no_dump, "d"), (no_atime, "A")]
+            .into_iter()
+            .filter(|(is_set, _)| *is_set)
+            .try_for_each(|(_, letter)| f.write_str(letter))
+    }
+}
+
+/// Smaller numbers to try in place of one.
+pub(crate) fn smaller(number: u64, least: u64) -> impl Iterator<Item = u64> {
+    [least, number / 2, number.saturating_sub(1)].into_iter().filter(move |other| *other < number && *other >= least)
 }
 
 /// A sequence, a line for each step.
@@ -221,6 +276,28 @@ impl Op {
                 .filter(|smaller| smaller < size)
                 .map(|smaller| Op::Change { target: target.clone(), change: Change::Size(smaller), who: *who })
                 .collect(),
+            Op::SetXattr { target, name, value, mode, who } => (value.smaller().into_iter())
+                .map(|value| Op::SetXattr { target: target.clone(), name: *name, value, mode: *mode, who: *who })
+                .collect(),
+            Op::Allocate { target, offset, len, how, who } => {
+                let with = |offset, len| Op::Allocate { target: target.clone(), offset, len, how: *how, who: *who };
+                let nearer = smaller(*offset, 0).map(|offset| with(offset, *len));
+                nearer.chain(smaller(*len, 1).map(|len| with(*offset, len))).collect()
+            }
+            Op::Copy { from, from_offset, to, to_offset, len, who } => {
+                let with = |from_offset, to_offset, len| Op::Copy {
+                    from: from.clone(),
+                    from_offset,
+                    to: to.clone(),
+                    to_offset,
+                    len,
+                    who: *who,
+                };
+                let shorter = smaller(*len, 1).map(|len| with(*from_offset, *to_offset, len));
+                let from_nearer = smaller(*from_offset, 0).map(|offset| with(offset, *to_offset, *len));
+                let to_nearer = smaller(*to_offset, 0).map(|offset| with(*from_offset, offset, *len));
+                shorter.chain(from_nearer).chain(to_nearer).collect()
+            }
             Op::Make { .. }
             | Op::Create { .. }
             | Op::MakeDir { .. }
@@ -230,6 +307,11 @@ impl Op {
             | Op::RemoveDir { .. }
             | Op::Rename { .. }
             | Op::Change { .. }
+            | Op::RemoveXattr { .. }
+            | Op::GetXattr { .. }
+            | Op::ListXattr { .. }
+            | Op::SetFlags { .. }
+            | Op::Seek { .. }
             | Op::Read { .. }
             | Op::ReadLink { .. }
             | Op::Stat { .. }

@@ -3,6 +3,7 @@
 
 use crate::model::{Answer, Id, Model, Place, ROOT};
 use crate::op::{Entry, NAMES, Op, SLOTS, Target};
+use crate::xattr::XATTR_NAMES;
 
 /// A model with open files, but without a volume.
 #[derive(Clone, Debug)]
@@ -106,6 +107,26 @@ impl Plan {
                 let id = self.target(target)?;
                 self.model.write(*who, id, *offset, u64::from(*len), *fill)
             }
+            Op::SetXattr { target, name, value, mode, who } => {
+                let id = self.target(target)?;
+                self.model.set_xattr(*who, id, XATTR_NAMES[*name as usize], &value.bytes(), *mode)
+            }
+            Op::RemoveXattr { target, name } => {
+                let id = self.target(target)?;
+                self.model.remove_xattr(id, XATTR_NAMES[*name as usize])
+            }
+            Op::SetFlags { target, flags, who } => {
+                let id = self.target(target)?;
+                self.model.set_flags(*who, id, *flags)
+            }
+            Op::Allocate { target, offset, len, how, who } => {
+                let id = self.target(target)?;
+                self.model.allocate(*who, id, *offset, *len, *how)
+            }
+            Op::Copy { from, from_offset, to, to_offset, len, who } => {
+                let (from, to) = (self.target(from)?, self.target(to)?);
+                self.model.copy_range(*who, (from, *from_offset), (to, *to_offset), *len).map(|_| ())
+            }
             Op::Open { target: Target::Path(path), slot } if !path.is_empty() => {
                 let id = find(&self.model, path)?;
                 self.fill_slot(*slot, id);
@@ -121,6 +142,9 @@ impl Plan {
                 Ok(())
             }
             Op::Open { .. }
+            | Op::GetXattr { .. }
+            | Op::ListXattr { .. }
+            | Op::Seek { .. }
             | Op::Read { .. }
             | Op::ReadLink { .. }
             | Op::Stat { .. }

@@ -1,6 +1,6 @@
 //! Promises 1 and 2 of the design: what a volume may show after a crash.
 //!
-//! * The namespace is that after some prefix of the operations, which holds everything before the last completed
+//! * The namespace (names, links, modes, owners, extended attributes, flags) is that after some prefix of the operations, which holds everything before the last completed
 //!   fsync or barrier.
 //! * Each file's content, size included, is what it was at one moment: not before its own last completed fsync or
 //!   barrier, not before the last rename or link of it in the prefix, and not after the prefix.
@@ -15,7 +15,7 @@ use verfs_vfs::{Context, FileKind, Vfs, VfsError};
 use crate::content::Content;
 use crate::model::{Body, Id, Model, Node, ROOT};
 use crate::observe::{Observed, Reader};
-use crate::session::{Clockwork, attribute_difference};
+use crate::session::{Clockwork, attribute_difference, extras_difference};
 
 /// What an operation means for durability.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -179,6 +179,9 @@ impl History {
                 return Err(format!("{path} leads nowhere"));
             };
             if let Some(difference) = attribute_difference(node, &found.attr) {
+                return Err(format!("{path}: {difference}"));
+            }
+            if let Some(difference) = extras_difference(node, &found.extras) {
                 return Err(format!("{path}: {difference}"));
             }
             self.check_times(&path, id, &found.attr)?;

@@ -9,7 +9,7 @@ use verfs_testkit::{
     Campaign, CrashStyle, Fill, Generator, Host, Listed, Machine, Model, Op, Purpose, Settings, Step, Target, TestRng,
     WRITE_MAX_BYTES, caught, fresh, note, shrink, shrink_time,
 };
-use verfs_vfs::{Context, FileKind, Listing, SyncScope, VfsError};
+use verfs_vfs::{Allocation, Context, FileFlags, FileKind, Listing, SyncScope, VfsError};
 
 /// Operations that were refused, and those of them with less than a quarter of the disk free.
 static REFUSED: AtomicU64 = AtomicU64::new(0);
@@ -36,7 +36,10 @@ fn run(settings: &Settings, ops: &[Op], room: u64, seed: u64) -> Result<(), Stri
                         let free = disk.space().unwrap().available;
                         return Err(told(&format!("what was accepted finds no room; {free} bytes are free")));
                     }
-                    Op::Unlink { .. } | Op::RemoveDir { .. } => return Err(told(&"deleting takes room")),
+                    Op::Unlink { .. }
+                    | Op::RemoveDir { .. }
+                    | Op::RemoveXattr { .. }
+                    | Op::Allocate { how: Allocation::PunchHole, .. } => return Err(told(&"deleting takes room")),
                     _ => {}
                 }
                 session.settle(*after).map_err(|stop| told(&stop))?;
@@ -77,8 +80,22 @@ fn run(settings: &Settings, ops: &[Op], room: u64, seed: u64) -> Result<(), Stri
 /// Everything can be deleted on a full disk.
 fn empty(machine: &Machine) -> Result<(), String> {
     let vfs = machine.vfs();
+    let thaw = |ino| {
+        // What is immutable has to be made deletable first; only root can, and other kinds never are.
+        match vfs.set_file_flags(&Context::ROOT, ino, FileFlags::default()) {
+            Ok(()) | Err(VfsError::Unsupported) => Ok(()),
+            Err(error) => Err(format!("ending immutability on a full disk: {error}")),
+        }
+    };
     let entries = vfs.readdir(&Context::ROOT, Ino::ROOT, 0, 100, Listing::Names).map_err(|error| error.to_string())?;
+    if vfs.file_flags(&Context::ROOT, Ino::ROOT).is_ok_and(|flags| flags.immutable || flags.append_only) {
+        thaw(Ino::ROOT)?;
+    }
     for entry in entries.iter().filter(|entry| entry.kind != FileKind::Directory) {
+        let flags = vfs.file_flags(&Context::ROOT, entry.ino).map_err(|error| error.to_string())?;
+        if flags.immutable || flags.append_only {
+            thaw(entry.ino)?;
+        }
         vfs.unlink(&Context::ROOT, Ino::ROOT, &entry.name)
             .map_err(|error| format!("deleting on a full disk: {error}"))?;
     }

@@ -47,7 +47,11 @@ impl State {
     ) -> Step<SetId> {
         let mut record = self.inode(ino)?;
         regular(&record)?;
-        Self::check_changeable(&record)?;
+        match allocation {
+            // Nothing that is there changes: of an append-only file that may be done, as in vfs_fallocate of Linux.
+            Allocation::Reserve | Allocation::ReserveKeepSize => Self::check_extendable(&record)?,
+            Allocation::PunchHole | Allocation::Zero | Allocation::ZeroKeepSize => Self::check_changeable(&record)?,
+        }
         let (grows, erases) = match allocation {
             Allocation::Reserve => (true, false),
             Allocation::ReserveKeepSize => (false, false),

@@ -266,8 +266,9 @@ fn put_records(
             batch.put(keys::symlink(*ino), target.clone());
         }
     }
-    for (ino, xattrs) in group.xattrs.iter().filter(|(ino, _)| !gone.contains(ino)) {
-        match xattrs.is_empty() {
+    for (ino, xattrs) in &group.xattrs {
+        // An inode that loses them and goes in one group has a record of an earlier one, and nobody else deletes it.
+        match xattrs.is_empty() || gone.contains(ino) {
             true => batch.delete(keys::xattrs(*ino)),
             false => batch.put(keys::xattrs(*ino), xattrs.encode()),
         }

@@ -11,6 +11,9 @@ use verfs_format::{DirentRecord, NameHash};
 /// How many entries one call of [`DirectoryCache::trim`] drops at most, so that no operation pays for a long sweep.
 const TRIM_ENTRIES: usize = 256;
 
+/// Places of directories that are gone that the ring keeps at least before it is cleaned.
+const RING_SLACK: usize = 64;
+
 /// A valid name with its place in directory order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Name {
@@ -163,6 +166,11 @@ impl DirectoryCache {
         if let Some(directory) = self.directories.remove(&ino) {
             self.entries -= directory.entries.len();
         }
+        // Its place in the ring stays until a sweep comes by, and below capacity none does.
+        if self.ring.len() > 2 * self.directories.len() + RING_SLACK {
+            let DirectoryCache { ring, directories, .. } = self;
+            ring.retain(|ino| directories.contains_key(ino));
+        }
     }
 
     /// Evicts some entries that are over capacity and changed in no group after `committed`.
@@ -191,5 +199,27 @@ impl DirectoryCache {
             }
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_that_come_and_go_leave_nothing_behind() {
+        let mut cache = DirectoryCache::new(1000);
+        for number in 0..10_000 {
+            cache.create(Ino(number));
+            cache.trim(GroupId(0));
+            cache.remove(Ino(number));
+        }
+        assert!(
+            cache.ring.len() <= RING_SLACK + 1,
+            "{} places are kept for directories that are gone",
+            cache.ring.len()
+        );
+        cache.create(Ino(1));
+        assert!(cache.ring.contains(&Ino(1)));
     }
 }

@@ -38,9 +38,9 @@ impl State {
         refuse_if(FROZEN.into_iter().any(|flag| record.flags.contains(flag)))
     }
 
-    /// Whether a directory takes new names.
-    pub(crate) fn check_takes_names(directory: &InodeRecord) -> Result<()> {
-        refuse_if(directory.flags.contains(InodeFlags::IMMUTABLE))
+    /// Whether an inode takes more than it has.
+    pub(crate) fn check_extendable(record: &InodeRecord) -> Result<()> {
+        refuse_if(record.flags.contains(InodeFlags::IMMUTABLE))
     }
 
     /// Whether a name of `record` may be removed from `directory`.
@@ -87,7 +87,8 @@ impl State {
         if context.uid != 0 && (freezes || context.uid != record.uid) {
             return Err(Stop::Fail(VfsError::NotPermitted));
         }
-        self.admit(Demand::Bytes(0))?;
+        let thaws = freezes && FROZEN.into_iter().all(|flag| !after.contains(flag));
+        self.admit(if thaws { Demand::Release } else { Demand::Bytes(0) })?;
         record.flags = after;
         record.ctime = now;
         self.put_inode(ino, record);

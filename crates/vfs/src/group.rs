@@ -89,7 +89,8 @@ impl Unlogged {
     pub(crate) fn note(&mut self, content: ContentId, range: ByteRange, data_bytes: u64) {
         let entry = self.contents.entry(content).or_default();
         entry.ranges.insert(range);
-        entry.bytes += data_bytes;
+        // One reference already is more than the log takes, and many must not overflow.
+        entry.bytes = (entry.bytes + data_bytes).min(UNLOGGABLE_BYTES);
     }
 
     /// A range of a content refers to chunks now, which the log can't hold: it is never small enough for it.

@@ -53,7 +53,7 @@ impl State {
         if birth.kind == InodeKind::Directory && directory.nlink >= LINKS_MAX {
             return Err(Stop::Fail(VfsError::TooManyLinks));
         }
-        Self::check_takes_names(&directory)?;
+        Self::check_extendable(&directory)?;
         self.admit(Demand::Bytes(0))?;
 
         let default_acl = match birth.kind {
@@ -178,7 +178,7 @@ impl State {
             return Err(Stop::Fail(VfsError::TooManyLinks));
         }
         Self::check_changeable(&record)?;
-        Self::check_takes_names(&directory)?;
+        Self::check_extendable(&directory)?;
         self.admit(Demand::Bytes(0))?;
 
         record.nlink += 1;
@@ -196,7 +196,10 @@ impl State {
 
     /// A name of an inode changed: whoever logs the name has to log the content that is there now.
     fn note_moved(&mut self, ino: Ino, record: &InodeRecord) {
-        if record.kind == InodeKind::Regular && self.is_dirty(record.content) {
+        // A file that was emptied has nothing dirty, but an end that the log must have.
+        let closing = self.closing.as_ref().is_some_and(|closing| closing.unlogged.has_content(record.content));
+        let unlogged = closing || self.unlogged.has_content(record.content);
+        if record.kind == InodeKind::Regular && (unlogged || self.is_dirty(record.content)) {
             self.unlogged.moved.insert(ino);
         }
     }
@@ -228,15 +231,20 @@ impl State {
         let to_directory = self.directory(to.0)?;
         let source = self.target(from.0, from.1)?;
         let source_record = self.inode(source.ino)?;
-        Self::check_removable(&from_directory, &source_record)?;
-        Self::check_takes_names(&to_directory)?;
         let replaced = self.dirent(to.0, to.1)?;
+        match (mode, replaced) {
+            // Two names of one inode: nothing to do, says POSIX, and so nothing that a flag could refuse.
+            (RenameMode::Replace | RenameMode::Exchange, Some(other)) if other.ino == source.ino => return Ok(()),
+            (RenameMode::NoReplace, Some(_)) => return Err(Stop::Fail(VfsError::Exists)),
+            (RenameMode::Exchange, None) => return Err(Stop::Fail(VfsError::NotFound)),
+            (RenameMode::Replace | RenameMode::Exchange, _) | (RenameMode::NoReplace, None) => {}
+        }
+        Self::check_removable(&from_directory, &source_record)?;
+        Self::check_extendable(&to_directory)?;
         if source.kind == InodeKind::Directory && self.is_below(to.0, source.ino)? {
             return Err(Stop::Fail(VfsError::InvalidArgument));
         }
         match (mode, replaced) {
-            (RenameMode::NoReplace, Some(_)) => return Err(Stop::Fail(VfsError::Exists)),
-            (RenameMode::Exchange, None) => return Err(Stop::Fail(VfsError::NotFound)),
             (RenameMode::Exchange, Some(other)) => {
                 let other_record = self.inode(other.ino)?;
                 Self::check_removable(&to_directory, &other_record)?;
@@ -244,16 +252,12 @@ impl State {
                     return Err(Stop::Fail(VfsError::InvalidArgument));
                 }
                 self.admit(Demand::Bytes(0))?;
-                if source.ino != other.ino {
-                    self.exchange(from, to, (source.ino, source_record), (other.ino, other_record), now)?;
-                }
+                self.exchange(from, to, (source.ino, source_record), (other.ino, other_record), now)?;
                 return Ok(());
             }
-            (RenameMode::Replace, _) | (RenameMode::NoReplace, None) => {}
+            (RenameMode::Replace | RenameMode::NoReplace, _) | (RenameMode::Exchange, None) => {}
         }
         let victim = match replaced {
-            // Two names of one inode: nothing to do, says POSIX.
-            Some(target) if target.ino == source.ino => return Ok(()),
             Some(target) => {
                 let record = self.inode(target.ino)?;
                 match (source.kind == InodeKind::Directory, target.kind == InodeKind::Directory) {

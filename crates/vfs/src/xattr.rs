@@ -174,8 +174,9 @@ impl State {
     }
 
     fn remove_xattr(&mut self, ino: Ino, name: &[u8], now: Timestamp) -> Step<()> {
-        namespace(name)?;
+        let namespace = namespace(name)?;
         let mut record = self.inode(ino)?;
+        check_kind(record.kind, namespace)?;
         Self::check_changeable(&record)?;
         self.admit(Demand::Release)?;
         let mut xattrs = Xattrs::clone(&*self.xattrs(ino, &record)?);

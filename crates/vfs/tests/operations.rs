@@ -1,72 +1,12 @@
 //! Behaviour of single operations that the model test doesn't reach, and of groups and the intent log.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod volume;
 
-use verfs_base::{Ino, RealDisk, SystemClock};
-use verfs_chunker::{ChunkSizes, ChunkerKind};
-use verfs_meta::{MemoryStore, MetaStore};
-use verfs_store::{ChunkStore, StoreOptions};
-use verfs_vfs::{Context, Listing, NodeKind, RenameMode, SyncScope, Vfs, VfsError, VfsOptions, VfsParts};
+use verfs_base::Ino;
+use verfs_vfs::{Context, Listing, NodeKind, RenameMode, SyncScope, VfsError, VfsOptions};
 
-const ROOT: Context = Context::ROOT;
-const SECRET: [u8; 192] = [7; 192];
-
-struct Volume {
-    directory: tempfile::TempDir,
-    meta: Arc<MemoryStore>,
-    options: VfsOptions,
-}
-
-struct Open {
-    vfs: Arc<Vfs>,
-    store: Arc<ChunkStore>,
-}
-
-impl Volume {
-    fn new(options: VfsOptions) -> Self {
-        let options = VfsOptions { log_file_bytes: 1 << 20, log_inline_bytes: 64 << 10, ..options };
-        Volume { directory: tempfile::tempdir().unwrap(), meta: Arc::new(MemoryStore::new()), options }
-    }
-
-    fn open(&self) -> Open {
-        let disk = Arc::new(RealDisk::new(PathBuf::from(self.directory.path())));
-        let meta: Arc<dyn MetaStore> = self.meta.clone();
-        let clock = Arc::new(SystemClock::new());
-        let store =
-            ChunkStore::open(disk.clone(), meta.clone(), &SECRET, clock.clone(), StoreOptions::default()).unwrap();
-        let sizes = ChunkSizes::for_mean(ChunkerKind::Min, 8192).unwrap();
-        let chunker = verfs_chunker::chunker(ChunkerKind::Min, sizes).unwrap();
-        let parts = VfsParts { disk, meta, store: store.clone(), chunker, clock };
-        Open { vfs: Vfs::open(parts, self.options.clone()).unwrap(), store }
-    }
-}
-
-impl Open {
-    fn close(self) {
-        self.vfs.close().unwrap();
-        self.store.close().unwrap();
-    }
-
-    fn read(&self, ino: Ino) -> Vec<u8> {
-        let size = self.vfs.getattr(&ROOT, ino).unwrap().size;
-        self.vfs.read(&ROOT, ino, 0, size as u32).unwrap().concat()
-    }
-}
-
-fn noise(len: usize, mut seed: u64) -> Vec<u8> {
-    std::iter::repeat_with(|| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 56) as u8
-    })
-    .take(len)
-    .collect()
-}
-
-fn slow() -> VfsOptions {
-    VfsOptions { group_interval_ms: 3_600_000, ..VfsOptions::default() }
-}
+use self::volume::{ROOT, Volume, noise, slow};
 
 #[test]
 fn a_tree_is_the_same_after_it_was_closed_and_opened() {
@@ -194,10 +134,7 @@ fn fsync_survives_without_a_commit_and_rename_takes_content_along() {
     assert!(open.vfs.stats().log_frames > 0);
 
     // The power goes: nothing of the open handle's memory reaches the disk.
-    let crashed =
-        Volume { directory: tempfile::tempdir().unwrap(), meta: Arc::new(MemoryStore::new()), options: slow() };
-    copy_tree(volume.directory.path(), crashed.directory.path());
-    verfs_meta::copy_all(&*volume.meta, &*crashed.meta).unwrap();
+    let crashed = volume.after_power_loss();
     let recovered = crashed.open();
     let find = |name: &[u8]| recovered.vfs.lookup(&ROOT, Ino::ROOT, name).unwrap();
     assert_eq!(recovered.read(find(b"name").ino), b"renamed content");
@@ -207,19 +144,6 @@ fn fsync_survives_without_a_commit_and_rename_takes_content_along() {
     assert_eq!(recovered.vfs.lookup(&ROOT, Ino::ROOT, b"new"), Err(VfsError::NotFound));
     recovered.close();
     open.close();
-}
-
-fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy_tree(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), &target).unwrap();
-        }
-    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use verfs_base::Timestamp;
 use verfs_vfs::{FileKind, SetAttr, SetTime};
 
-use super::{Answer, Body, GROUP_EXECUTE, Id, Model, Node, SET_GID, SET_UID, Time, Who};
+use super::{Answer, Body, GROUP_EXECUTE, Id, Model, Node, SET_GID, SET_UID, Time, Who, errors_of, refuse};
 
 /// A change of attributes as one system call makes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,9 +95,12 @@ impl Model {
     /// As the operation.
     pub fn set_attributes(&mut self, who: Who, id: Id, change: Change) -> Answer<()> {
         let now = self.now;
-        if let Change::Size(size) = change {
-            self.refuse_growth(id, Some(size))?;
-        }
+        let mut errors = match change {
+            Change::Size(size) => errors_of(self.refuse_growth(id, Some(size))),
+            Change::Mode(_) | Change::Owner { .. } | Change::Times { .. } | Change::Nothing => Vec::new(),
+        };
+        errors.extend(errors_of(self.node(id)?.refuse_attributes(change)));
+        refuse(errors)?;
         let node = self.node_mut(id)?;
         let pick = |time: Option<SetTime>, old: &Time| match time {
             None => old.clone(),
@@ -115,6 +118,7 @@ impl Model {
             Change::Mode(mode) => {
                 node.mode = mode;
                 node.set_gid_in_doubt = false;
+                node.list_follows_mode();
             }
             Change::Owner { uid, gid } => node.set_owner(uid, gid, who),
             Change::Size(size) => {

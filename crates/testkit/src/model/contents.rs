@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use verfs_vfs::{FileKind, VfsError};
 
-use super::{Answer, Body, GROUP_EXECUTE, Id, Model, Node, Refusal, SET_GID, SET_UID, Who};
+use super::{Answer, Body, GROUP_EXECUTE, Id, Model, Node, Refusal, SET_GID, SET_UID, Who, errors_of, refuse};
 use crate::content::{Content, Fill};
 
 /// Largest file of a volume: segments of 1 MiB are numbered with 32 bits.
@@ -55,7 +55,9 @@ impl Model {
         if len == 0 {
             return self.refuse_content(id).map(|_| ());
         }
-        self.refuse_growth(id, offset.checked_add(len))?;
+        let mut errors = errors_of(self.refuse_growth(id, offset.checked_add(len)));
+        errors.extend(self.node(id).map_or_else(|_| Vec::new(), |node| errors_of(node.refuse_write(offset))));
+        refuse(errors)?;
         let now = self.now;
         let node = self.node_mut(id)?;
         if let Body::File(content) = &mut node.body {
@@ -79,7 +81,7 @@ impl Model {
     /// The content was looked at: the access time may have moved.
     pub fn accessed(&mut self, id: Id) {
         let now = self.now;
-        if let Some(node) = self.nodes.get_mut(&id) {
+        if let Some(node) = self.nodes.get_mut(&id).filter(|node| !node.flags.no_atime) {
             node.times.access.or(now);
         }
     }

@@ -6,23 +6,28 @@
 //! Where POSIX leaves the order of checks open, a refusal lists every error that fits; where it leaves a time open,
 //! [`Times`] holds both values.
 
+mod acl;
 mod attributes;
 mod contents;
+mod extents;
+mod flags;
 mod names;
 mod rename;
 #[cfg(test)]
 mod tests;
+mod xattrs;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use verfs_base::Timestamp;
-use verfs_vfs::{Attr, FileKind, VfsError};
+use verfs_vfs::{Attr, FileFlags, FileKind, VfsError};
 
 pub use self::attributes::Change;
 pub use self::contents::SIZE_MAX_BYTES;
 pub use self::rename::Place;
+pub use self::xattrs::XattrMap;
 use crate::content::Content;
 
 /// Longest name, in bytes.
@@ -54,6 +59,16 @@ impl From<VfsError> for Refusal {
 /// What the model says to an operation.
 pub type Answer<T> = Result<T, Refusal>;
 
+/// A refusal if any error fits.
+fn refuse(errors: Vec<VfsError>) -> Answer<()> {
+    if errors.is_empty() { Ok(()) } else { Err(Refusal(errors)) }
+}
+
+/// Errors of an answer.
+fn errors_of<T>(answer: Answer<T>) -> Vec<VfsError> {
+    answer.err().map_or_else(Vec::new, |Refusal(errors)| errors)
+}
+
 /// The user who asks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Who {
@@ -61,13 +76,15 @@ pub struct Who {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Permission bits that are taken from what is made.
+    pub umask: u16,
 }
 
 impl Who {
     /// The superuser.
-    pub const ROOT: Who = Who { uid: 0, gid: 0 };
+    pub const ROOT: Who = Who { uid: 0, gid: 0, umask: 0 };
     /// Somebody else.
-    pub const USER: Who = Who { uid: 1000, gid: 1000 };
+    pub const USER: Who = Who { uid: 1000, gid: 1000, umask: 0 };
 }
 
 /// A time that is one of a few values.
@@ -160,6 +177,10 @@ pub struct Node {
     pub pins: u64,
     /// Whether the set-gid bit may also be off: Linux decides by groups that a file system isn't told of.
     pub set_gid_in_doubt: bool,
+    /// Extended attributes, access control lists included.
+    pub xattrs: Arc<XattrMap>,
+    /// `chattr`.
+    pub flags: FileFlags,
     /// The rest.
     pub body: Body,
 }
@@ -241,6 +262,8 @@ impl Model {
             times: Times::at(now),
             pins: 0,
             set_gid_in_doubt: false,
+            xattrs: Arc::default(),
+            flags: FileFlags::default(),
             body: Body::Directory { entries: BTreeMap::new(), parent: ROOT },
         };
         Model { nodes: BTreeMap::from([(ROOT, root)]), next: 1, now }
@@ -354,6 +377,12 @@ impl fmt::Display for Model {
             write!(f, "/{} #{}", names.join("/"), id.0)?;
             if let Some(node) = self.nodes.get(&id) {
                 write!(f, " {:?} {:o} {}:{} nlink {}", node.kind, node.mode, node.uid, node.gid, node.nlink)?;
+                for (name, value) in &*node.xattrs {
+                    write!(f, " {}={}*", crate::op::short(name), value.len())?;
+                }
+                if node.flags != FileFlags::default() {
+                    write!(f, " {:?}", node.flags)?;
+                }
                 if let Some(content) = node.content() {
                     write!(f, " [{content}]")?;
                 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use verfs_vfs::{FileKind, NodeKind, VfsError};
+use verfs_vfs::{FileFlags, FileKind, NodeKind, VfsError};
 
 use super::{
     Answer, Body, GROUP_EXECUTE, Id, Model, NAME_MAX_BYTES, Node, Refusal, SET_GID, TARGET_MAX_BYTES, Times, Who,
+    errors_of, refuse,
 };
 use crate::content::Content;
 
@@ -46,23 +47,26 @@ impl Model {
     /// A new name may be made here.
     fn refuse_new(&self, parent: Id, name: &[u8]) -> Answer<()> {
         let entries = self.refuse_place(parent, name)?;
+        let mut errors = errors_of(self.node(parent)?.refuse_any());
         if entries.contains_key(name) {
-            return Err(VfsError::Exists.into());
+            errors.push(VfsError::Exists);
         }
         // A removed directory that is still open takes no names.
         if self.node(parent)?.nlink == 0 {
-            return Err(VfsError::NotFound.into());
+            errors.push(VfsError::NotFound);
         }
-        Ok(())
+        refuse(errors)
     }
 
     /// Puts a new inode under a free name.
     fn born(&mut self, parent: Id, name: &[u8], who: Who, kind: FileKind, mode: u16, body: Body) -> Answer<Id> {
         let now = self.now;
-        let (dir_mode, dir_gid) = {
+        let (dir_mode, dir_gid, default) = {
             let dir = self.node(parent)?;
-            (dir.mode, dir.gid)
+            (dir.mode, dir.gid, dir.default_list().filter(|_| kind != FileKind::Symlink))
         };
+        // umask(2): a default list takes its place.
+        let mode = if default.is_some() || kind == FileKind::Symlink { mode } else { mode & !who.umask };
         let inherits = dir_mode & SET_GID != 0;
         let (mut mode, gid) = (mode, if inherits { dir_gid } else { who.gid });
         if inherits && kind == FileKind::Directory {
@@ -73,7 +77,13 @@ impl Model {
         let set_gid_in_doubt = inherits && kind != FileKind::Directory && who.uid != 0 && mode & both == both;
         let nlink = if kind == FileKind::Directory { 2 } else { 1 };
         let times = Times::at(now);
-        let id = self.insert(Node { kind, mode, uid: who.uid, gid, nlink, times, pins: 0, set_gid_in_doubt, body });
+        let (xattrs, flags) = (Arc::default(), FileFlags::default());
+        let uid = who.uid;
+        let mut node = Node { kind, mode, uid, gid, nlink, times, pins: 0, set_gid_in_doubt, xattrs, flags, body };
+        if let Some(default) = default {
+            node.inherit(default);
+        }
+        let id = self.insert(node);
         self.attach(parent, name, id)?;
         Ok(id)
     }
@@ -173,7 +183,7 @@ impl Model {
         match self.node(id) {
             Ok(node) if node.kind == FileKind::Directory => errors.push(VfsError::NotPermitted),
             Ok(node) if node.nlink == 0 => errors.push(VfsError::NotFound),
-            Ok(_) => {}
+            Ok(node) => errors.extend(errors_of(node.refuse_change())),
             Err(Refusal(mut missing)) => errors.append(&mut missing),
         }
         if let Err(Refusal(mut refused)) = self.refuse_new(parent, name) {
@@ -199,6 +209,7 @@ impl Model {
         if self.node(id)?.kind == FileKind::Directory {
             return Err(VfsError::IsDirectory.into());
         }
+        self.refuse_removal(parent, id)?;
         self.detach(parent, name)?;
         self.lose_name(id)
     }
@@ -211,8 +222,11 @@ impl Model {
         let id = self.lookup(parent, name)?;
         match self.node(id)?.entries() {
             None => return Err(VfsError::NotDirectory.into()),
-            Some(entries) if !entries.is_empty() => return Err(VfsError::NotEmpty.into()),
-            Some(_) => {}
+            Some(entries) if !entries.is_empty() => {
+                let errors = errors_of(self.refuse_removal(parent, id)).into_iter().chain([VfsError::NotEmpty]);
+                return Err(Refusal(errors.collect()));
+            }
+            Some(_) => self.refuse_removal(parent, id)?,
         }
         self.detach(parent, name)?;
         self.lose_name(id)

@@ -2,7 +2,7 @@
 
 use verfs_vfs::{FileKind, RenameMode, VfsError};
 
-use super::{Answer, Body, Id, Model, ROOT, Refusal, Time};
+use super::{Answer, Body, Id, Model, ROOT, Refusal, Time, errors_of};
 
 /// A name in a directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +57,14 @@ impl Model {
     ) -> Answer<Option<Vec<VfsError>>> {
         let source_is_dir = self.node(source)?.kind == FileKind::Directory;
         let mut errors = Vec::new();
+        // Two names of one inode: nothing changes, whatever its flags say.
+        if target != Some(source) {
+            errors.extend(errors_of(self.refuse_removal(from.dir, source)));
+            errors.extend(match target {
+                Some(target) => errors_of(self.refuse_removal(to.dir, target)),
+                None => errors_of(self.node(to.dir)?.refuse_any()),
+            });
+        }
         if source_is_dir && self.is_within(to.dir, source) {
             errors.push(VfsError::InvalidArgument);
         }

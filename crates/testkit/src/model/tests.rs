@@ -1,7 +1,7 @@
 //! Rules that the model itself must not get wrong.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use verfs_vfs::{NodeKind, RenameMode};
+use verfs_vfs::{Allocation, NodeKind, RenameMode, XattrMode};
 
 use super::*;
 use crate::content::Fill;
@@ -134,4 +134,54 @@ fn names_and_ranges_have_limits() {
     assert_eq!(refused(model.write(Who::ROOT, f, beyond, 1, Fill::Zero)), [VfsError::FileTooLarge]);
     assert_eq!(refused(model.set_attributes(Who::ROOT, f, Change::Size(beyond + 1))), [VfsError::FileTooLarge]);
     model.set_attributes(Who::ROOT, f, Change::Size(beyond)).unwrap();
+}
+
+fn list(shape: u8) -> Vec<u8> {
+    crate::xattr::XattrValue::Acl(shape).bytes()
+}
+
+#[test]
+fn a_default_list_takes_the_place_of_the_umask() {
+    let mut model = model();
+    let d = dir(&mut model, ROOT, b"d");
+    // rw- for the owner, r-x for a user, r-- for the group, rwx for the mask, r-- for others.
+    model.set_xattr(Who::ROOT, d, super::acl::DEFAULT, &list(2), XattrMode::Set).unwrap();
+    let who = Who { umask: 0o777, ..Who::ROOT };
+    let sub = model.make_dir(who, d, b"sub", 0o750).unwrap();
+    let f = model.make_node(who, sub, b"f", NodeKind::Regular, 0o666).unwrap();
+    assert_eq!((model.node(sub).unwrap().mode, model.node(f).unwrap().mode), (0o650, 0o664));
+    assert_eq!(model.get_xattr(sub, super::acl::DEFAULT).unwrap(), list(2));
+    assert_eq!(refused(model.get_xattr(f, super::acl::DEFAULT)), [VfsError::NoAttribute]);
+    model.set_attributes(Who::ROOT, f, Change::Mode(0o700)).unwrap();
+    let access = super::acl::Acl::parse(&model.get_xattr(f, super::acl::ACCESS).unwrap()).unwrap();
+    assert_eq!((access.bits(), access.is_plain()), (0o700, false));
+    let outside = model.make_node(Who { umask: 0o27, ..Who::ROOT }, ROOT, b"f", NodeKind::Regular, 0o666).unwrap();
+    assert_eq!(model.node(outside).unwrap().mode, 0o640);
+    model.set_xattr(Who::ROOT, outside, super::acl::ACCESS, &list(0), XattrMode::Set).unwrap();
+    assert_eq!(model.node(outside).unwrap().mode, 0o750);
+    assert!(model.node(outside).unwrap().xattrs.is_empty());
+}
+
+#[test]
+fn immutable_and_append_only_inodes_refuse_what_they_are_for() {
+    let mut model = model();
+    let f = file(&mut model, ROOT, b"f");
+    let append = FileFlags { append_only: true, ..FileFlags::default() };
+    assert_eq!(refused(model.set_flags(Who::USER, f, append)), [VfsError::NotPermitted]);
+    model.set_flags(Who::ROOT, f, append).unwrap();
+    model.write(Who::ROOT, f, 0, 10, Fill::Random(0)).unwrap();
+    let refusal = [VfsError::NotPermitted];
+    assert_eq!(refused(model.write(Who::ROOT, f, 9, 1, Fill::Zero)), refusal);
+    assert_eq!(refused(model.unlink(ROOT, b"f")), refusal);
+    assert_eq!(refused(model.rename(at(ROOT, b"f"), at(ROOT, b"g"), RenameMode::Replace)), refusal);
+    assert_eq!(refused(model.allocate(Who::ROOT, f, 0, 5, Allocation::PunchHole)), refusal);
+    model.allocate(Who::ROOT, f, 0, 50, Allocation::Reserve).unwrap();
+    let g = file(&mut model, ROOT, b"g");
+    assert_eq!(refused(model.copy_range(Who::ROOT, (f, 0), (f, 5), 2)), refusal);
+    assert_eq!(model.copy_range(Who::ROOT, (f, 0), (f, 50), 20), Ok(20));
+    model.set_flags(Who::ROOT, ROOT, append).unwrap();
+    file(&mut model, ROOT, b"h");
+    assert_eq!(refused(model.unlink(ROOT, b"g")), refusal);
+    model.set_flags(Who::ROOT, ROOT, FileFlags { immutable: true, ..append }).unwrap();
+    assert_eq!(refused(model.make_link(g, ROOT, b"i")), refusal);
 }

@@ -47,8 +47,7 @@ pub(crate) fn size_difference(node: &Node, attr: &Attr, blocks: Blocks) -> Optio
         return Some(format!("expected size {}, found {}", node.size(), attr.size));
     }
     let content = node.content()?;
-    // A small file is stored whole, holes and all, and keeps what it took when it grows.
-    let most = content.touched_blocks().max(1) * 8;
+    let most = content.touched_blocks() * 8;
     if attr.blocks > most && blocks == Blocks::Settled {
         return Some(format!("{} blocks of 512 bytes for data that fits in {most}", attr.blocks));
     }
@@ -129,7 +128,11 @@ impl Session {
             let what = &format!("after {what}");
             match demand(what, self.ask(Who::ROOT, Pin::No, |context| self.vfs.getattr(context, ino))) {
                 Ok(attr) => self.check_attr(what, id, &attr)?,
-                Err(Stop::Environment(_)) => {}
+                Err(Stop::Environment(_)) => continue,
+                Err(stop) => return Err(stop),
+            }
+            match self.check_extras(what, id) {
+                Ok(()) | Err(Stop::Environment(_)) => {}
                 Err(stop) => return Err(stop),
             }
         }
@@ -153,6 +156,7 @@ impl Session {
             let ino = self.ino(id)?;
             let attr = demand(&what, self.ask(Who::ROOT, Pin::No, |context| self.vfs.getattr(context, ino)))?;
             self.check_attr(&what, id, &attr)?;
+            self.check_extras(&what, id)?;
             if let Some(content) = self.model.node(id).ok().and_then(Node::content).cloned() {
                 self.compare_content(&what, id, &content)?;
             }
@@ -164,6 +168,7 @@ impl Session {
         let ino = self.ino(id)?;
         let attr = demand(what, self.ask(Who::ROOT, Pin::No, |context| self.vfs.getattr(context, ino)))?;
         self.check_attr(what, id, &attr)?;
+        self.check_extras(what, id)?;
         let Ok(node) = self.model.node(id) else { return Ok(()) };
         match node.body.clone() {
             Body::File(content) => self.compare_content(what, id, &content),
@@ -191,7 +196,7 @@ impl Session {
                 return Err(Stop::Diverged(format!("{what}: {difference}")));
             }
         }
-        Ok(())
+        self.compare_extents(what, id, content)
     }
 
     pub(super) fn check_read(&mut self, what: &str, id: Id, range: (u64, u32)) -> Result<(), Stop> {

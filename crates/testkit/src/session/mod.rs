@@ -4,8 +4,10 @@
 //! Data flows from an [`Op`] into both, and from both into a comparison.
 
 mod compare;
+mod extents;
 mod listing;
 mod step;
+mod xattrs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,7 +18,9 @@ use verfs_base::{Ino, Timestamp};
 use verfs_vfs::{Context, Patience, Pin, Vfs, VfsError};
 
 pub(crate) use self::compare::{Blocks, attribute_difference, size_difference};
+pub(crate) use self::extents::walk_extents;
 use self::listing::Cursor;
+pub(crate) use self::xattrs::extras_difference;
 use crate::model::{Answer, Id, Model, ROOT, Who};
 use crate::op::{CURSORS, SLOTS};
 
@@ -118,8 +122,8 @@ fn environment(error: VfsError) -> bool {
 fn meet<T, U>(what: &str, model: Answer<T>, volume: verfs_vfs::Result<U>) -> Result<Option<(T, U)>, Stop> {
     match (model, volume) {
         (Ok(expected), Ok(found)) => Ok(Some((expected, found))),
-        (_, Err(error)) if environment(error) => Err(Stop::Environment(error)),
         (Err(refusal), Err(error)) if refusal.0.contains(&error) => Ok(None),
+        (_, Err(error)) if environment(error) => Err(Stop::Environment(error)),
         (Err(refusal), Err(error)) => {
             Err(Stop::Diverged(format!("{what}: expected one of {:?}, the volume said {error:?}", refusal.0)))
         }
@@ -220,7 +224,7 @@ impl Session {
 
     /// Asks the volume, every other time without patience first, as the FUSE leader thread does.
     fn ask<T>(&self, who: Who, pin: Pin, ask: impl Fn(&Context) -> verfs_vfs::Result<T>) -> verfs_vfs::Result<T> {
-        let context = Context { uid: who.uid, gid: who.gid, pin, ..Context::ROOT };
+        let context = Context { uid: who.uid, gid: who.gid, umask: who.umask, pin, ..Context::ROOT };
         if self.steps.is_multiple_of(2) {
             match ask(&Context { patience: Patience::Try, ..context }) {
                 Err(VfsError::WouldBlock) => {}

@@ -14,9 +14,9 @@ const STEP: Duration = Duration::from_millis(1);
 
 /// A target as both sides know it.
 #[derive(Clone, Copy)]
-struct Both {
-    id: Id,
-    ino: Ino,
+pub(super) struct Both {
+    pub(super) id: Id,
+    pub(super) ino: Ino,
 }
 
 impl Session {
@@ -45,7 +45,7 @@ impl Session {
     }
 
     /// The inode that a target names, on both sides; `None` when both say that there is none.
-    fn resolve(&mut self, what: &str, target: &Target) -> Result<Option<Both>, Stop> {
+    pub(super) fn resolve(&mut self, what: &str, target: &Target) -> Result<Option<Both>, Stop> {
         let id = match target {
             Target::Slot(slot) => match self.slots[*slot as usize] {
                 Some(id) => id,
@@ -137,6 +137,26 @@ impl Session {
                 let data = fill.bytes(0, *len as usize);
                 let done = self.ask(*who, Pin::No, |context| self.vfs.write(context, ino, *offset, data));
                 meet(what, self.model.write(*who, id, *offset, u64::from(*len), *fill), done).map(|_| ())
+            }
+            Op::SetXattr { target, name, value, mode, who } => {
+                self.set_xattr(what, target, (*name, *value), *mode, *who)
+            }
+            Op::RemoveXattr { target, name } => self.remove_xattr(what, target, *name),
+            Op::GetXattr { target, name } => self.get_xattr(what, target, *name),
+            Op::ListXattr { target, who } => self.list_xattr(what, target, *who),
+            Op::SetFlags { target, flags, who } => {
+                let Some(Both { id, ino }) = self.resolve(what, target)? else { return Ok(()) };
+                let done = self.ask(*who, Pin::No, |context| self.vfs.set_file_flags(context, ino, *flags));
+                meet(what, self.model.set_flags(*who, id, *flags), done).map(|_| ())
+            }
+            Op::Allocate { target, offset, len, how, who } => {
+                let Some(Both { id, ino }) = self.resolve(what, target)? else { return Ok(()) };
+                let done = self.ask(*who, Pin::No, |context| self.vfs.allocate(context, ino, *offset, *len, *how));
+                meet(what, self.model.allocate(*who, id, *offset, *len, *how), done).map(|_| ())
+            }
+            Op::Seek { target, offset, wanted } => self.seek(what, target, *offset, *wanted),
+            Op::Copy { from, from_offset, to, to_offset, len, who } => {
+                self.copy(what, (from, *from_offset), (to, *to_offset), *len, *who)
             }
             Op::Read { target, offset, len } => {
                 let Some(Both { id, .. }) = self.resolve(what, target)? else { return Ok(()) };

@@ -1,5 +1,8 @@
 //! Random operations that make sense most of the time.
 
+mod extras;
+mod patterns;
+
 use std::collections::VecDeque;
 
 use verfs_base::Timestamp;
@@ -98,7 +101,7 @@ impl Generator {
             Purpose::Model => model,
             Purpose::Crash | Purpose::Fault | Purpose::Threads => crash,
         };
-        let choices: [(u32, Maker); 24] = [
+        let choices: [(u32, Maker); 33] = [
             (often(12, 10), Self::make),
             (often(6, 4), Self::create),
             (often(8, 6), Self::make_dir),
@@ -123,6 +126,15 @@ impl Generator {
             (often(2, 3), |_| Some(Op::Sync)),
             (often(1, 1), Self::rare),
             (often(3, 12), Self::pattern),
+            (often(8, 6), Self::set_xattr),
+            (often(2, 2), Self::set_acl),
+            (often(3, 2), Self::remove_xattr),
+            (often(3, 0), Self::get_xattr),
+            (often(1, 0), Self::list_xattr),
+            (often(3, 2), Self::set_flags),
+            (often(7, 7), Self::allocate),
+            (often(5, 1), Self::seek),
+            (often(10, 12), Self::copy),
         ];
         let maker = self.rng.weighted(&choices);
         maker(self)
@@ -195,6 +207,12 @@ impl Generator {
         if self.rng.chance(1, 4) { Who::USER } else { Who::ROOT }
     }
 
+    /// Somebody who makes something.
+    fn maker(&mut self) -> Who {
+        let umask = *self.rng.pick(&[0, 0, 0o022, 0o077, 0o777]);
+        Who { umask, ..self.who() }
+    }
+
     fn file_mode(&mut self) -> u16 {
         *self.rng.pick(&[0o644, 0o600, 0o755, 0o4755, 0o2755, 0o6711, 0o2644, 0o1777, 0])
     }
@@ -211,16 +229,16 @@ impl Generator {
             3 => NodeKind::BlockDevice(0x0801),
             _ => NodeKind::Regular,
         };
-        Some(Op::Make { at: self.new_entry(), kind, mode: self.file_mode(), who: self.who() })
+        Some(Op::Make { at: self.new_entry(), kind, mode: self.file_mode(), who: self.maker() })
     }
 
     fn create(&mut self) -> Option<Op> {
         let slot = self.rng.below(u64::from(SLOTS)) as u8;
-        Some(Op::Create { at: self.new_entry(), mode: self.file_mode(), who: self.who(), slot })
+        Some(Op::Create { at: self.new_entry(), mode: self.file_mode(), who: self.maker(), slot })
     }
 
     fn make_dir(&mut self) -> Option<Op> {
-        Some(Op::MakeDir { at: self.new_entry(), mode: self.dir_mode(), who: self.who() })
+        Some(Op::MakeDir { at: self.new_entry(), mode: self.dir_mode(), who: self.maker() })
     }
 
     fn symlink(&mut self) -> Option<Op> {
@@ -404,88 +422,5 @@ impl Generator {
             1 if self.purpose != Purpose::Threads => Some(Op::Remount),
             _ => Some(Op::Change { target: self.file(), change: Change::Nothing, who: Who::ROOT }),
         }
-    }
-
-    /// What programs do, several operations in a row.
-    fn pattern(&mut self) -> Option<Op> {
-        match self.rng.below(6) {
-            0..=2 => self.save_by_rename(),
-            3 => self.append_and_fsync(),
-            4 => self.twice_the_same(),
-            _ => self.write_after_unlink(),
-        }
-        self.ahead.pop_front()
-    }
-
-    /// Write a temporary file, rename it over the old one; with and without fsync.
-    fn save_by_rename(&mut self) {
-        let dir = match self.dir() {
-            Target::Path(path) => path,
-            Target::Slot(_) => Vec::new(),
-        };
-        let entry = |name: Name| Entry { dir: Target::Path(dir.clone()), name };
-        let path = |name: Name| Target::Path([dir.clone(), vec![name]].concat());
-        let (temp, goal) = (4 + self.rng.below(2) as Name, self.rng.below(4) as Name);
-        self.ahead.push_back(Op::Make { at: entry(temp), kind: NodeKind::Regular, mode: 0o644, who: Who::ROOT });
-        for _ in 0..self.rng.between(1, 3) {
-            let offset = *self.rng.pick(&[0, 100, 4096]);
-            let op = self.write_to(path(temp), offset);
-            self.ahead.push_back(op);
-        }
-        if self.rng.chance(1, 3) {
-            self.ahead.push_back(Op::Fsync { target: path(temp), scope: SyncScope::All });
-        }
-        let mode = if self.rng.chance(1, 5) { RenameMode::Exchange } else { RenameMode::Replace };
-        self.ahead.push_back(Op::Rename { from: entry(temp), to: entry(goal), mode });
-        if self.rng.chance(1, 3) {
-            let other = self.fsync();
-            self.ahead.extend(other);
-        }
-        if self.rng.chance(1, 3) {
-            let op = self.write_to(path(goal), 10);
-            self.ahead.push_back(op);
-        }
-        if self.rng.chance(1, 3) {
-            self.ahead.push_back(Op::Fsync { target: Target::Path(dir), scope: SyncScope::All });
-        }
-    }
-
-    fn append_and_fsync(&mut self) {
-        let target = self.file();
-        let mut size = self.size_of(&target);
-        for _ in 0..self.rng.between(2, 4) {
-            let op = self.write_to(target.clone(), size);
-            if let Op::Write { len, .. } = &op {
-                size += u64::from(*len);
-            }
-            self.ahead.push_back(op);
-            let scope = self.scope();
-            self.ahead.push_back(Op::Fsync { target: target.clone(), scope });
-        }
-    }
-
-    /// The same bytes in two files: the second copy is a duplicate.
-    fn twice_the_same(&mut self) {
-        let (first, second) = (self.file(), self.file());
-        let op = self.write_to(first, 0);
-        if let Op::Write { offset, len, fill, who, .. } = &op {
-            let copy = Op::Write { target: second, offset: *offset, len: *len, fill: *fill, who: *who };
-            self.bytes_left = self.bytes_left.saturating_sub(u64::from(*len));
-            self.ahead.push_back(copy);
-        }
-        self.ahead.push_back(op);
-    }
-
-    fn write_after_unlink(&mut self) {
-        let at = self.old_entry(|kind| kind == FileKind::Regular);
-        let Target::Path(dir) = &at.dir else { return };
-        let path = [dir.clone(), vec![at.name]].concat();
-        let slot = self.rng.below(u64::from(SLOTS)) as u8;
-        self.ahead.push_back(Op::Open { target: Target::Path(path), slot });
-        self.ahead.push_back(Op::Unlink { at });
-        let op = self.write_to(Target::Slot(slot), 0);
-        self.ahead.push_back(op);
-        self.ahead.push_back(Op::Fsync { target: Target::Slot(slot), scope: SyncScope::All });
-        self.ahead.push_back(Op::Close { slot });
     }
 }
