@@ -158,9 +158,6 @@ impl Client {
     pub(crate) fn step(&mut self, mount: &Mount, op: &Op) -> Result<(), String> {
         mount.advance(STEP);
         self.model.now = mount.now();
-        for id in &self.looked_at {
-            self.model.accessed(*id);
-        }
         let before = self.model.clone();
         let what = op.to_string();
         self.run(mount, &what, op)?;
@@ -274,6 +271,9 @@ impl Client {
         let ino = self.ino(id)?;
         if attr.ino != ino {
             return diverged(format!("expected inode number {ino}, found {}", attr.ino));
+        }
+        if self.looked_at.contains(&id) {
+            self.model.accessed(id);
         }
         let Some(node) = self.model.observed(id) else { return diverged("it should be gone".into()) };
         if let Some(difference) = attribute_difference(node, attr) {
