@@ -145,6 +145,7 @@ impl Client {
             Op::Pause { millis } => {
                 let pause = Duration::from_millis(u64::from(*millis));
                 mount.advance(pause);
+                self.model.now = mount.now();
                 std::thread::sleep(pause);
                 Ok(())
             }
