@@ -16,7 +16,7 @@ pub struct Compressor {
 
 impl Compressor {
     /// Level of a volume unless its configuration has another (docs/decisions/0007-compression.md).
-    pub const DEFAULT_LEVEL: i32 = 3;
+    pub const DEFAULT_LEVEL: i32 = 2;
 
     /// A compressor of a zstd level.
     ///

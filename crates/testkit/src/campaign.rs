@@ -93,7 +93,7 @@ impl Campaign {
 
     fn report(&self, seed: u64, what: &str) -> String {
         format!(
-            "{}: seed {seed:#x}: {what}\nagain: VERFS_TEST_SEED={seed:#x} cargo nextest run --release -p verfs-testkit {}",
+            "{}: seed {seed:#x}: {what}\nagain: VERFS_TEST_SEED={seed:#x} cargo test --release --workspace {}",
             self.name, self.name
         )
     }

@@ -77,7 +77,7 @@ export const configKeys = {
     max: '64MiB',
     help: 'Most data that one fsync puts into the intent log; with more the transaction group is written instead.',
   }),
-  'compression.level': integer({ default: 3, min: 1, max: 19, help: 'zstd level of new chunks.' }),
+  'compression.level': integer({ default: 2, min: 1, max: 19, help: 'zstd level of new chunks.' }),
   'compression.threads': integer({
     default: 0,
     min: 0,
