@@ -101,7 +101,6 @@ impl LaneKind {
             | Operation::Setlk
             | Operation::Access
             | Operation::Bmap
-            | Operation::Ioctl
             | Operation::Poll
             | Operation::Lseek => LaneKind::Read,
             Operation::Setattr
@@ -113,6 +112,7 @@ impl LaneKind {
             | Operation::Rename
             | Operation::Link
             | Operation::Write
+            | Operation::Ioctl
             | Operation::Setxattr
             | Operation::Removexattr
             | Operation::Create
