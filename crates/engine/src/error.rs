@@ -267,6 +267,7 @@ impl EngineError {
             | VfsError::NameTooLong
             | VfsError::TooManyLinks
             | VfsError::FileTooLarge
+            | VfsError::Busy
             | VfsError::Io => EngineError::Io { path, detail: error.to_string() },
         }
     }

@@ -23,6 +23,7 @@ impl From<VfsError> for Errno {
             VfsError::NotDirectory => libc::ENOTDIR,
             VfsError::IsDirectory => libc::EISDIR,
             VfsError::NotEmpty => libc::ENOTEMPTY,
+            VfsError::Busy => libc::EBUSY,
             VfsError::NotPermitted => libc::EPERM,
             VfsError::Denied => libc::EACCES,
             VfsError::NoAttribute => libc::ENODATA,

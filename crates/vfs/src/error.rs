@@ -24,6 +24,9 @@ pub enum VfsError {
     /// The directory has entries.
     #[error("directory not empty")]
     NotEmpty,
+    /// Something stands in the way that has to be taken away first.
+    #[error("device or resource busy")]
+    Busy,
     /// The operation is not for this inode or caller.
     #[error("operation not permitted")]
     NotPermitted,

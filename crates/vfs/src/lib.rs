@@ -21,17 +21,23 @@ mod intent_log;
 mod listing;
 mod load;
 mod namespace;
+mod prune;
 mod read_ahead;
 mod recovery;
 mod resident;
+mod snapshot_tree;
+mod snapshots;
 mod space;
 mod state;
 mod types;
+mod versions;
 mod volume;
 mod xattr;
 
 pub use damage::DamagedFile;
 pub use error::{Result, VfsError};
+pub use snapshot_tree::SnapshotTree;
+pub use snapshots::Snapshot;
 pub use types::{
     AccessTimes, Allocation, Attr, Context, DirEntry, FileFlags, FileKind, FsStat, Listing, NodeKind, Patience, Pin,
     RenameMode, SeekFor, SetAttr, SetId, SetTime, SyncScope, XattrMode,

@@ -10,7 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use verfs_base::{ByteRange, Epoch, GroupId, Ino, Timestamp};
 use verfs_format::{
     ContentId, FrameHeader, HEADER_BYTES, InodeFlags, InodeKind, InodeRecord, InodeScope, LogEntry, OrphanRecord,
-    TreeCounters, decode_frame, keys, varint,
+    TreeCounters, decode_frame, encode_versioned, keys, split_versioned, varint,
 };
 use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
 
@@ -19,6 +19,7 @@ use crate::group::{Group, Reap, Unlogged};
 use crate::intent_log::{IntentLog, create_files, log_path};
 use crate::read_ahead::ReadAhead;
 use crate::resident::Resident;
+use crate::snapshots::SnapshotTable;
 use crate::space::SpaceGauge;
 use crate::state::{Birth, GroupLimits, Need, Node, State, Stop, xattr_weight};
 use crate::volume::{Shared, VfsParts};
@@ -44,6 +45,8 @@ struct Base {
     next_number: u64,
     counters: TreeCounters,
     orphans: VecDeque<Reap>,
+    epoch: Epoch,
+    snapshots: SnapshotTable,
 }
 
 fn system_number(meta: &dyn MetaStore, key: &[u8]) -> std::result::Result<Option<u64>, Unreadable> {
@@ -55,7 +58,7 @@ fn system_number(meta: &dyn MetaStore, key: &[u8]) -> std::result::Result<Option
 
 /// Why the base records can't be read.
 #[derive(Debug, thiserror::Error)]
-enum Unreadable {
+pub(crate) enum Unreadable {
     #[error(transparent)]
     Meta(#[from] verfs_meta::MetaError),
     #[error(transparent)]
@@ -76,16 +79,13 @@ fn create_root(meta: &dyn MetaStore, now: Timestamp, owner: (u32, u32)) -> std::
         allocated: 0,
         content: ContentId(Ino::ROOT.0),
         parent: Ino::ROOT,
-        birth: Epoch::FIRST,
         atime: now,
         mtime: now,
         ctime: now,
         btime: now,
     };
     let mut batch = WriteBatch::new();
-    let mut value = Vec::new();
-    root.encode(&mut value);
-    batch.put(keys::inode(Ino::ROOT), value);
+    batch.put(keys::inode(Ino::ROOT), encode_versioned(Epoch::FIRST, |out| root.encode(out)));
     let mut counters = Vec::new();
     TreeCounters { inodes: 1, directories: 1, logical_bytes: 0 }.encode(&mut counters);
     batch.put(keys::SYSTEM_COUNTERS.to_vec(), counters);
@@ -111,10 +111,10 @@ fn read_base(meta: &dyn MetaStore, now: Timestamp, owner: (u32, u32)) -> std::re
     let mut broken = None;
     meta.scan(&KeyRange::prefix(&[keys::ORPHAN]), Direction::Forward, &mut |key, value| match (
         keys::parse_orphan(key),
-        OrphanRecord::decode(value),
+        split_versioned(value).and_then(|(_, record)| OrphanRecord::decode(record)),
     ) {
         (Some(content), Ok(record)) => {
-            orphans.push_back(Reap::whole(content, record.ino));
+            orphans.push_back(Reap::whole(content, record.ino, record.died));
             ControlFlow::Continue(())
         }
         (None, _) => ControlFlow::Continue(()),
@@ -131,6 +131,8 @@ fn read_base(meta: &dyn MetaStore, now: Timestamp, owner: (u32, u32)) -> std::re
         next_number: system_number(meta, keys::SYSTEM_NEXT_NUMBER)?.unwrap_or(FIRST_NUMBER),
         counters,
         orphans,
+        epoch: system_number(meta, keys::SYSTEM_EPOCH)?.map_or(Epoch::FIRST, Epoch),
+        snapshots: SnapshotTable::read(meta)?,
     })
 }
 
@@ -252,10 +254,11 @@ impl Shared {
             counters.directories = counters.directories - directories(linked_before) + directories(linked_after);
 
             let replaced = before.map(|record| record.content).filter(|content| *content != after.content);
-            let replaced = replaced.map(Reap::content);
+            let epoch = state.epoch;
+            let replaced = replaced.map(|content| Reap::content(content, epoch));
             // One that had no name before has an orphan record, and so is released already.
             let unlinked = linked_after.is_none() && (before.is_none() || linked_before.is_some());
-            let unlinked = unlinked.then(|| Reap::whole(after.content, Some(ino)));
+            let unlinked = unlinked.then(|| Reap::whole(after.content, Some(ino), epoch));
             for reap in replaced.into_iter().chain(unlinked) {
                 state.open.orphans.push(reap);
                 state.reapable.push_back(reap);
@@ -330,7 +333,7 @@ impl Vfs {
         let open = GroupId(base.committed.max(last_group).0 + RECOVERY_GROUP_STEP);
         let log = IntentLog::open(&*parts.disk, open, last_sequence).map_err(disk_error)?;
         let space = parts.disk.space().map_err(disk_error)?;
-        let has_orphans = !base.orphans.is_empty();
+        let has_work = !base.orphans.is_empty() || base.snapshots.is_pruning();
         let read_ahead = ReadAhead::new(parts.store.read_ahead_max_bytes());
         let shared = Arc::new(Shared {
             state: Mutex::new(new_state(base, open, space, &options)),
@@ -360,7 +363,7 @@ impl Vfs {
         if replayed > 0 {
             tracing::info!(frames = replayed, "replayed the intent log");
             vfs.shared.barrier()?;
-        } else if has_orphans {
+        } else if has_work {
             let mut state = vfs.shared.state.lock();
             state.begin_change(vfs.shared.monotonic());
             vfs.shared.work.notify_one();
@@ -381,7 +384,7 @@ fn new_state(base: Base, open: GroupId, space: verfs_base::Space, options: &VfsO
         symlinks: Resident::new(options.inode_cache_entries / 8),
         xattrs: Resident::new(options.inode_cache_entries * XATTR_CACHE_BYTES_PER_INODE),
         segments: Resident::new(options.segment_cache_bytes),
-        open: Group::new(open, base.next_number),
+        open: Group::new(open, base.epoch, base.next_number),
         unlogged: Unlogged::default(),
         closing: None,
         committed: base.committed,
@@ -392,7 +395,8 @@ fn new_state(base: Base, open: GroupId, space: verfs_base::Space, options: &VfsO
         kept: FxHashSet::default(),
         counters: base.counters,
         next_number: base.next_number,
-        epoch: Epoch::FIRST,
+        epoch: base.epoch,
+        snapshots: base.snapshots,
         space: SpaceGauge::new(space),
         limits: GroupLimits {
             blocks: u64::from(options.group_blocks),

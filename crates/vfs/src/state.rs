@@ -17,6 +17,7 @@ use crate::VfsError;
 use crate::directory::{DirectoryCache, Known, Name};
 use crate::group::{Group, Reap, ReapExtent, ReapExtras, Unlogged};
 use crate::resident::Resident;
+use crate::snapshots::SnapshotTable;
 use crate::space::SpaceGauge;
 
 /// A group that is never committed: what changed in it is never evicted.
@@ -154,7 +155,9 @@ pub(crate) struct State {
     pub(crate) kept: FxHashSet<Ino>,
     pub(crate) counters: TreeCounters,
     pub(crate) next_number: u64,
+    /// In which what changes now is born.
     pub(crate) epoch: Epoch,
+    pub(crate) snapshots: SnapshotTable,
     pub(crate) space: SpaceGauge,
     pub(crate) limits: GroupLimits,
     pub(crate) failure: Option<Failure>,
@@ -257,7 +260,6 @@ impl State {
 
     /// Sets an inode's record.
     pub(crate) fn put_inode(&mut self, ino: Ino, record: InodeRecord) {
-        let record = InodeRecord { birth: self.epoch, ..record };
         if let Some(Node::Present { record: current, .. }) = self.nodes.change(ino, self.open.id) {
             *current = record;
             self.open.inodes.insert(ino, record);
@@ -269,7 +271,7 @@ impl State {
     pub(crate) fn add_inode(&mut self, record: InodeRecord) -> Ino {
         let ino = Ino(self.take_number());
         let born = Birth { group: self.open.id, logged: false };
-        let record = InodeRecord { content: ContentId(ino.0), birth: self.epoch, ..record };
+        let record = InodeRecord { content: ContentId(ino.0), ..record };
         let node = Node::Present { record, committed_allocated: 0, born, content_born: born };
         self.nodes.put(ino, node, self.open.id, 1);
         self.open.inodes.insert(ino, record);
@@ -385,7 +387,7 @@ impl State {
             true => ReapExtras::Any,
             false => ReapExtras::Nothing,
         };
-        Reap { content: record.content, ino: Some(ino), extent, extras }
+        Reap { content: record.content, ino: Some(ino), died: self.epoch, extent, extras }
     }
 
     /// Gives a file an empty content and releases the one it had: truncation to nothing without a walk.
@@ -405,7 +407,7 @@ impl State {
         // Nothing to write, but something that an fsync has to log.
         self.unlogged.note(fresh, ByteRange::new(0, 0), 0);
         if was.group < group || was.logged {
-            let reap = Reap::content(old.content);
+            let reap = Reap::content(old.content, self.epoch);
             self.open.orphans.push(reap);
             self.reapable.push_back(reap);
         }

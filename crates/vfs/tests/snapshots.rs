@@ -1,0 +1,245 @@
+//! Snapshots show the tree as it was, whatever happens to it later, and leave nothing behind when they are deleted.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod volume;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use verfs_base::Ino;
+use verfs_format::keys;
+use verfs_meta::{Direction, KeyRange, MetaStore};
+use verfs_vfs::{
+    Attr, DirEntry, FileKind, Listing, NodeKind, RenameMode, SetAttr, SnapshotTree, Vfs, VfsError, VfsOptions,
+    XattrMode,
+};
+
+use self::volume::{Open, ROOT, Volume, noise};
+
+/// Path, attributes but the access time and blocks, and bytes or target or attributes of everything in a tree.
+type Dump = BTreeMap<Vec<u8>, (Attr, Vec<u8>)>;
+
+trait Readable {
+    fn list(&self, ino: Ino) -> Vec<DirEntry>;
+    fn attr(&self, ino: Ino) -> Attr;
+    fn bytes(&self, ino: Ino, size: u64) -> Vec<u8>;
+    fn target(&self, ino: Ino) -> Vec<u8>;
+    fn note(&self, ino: Ino) -> Vec<u8>;
+}
+
+impl Readable for Vfs {
+    fn list(&self, ino: Ino) -> Vec<DirEntry> {
+        self.readdir(&ROOT, ino, 2, 10_000, Listing::Plus).unwrap()
+    }
+
+    fn attr(&self, ino: Ino) -> Attr {
+        self.getattr(&ROOT, ino).unwrap()
+    }
+
+    fn bytes(&self, ino: Ino, size: u64) -> Vec<u8> {
+        self.read(&ROOT, ino, 0, size as u32).unwrap().concat()
+    }
+
+    fn target(&self, ino: Ino) -> Vec<u8> {
+        self.readlink(&ROOT, ino).unwrap().to_vec()
+    }
+
+    fn note(&self, ino: Ino) -> Vec<u8> {
+        self.getxattr(&ROOT, ino, b"user.note").map(|value| value.to_vec()).unwrap_or_default()
+    }
+}
+
+impl Readable for SnapshotTree {
+    fn list(&self, ino: Ino) -> Vec<DirEntry> {
+        // In pages, so that cookies are tried.
+        let (mut entries, mut cookie) = (Vec::new(), 2);
+        loop {
+            let page = self.readdir(ino, cookie, 3, Listing::Plus).unwrap();
+            let Some(last) = page.last() else { return entries };
+            cookie = last.cookie;
+            entries.extend(page);
+        }
+    }
+
+    fn attr(&self, ino: Ino) -> Attr {
+        self.getattr(ino).unwrap()
+    }
+
+    fn bytes(&self, ino: Ino, size: u64) -> Vec<u8> {
+        self.read(ino, 0, size as u32).unwrap().concat()
+    }
+
+    fn target(&self, ino: Ino) -> Vec<u8> {
+        self.readlink(ino).unwrap().to_vec()
+    }
+
+    fn note(&self, ino: Ino) -> Vec<u8> {
+        self.getxattr(ino, b"user.note").map(|value| value.to_vec()).unwrap_or_default()
+    }
+}
+
+fn dump(tree: &dyn Readable) -> Dump {
+    let mut dump = Dump::new();
+    let mut todo = vec![(Vec::new(), Ino::ROOT)];
+    while let Some((path, ino)) = todo.pop() {
+        let mut attr = tree.attr(ino);
+        attr.atime = attr.btime;
+        attr.blocks = 0;
+        let bytes = match attr.kind {
+            FileKind::Regular => tree.bytes(ino, attr.size),
+            FileKind::Symlink => tree.target(ino),
+            FileKind::Directory => {
+                todo.extend(tree.list(ino).into_iter().map(|entry| {
+                    assert_eq!(entry.attr.unwrap().ino, entry.ino);
+                    ([&path[..], b"/", &entry.name].concat(), entry.ino)
+                }));
+                Vec::new()
+            }
+            FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => Vec::new(),
+        };
+        dump.insert(path, (attr, [bytes, tree.note(ino)].concat()));
+    }
+    dump
+}
+
+fn assert_same(found: &Dump, expected: &Dump, when: &str) {
+    for (path, (attr, bytes)) in expected {
+        let path = String::from_utf8_lossy(path);
+        let (other, data) = found.get(path.as_bytes()).unwrap_or_else(|| panic!("{when}: {path} is missing"));
+        assert_eq!(other, attr, "{when}: {path}");
+        assert!(data == bytes, "{when}: {path} has other bytes");
+    }
+    assert_eq!(found.len(), expected.len(), "{when}: there is more than there was");
+}
+
+fn keys_of(volume: &Volume, first: u8) -> usize {
+    let mut count = 0;
+    let range = KeyRange::prefix(&[first]);
+    let counted = volume.meta.scan(&range, Direction::Forward, &mut |_, _| {
+        count += 1;
+        ControlFlow::Continue(())
+    });
+    counted.unwrap();
+    count
+}
+
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// Changes the tree somehow. What can't be done is not done.
+fn change(open: &Open, dice: &mut Dice) {
+    let vfs = &open.vfs;
+    let dirs: Vec<Ino> = std::iter::once(Ino::ROOT)
+        .chain(vfs.list(Ino::ROOT).into_iter().filter(|entry| entry.kind == FileKind::Directory).map(|entry| entry.ino))
+        .collect();
+    let dir = dirs[dice.below(dirs.len() as u64) as usize];
+    let other = dirs[dice.below(dirs.len() as u64) as usize];
+    let name = [b'a' + dice.below(6) as u8];
+    let second = [b'a' + dice.below(6) as u8];
+    let file = vfs.lookup(&ROOT, dir, &name).ok().filter(|attr| attr.kind == FileKind::Regular).map(|attr| attr.ino);
+    let seed = dice.below(5);
+    let offset = dice.below(3_000_000);
+    let _refused: Result<(), VfsError> = match (dice.below(14), file) {
+        (0 | 1, _) => vfs.mknod(&ROOT, dir, &name, NodeKind::Regular, 0o644).map(drop),
+        (2, _) => vfs.mkdir(&ROOT, dir, &name, 0o755).map(drop),
+        (3, _) => vfs.symlink(&ROOT, dir, &name, &noise(9, seed)).map(drop),
+        (4 | 5, _) => vfs.unlink(&ROOT, dir, &name),
+        (6, _) => vfs.rmdir(&ROOT, dir, &name),
+        (7, _) => vfs.rename(&ROOT, dir, &name, other, &second, RenameMode::Replace),
+        (8, Some(file)) => vfs.link(&ROOT, file, other, &second).map(drop),
+        (9, Some(file)) => vfs.setattr(&ROOT, file, &SetAttr { size: Some(offset), ..SetAttr::default() }).map(drop),
+        (10, Some(file)) => vfs.setxattr(&ROOT, file, b"user.note", &noise(20, offset), XattrMode::Set),
+        (11, Some(file)) => vfs.removexattr(&ROOT, file, b"user.note"),
+        (12, Some(file)) => vfs.write(&ROOT, file, 0, &noise(dice.below(4000) as usize, seed)).map(drop),
+        (_, Some(file)) => vfs.write(&ROOT, file, offset, &noise(dice.below(200_000) as usize, seed)).map(drop),
+        (_, None) => Ok(()),
+    };
+}
+
+fn random_life(seed: u64) {
+    let mut dice = Dice(seed);
+    let volume = Volume::new(VfsOptions { group_interval_ms: 2, inode_cache_entries: 4, ..VfsOptions::default() });
+    let mut open = volume.open();
+    let mut past: BTreeMap<Vec<u8>, Dump> = BTreeMap::new();
+    for step in 0..400 {
+        for _ in 0..dice.below(12) {
+            change(&open, &mut dice);
+        }
+        let name = format!("s{}", dice.below(8)).into_bytes();
+        match dice.below(20) {
+            0..=5 => match open.vfs.create_snapshot(&name, b"") {
+                Ok(made) => {
+                    assert_eq!(made.name, name);
+                    assert!(past.insert(name, dump(&*open.vfs)).is_none());
+                }
+                Err(error) => assert!(error == VfsError::Exists && past.contains_key(&name), "{error}"),
+            },
+            6..=8 => {
+                let deleted = open.vfs.delete_snapshot(&name);
+                assert_eq!(deleted.is_ok(), past.remove(&name).is_some(), "{deleted:?}");
+            }
+            9 => {
+                open.close();
+                open = volume.open();
+            }
+            10 => open.vfs.sync().unwrap(),
+            _ => {}
+        }
+        if step % 10 == 9 {
+            for (name, expected) in &past {
+                let tree = open.vfs.open_snapshot(name).unwrap();
+                assert_same(&dump(&tree), expected, &format!("seed {seed}, step {step}, {name:?}"));
+            }
+        }
+    }
+    for name in past.keys() {
+        open.vfs.delete_snapshot(name).unwrap();
+    }
+    let names: Vec<DirEntry> = open.vfs.list(Ino::ROOT);
+    for entry in names {
+        remove(&open.vfs, Ino::ROOT, &entry);
+    }
+    for _ in 0..20 {
+        open.vfs.mknod(&ROOT, Ino::ROOT, b"last", NodeKind::Regular, 0o644).unwrap();
+        open.vfs.unlink(&ROOT, Ino::ROOT, b"last").unwrap();
+        open.vfs.sync().unwrap();
+    }
+    assert_eq!(open.store.stats().chunks, 0, "seed {seed}: references are left of what is gone");
+    for (first, what) in [
+        (keys::HISTORY, "history"),
+        (keys::CHANGES, "change lists"),
+        (keys::DEAD, "dead lists"),
+        (keys::SNAPSHOT, "snapshots"),
+        (keys::SNAPSHOT_USED, "use"),
+        (keys::SEGMENT, "segments"),
+        (keys::SYMLINK, "targets"),
+        (keys::XATTRS, "attributes"),
+    ] {
+        assert_eq!(keys_of(&volume, first), 0, "seed {seed}: {what} are left");
+    }
+    open.close();
+}
+
+fn remove(vfs: &Vfs, parent: Ino, entry: &DirEntry) {
+    if entry.kind == FileKind::Directory {
+        for below in vfs.list(entry.ino) {
+            remove(vfs, entry.ino, &below);
+        }
+        vfs.rmdir(&ROOT, parent, &entry.name).unwrap();
+    } else {
+        vfs.unlink(&ROOT, parent, &entry.name).unwrap();
+    }
+}
+
+#[test]
+fn snapshots_show_what_was_and_leave_nothing_when_they_go() {
+    for seed in 1..=8 {
+        random_life(seed);
+    }
+}
