@@ -1,11 +1,12 @@
 //! A volume on a disk and a metadata engine that can crash.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use verfs_base::{Clock, Disk, Timestamp};
+use verfs_base::{Clock, Disk, Epoch, Timestamp};
 use verfs_chunker::{ChunkSizes, Chunker, ChunkerKind};
 use verfs_meta::{MemoryStore, MetaStore};
 use verfs_store::{ChunkStore, StoreOptions};
@@ -229,23 +230,58 @@ impl Machine {
         self.power().aside(|| {
             let Some(audit) = Audit::read(&*self.meta())? else { return Ok(()) };
             audit.check()?;
-            match self.store() {
-                Some(store) => audit.check_chunks(&store),
-                None => Ok(()),
+            let Some(store) = self.store() else { return Ok(()) };
+            match audit.check_chunks(&store) {
+                Ok(()) => Ok(()),
+                // A commit meanwhile may have released it.
+                Err(_) => match Audit::read(&*self.meta())? {
+                    Some(audit) => audit.check_chunks(&store),
+                    None => Ok(()),
+                },
             }
         })
     }
 
-    /// Whether everything without a name is released after a few commits, as nothing is held open.
+    /// Whether everything without a name, and every deleted snapshot, is released after a few commits, as nothing is
+    /// held open.
     ///
     /// # Errors
-    /// How much is left.
+    /// How much is left, or that a snapshot says that it uses something else than it does.
     pub fn check_released(&self) -> Result<(), String> {
+        let vfs = self.vfs();
+        let sync = || vfs.sync().map_err(|error| format!("sync: {error}"));
+        let read = || self.power().aside(|| Audit::read(&*self.meta()));
         for _ in 0..4 {
-            self.vfs().sync().map_err(|error| format!("sync: {error}"))?;
+            sync()?;
         }
-        let left = self.power().aside(|| Audit::read(&*self.meta()))?.map_or(0, |audit| audit.orphans());
-        if left == 0 { Ok(()) } else { Err(format!("{left} contents without a name were never released")) }
+        // One snapshot goes with each commit.
+        let deleting = read()?.map_or(0, |audit| audit.unreleased());
+        for _ in 0..2 * deleting {
+            sync()?;
+        }
+        let Some(audit) = read()? else { return Ok(()) };
+        if audit.unreleased() > 0 {
+            return Err(format!("{} contents or snapshots were never released", audit.unreleased()));
+        }
+        let told: BTreeMap<Epoch, u64> =
+            vfs.snapshots().into_iter().map(|snapshot| (snapshot.id, snapshot.used_bytes)).collect();
+        if told == audit.used() { Ok(()) } else { Err(format!("snapshots say {told:?}, they use {:?}", audit.used())) }
+    }
+
+    /// Deletes all snapshots.
+    ///
+    /// # Errors
+    /// One can't be.
+    pub fn delete_snapshots(&self) -> Result<(), String> {
+        let vfs = self.vfs();
+        for snapshot in vfs.snapshots() {
+            let told = |error: VfsError| format!("deleting snapshot {}: {error}", crate::op::short(&snapshot.name));
+            for reason in &snapshot.holds {
+                vfs.release_snapshot(&snapshot.name, reason).map_err(told)?;
+            }
+            vfs.delete_snapshot(&snapshot.name).map_err(told)?;
+        }
+        Ok(())
     }
 
     /// This machine after a power failure, nothing open. May be asked again for another outcome.

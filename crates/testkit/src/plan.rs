@@ -136,6 +136,7 @@ impl Plan {
                 self.empty_slot(*slot);
                 Ok(())
             }
+            Op::Snapshot(op) => self.model.change_snapshot(*op),
             Op::Remount => {
                 self.slots = [None; SLOTS as usize];
                 self.model.unpin_all();

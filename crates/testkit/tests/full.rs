@@ -32,7 +32,8 @@ fn run(settings: &Settings, ops: &[Op], room: u64, seed: u64) -> Result<(), Stri
             Step::Agreed => {}
             Step::Failed { error: VfsError::NoSpace, after } => {
                 match op {
-                    Op::Sync | Op::Remount | Op::Fsync { .. } => {
+                    // What takes no data has the reserve.
+                    Op::Sync | Op::Remount | Op::Fsync { .. } | Op::Snapshot(_) => {
                         let free = disk.space().unwrap().available;
                         return Err(told(&format!("what was accepted finds no room; {free} bytes are free")));
                     }
@@ -74,12 +75,15 @@ fn run(settings: &Settings, ops: &[Op], room: u64, seed: u64) -> Result<(), Stri
     after.audit()?;
     after.open().map_err(|stop| format!("opening on the full disk: {stop}"))?;
     after.audit()?;
-    empty(&after)
+    empty(&after, seed)
 }
 
-/// Everything can be deleted on a full disk.
-fn empty(machine: &Machine) -> Result<(), String> {
+/// Everything can be deleted on a full disk, the snapshots before the rest or after it.
+fn empty(machine: &Machine, seed: u64) -> Result<(), String> {
     let vfs = machine.vfs();
+    if seed.is_multiple_of(3) {
+        machine.delete_snapshots()?;
+    }
     let thaw = |ino| {
         // What is immutable has to be made deletable first; only root can, and other kinds never are.
         match vfs.set_file_flags(&Context::ROOT, ino, FileFlags::default()) {
@@ -100,6 +104,7 @@ fn empty(machine: &Machine) -> Result<(), String> {
             .map_err(|error| format!("deleting on a full disk: {error}"))?;
     }
     drop(vfs);
+    machine.delete_snapshots()?;
     machine.check_released()?;
     machine.audit()?;
     machine.close()

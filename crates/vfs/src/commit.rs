@@ -121,7 +121,9 @@ fn close(state: &mut State, shared: &Shared) -> Arc<Group> {
     if !state.reapable.is_empty() || state.snapshots.is_pruning() {
         state.begin_change(shared.monotonic());
     }
-    state.snapshots.close(&mut group);
+    // Inodes that still have no name but are not released yet are in no snapshot.
+    let nameless = state.kept.len() + state.reapable.iter().filter(|reap| reap.ino.is_some()).count();
+    state.snapshots.close(&mut group, nameless as u64);
     let group = Arc::new(group);
     let unlogged = std::mem::take(&mut state.unlogged);
     state.closing = Some(Closing { group: Arc::clone(&group), unlogged });

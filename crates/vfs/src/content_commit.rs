@@ -230,13 +230,14 @@ impl ContentCommit<'_, '_> {
             if segments.contains_key(&index) {
                 return ControlFlow::Continue(());
             }
+            if keeps_versions {
+                // Damaged or not: a snapshot that has it must not take it for a hole.
+                stored.insert(index, Bytes::copy_from_slice(value));
+            }
             match decode_segment(value) {
                 Ok(segment) => {
                     *allocated += segment.allocated();
                     segments.insert(index, segment);
-                    if keeps_versions {
-                        stored.insert(index, Bytes::copy_from_slice(value));
-                    }
                 }
                 Err(error) => {
                     tracing::error!(content = content.0, index, %error, "extent segment is damaged; what it had is lost");
@@ -368,7 +369,7 @@ impl ContentCommit<'_, '_> {
                 false => Next::Value(self.versions.born(|out| out.extend_from_slice(&segment.encode()))),
             };
             let old = editor.stored.get(&index).map(|old| &old[..]);
-            self.versions.replace(keys::segment(editor.content, index).into(), old, next)?;
+            self.versions.replace(keys::segment(editor.content, index).into(), old, next);
             self.segments.push(((editor.content, index), Arc::new(segment)));
         }
         Ok(allocated_after as i64 - editor.allocated_before as i64)
@@ -385,27 +386,26 @@ impl ContentCommit<'_, '_> {
     ) -> Result<bool, StoreError> {
         let (chunks, versions) = (&mut *self.chunks, &mut *self.versions);
         let mut left = *budget;
-        let mut failed = None;
         let mut drop_segment = |key: &[u8], value: &[u8]| {
             let key = Bytes::copy_from_slice(key);
-            let (replaced, runs) = match decode_segment(value) {
+            let runs = match decode_segment(value) {
                 Ok(segment) => {
                     for run in &segment.runs {
                         if let RunData::Chunk { id, birth, .. } = run.data {
                             versions.give_up(chunks, (id, run.len), (birth, died));
                         }
                     }
-                    (versions.replace(key, Some(value), Next::Gone(died)), segment.runs.len())
+                    segment.runs.len()
                 }
                 // Its chunks keep references that nobody has: they are never reclaimed, and nobody loses anything.
                 Err(error) => {
                     tracing::error!(content = content.0, %error, "extent segment is damaged; its chunks are not released");
-                    (versions.replace(key, None, Next::Gone(died)), 0)
+                    0
                 }
             };
-            failed = replaced.err();
+            versions.replace(key, Some(value), Next::Gone(died));
             left = left.saturating_sub(runs + 1);
-            if left > 0 && failed.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         let first_only = extent == ReapExtent::FirstSegment;
         if first_only {
@@ -416,9 +416,6 @@ impl ContentCommit<'_, '_> {
         } else {
             let range = KeyRange::prefix(&keys::segments(content));
             self.meta.scan(&range, Direction::Forward, &mut drop_segment)?;
-        }
-        if let Some(error) = failed {
-            return Err(error.into());
         }
         // Whoever used the budget up comes again: there may be more.
         let complete = first_only || left > 0;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::{Condvar, Mutex};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use verfs_base::{ByteRange, Epoch, GroupId, Ino, Timestamp};
 use verfs_format::{
     ContentId, FrameHeader, HEADER_BYTES, InodeFlags, InodeKind, InodeRecord, InodeScope, LogEntry, OrphanRecord,
@@ -392,7 +392,7 @@ fn new_state(base: Base, open: GroupId, space: verfs_base::Space, options: &VfsO
         close_requested: false,
         pins: FxHashMap::default(),
         reapable: base.orphans,
-        kept: FxHashSet::default(),
+        kept: FxHashMap::default(),
         counters: base.counters,
         next_number: base.next_number,
         epoch: base.epoch,

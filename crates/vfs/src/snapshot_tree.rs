@@ -81,8 +81,17 @@ impl Past {
 
     /// The record of a value that was born early enough.
     fn early(&self, key: &[u8], value: &[u8]) -> Result<Option<Bytes>> {
-        let (birth, record) = split_versioned(value).map_err(|error| self.damaged(key, error))?;
+        let (birth, record) = self.split(value).map_err(|error| self.damaged(key, error))?;
         Ok((birth <= self.id).then(|| Bytes::copy_from_slice(record)))
+    }
+
+    /// Birth and record of a value. One that was born in an epoch to come is damaged, not younger than the snapshot.
+    fn split<'a>(&self, value: &'a [u8]) -> std::result::Result<(Epoch, &'a [u8]), DecodeError> {
+        let (birth, record) = split_versioned(value)?;
+        if birth > self.id && birth > self.shared.state.lock().epoch {
+            return Err(DecodeError::Invalid("birth"));
+        }
+        Ok((birth, record))
     }
 
     fn pick(&self, key: &[u8], live: Option<Bytes>) -> Result<Option<Bytes>> {
@@ -142,6 +151,35 @@ impl Past {
             segments.push((index, Segment::decode(&record).map_err(|error| self.damaged(key, error))?));
         }
         Ok(segments)
+    }
+
+    /// The first segment from `from` on of which the content had a record.
+    fn next_segment(&self, content: ContentId, from: u32) -> Result<Option<u32>> {
+        let prefix = keys::segments(content);
+        let start = keys::segment(content, from);
+        let live = KeyRange { start: start.clone().into(), ..KeyRange::prefix(&prefix) };
+        let live = self.first_segment(&live, |key| Some(key))?;
+        let past = KeyRange { start: keys::histories(&start).into(), ..KeyRange::prefix(&keys::histories(&prefix)) };
+        let past = self.first_segment(&past, |key| {
+            keys::parse_history(key).filter(|(_, death)| *death > self.id).map(|(of, _)| of)
+        })?;
+        Ok(live.into_iter().chain(past).min())
+    }
+
+    /// The first segment of a range whose record was born early enough; `of` tells of which key a record is.
+    fn first_segment(&self, range: &KeyRange, of: impl Fn(&[u8]) -> Option<&[u8]>) -> Result<Option<u32>> {
+        let mut found = Ok(None);
+        let scanned = self.meta().scan(range, Direction::Forward, &mut |key, value| {
+            let Some(index) = of(key).and_then(keys::parse_segment) else { return ControlFlow::Continue(()) };
+            match self.split(value) {
+                Ok((birth, _)) if birth > self.id => return ControlFlow::Continue(()),
+                Ok(_) => found = Ok(Some(index)),
+                Err(error) => found = Err(self.damaged(key, error)),
+            }
+            ControlFlow::Break(())
+        });
+        scanned.map_err(|error| self.shared.meta_error(&error))?;
+        found
     }
 
     /// All extended attributes of an inode.
@@ -208,7 +246,7 @@ impl Past {
         };
         let live = KeyRange { start: start.clone().into(), ..KeyRange::prefix(&keys::dirents(parent)) };
         let live = self.scan_names(&live, |key, value| {
-            let (birth, record) = split_versioned(value)?;
+            let (birth, record) = self.split(value)?;
             let early = birth <= self.id;
             let record = early.then(|| DirentRecord::decode(record)).transpose()?;
             Ok(Some((name_of(key)?, record)))
@@ -223,7 +261,7 @@ impl Past {
             if death <= self.id {
                 return Ok(None);
             }
-            let (birth, record) = split_versioned(value)?;
+            let (birth, record) = self.split(value)?;
             let record = if birth <= self.id { Some(DirentRecord::decode(record)?) } else { None };
             Ok(Some((name_of(of)?, Some(record))))
         })?;
@@ -409,6 +447,16 @@ impl SnapshotTree {
             }
             let mut at = offset;
             while at < record.size {
+                let index = (at / SEGMENT_BYTES) as u32;
+                // Of a sparse file there may be millions of segments that are not there.
+                match (wanted, past.next_segment(record.content, index)?) {
+                    (SeekFor::Data, None) => return Err(VfsError::NoSuchOffset),
+                    (SeekFor::Data, Some(next)) if next > index => {
+                        at = u64::from(next) * SEGMENT_BYTES;
+                        continue;
+                    }
+                    (SeekFor::Data | SeekFor::Hole, _) => {}
+                }
                 let len = (SEGMENT_BYTES - at % SEGMENT_BYTES).min(record.size - at);
                 for part in past.parts(record.content, ByteRange::new(at, len))? {
                     let is_hole = matches!(part, Part::Zeros(_));

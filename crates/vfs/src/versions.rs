@@ -143,13 +143,13 @@ impl<'a> Versions<'a> {
     }
 
     /// Replaces what a key is known to have.
-    pub(crate) fn replace(&mut self, key: Bytes, old: Option<&[u8]>, next: Next) -> Result<(), MetaError> {
+    pub(crate) fn replace(&mut self, key: Bytes, old: Option<&[u8]>, next: Next) {
         let death = match next {
             Next::Value(_) => self.epoch,
             Next::Gone(died) => died,
         };
         if self.keeps_versions() {
-            let birth = old.map(|old| birth_of(&key, old)).transpose()?;
+            let birth = old.map(|old| birth_of(&key, old, self.epoch));
             if let Some((birth, old)) = birth.zip(old)
                 && self.held.holders(birth, death) != Holders::None
             {
@@ -161,7 +161,6 @@ impl<'a> Versions<'a> {
             }
         }
         write(self.batch, key, next);
-        Ok(())
     }
 
     /// Gives up the reference of a run that was born in `birth` and dies in `death`.
@@ -199,7 +198,7 @@ impl<'a> Versions<'a> {
             let wanted: Vec<Bytes> = some.iter().map(|(key, _)| key.clone()).collect();
             let values = self.meta.multi_get(&wanted)?;
             for ((key, next), old) in some.into_iter().zip(values) {
-                self.replace(key, old.as_deref(), next)?;
+                self.replace(key, old.as_deref(), next);
             }
         }
         for (death, keys) in std::mem::take(&mut self.changes) {
@@ -234,10 +233,15 @@ fn write(batch: &mut WriteBatch, key: Bytes, next: Next) {
     }
 }
 
-fn birth_of(key: &[u8], value: &[u8]) -> Result<Epoch, MetaError> {
+/// When a value was born, which was committed in `epoch` or before. Nobody knows that of a damaged one: it is taken to be
+/// as old as the volume, so that every snapshot that may have it keeps what is left of it, and says that it is damaged.
+pub(crate) fn birth_of(key: &[u8], value: &[u8], epoch: Epoch) -> Epoch {
     match split_versioned(value) {
-        Ok((birth, _)) => Ok(birth),
-        Err(error) => Err(MetaError::Corrupt(format!("birth of the record at {}: {error}", key.escape_ascii()))),
+        Ok((birth, _)) if birth <= epoch => birth,
+        Ok(_) | Err(_) => {
+            tracing::error!(key = %key.escape_ascii(), "metadata record is damaged: when it was written is not known");
+            Epoch::FIRST
+        }
     }
 }
 
@@ -261,9 +265,10 @@ pub(crate) fn put_used(
 /// Bytes that a snapshot alone uses.
 pub(crate) fn read_used(meta: &dyn MetaStore, id: Epoch) -> Result<u64, MetaError> {
     let Some(value) = meta.get(&keys::snapshot_used(id))? else { return Ok(0) };
-    varint::Reader::new(&value)
-        .u64()
-        .map_err(|error| MetaError::Corrupt(format!("what snapshot {} uses: {error}", id.0)))
+    Ok(varint::Reader::new(&value).u64().unwrap_or_else(|error| {
+        tracing::error!(snapshot = id.0, %error, "what a snapshot uses is damaged; it counts from nothing again");
+        0
+    }))
 }
 
 #[cfg(test)]

@@ -139,6 +139,8 @@ impl Client {
             | Op::Allocate { .. }
             | Op::Seek { .. }
             | Op::Copy { .. } => self.run_extras(what, op),
+            // They are no calls of the kernel's.
+            Op::Snapshot(_) => Ok(()),
             // sync(2) does not reach a FUSE server.
             Op::Sync => mount.vfs()?.sync().map_err(|error| format!("{what}: {error}")),
             Op::Remount => Err("a client can't remount".to_owned()),

@@ -183,6 +183,7 @@ impl Session {
                 let Some(Both { ino, .. }) = self.resolve(what, target)? else { return Ok(()) };
                 demand(what, self.vfs.fsync(&Context::ROOT, ino, *scope))
             }
+            Op::Snapshot(op) => self.snapshot(what, *op),
             Op::Sync => demand(what, self.vfs.sync()),
             Op::Remount => self.remount(),
             Op::Pause { millis } => {
