@@ -101,10 +101,9 @@ fn compare(what: &str, caller: Caller<'_>, name: &[u8], model: &Model) -> Result
         }
         match &node.body {
             Body::Directory { entries, parent } => {
-                let up = match seen.get(parent) {
-                    Some(up) => Some(*up),
-                    None => (caller.root == Ino::ROOT).then_some(Ino::ROOT),
-                };
+                // Where a caller's own root is, is not his business.
+                let is_inside = id != ROOT || caller.root == Ino::ROOT;
+                let up = seen.get(parent).copied().filter(|_| is_inside);
                 for (name, child) in list(&what, &tree, (id, ino), up)? {
                     let path = format!("{path}/{}", crate::op::short(&name));
                     let Some(id) = entries.get(&name) else {
