@@ -10,8 +10,8 @@ use verfs_base::Ino;
 use verfs_format::keys;
 use verfs_meta::{Direction, KeyRange, MetaStore};
 use verfs_vfs::{
-    Attr, DirEntry, FileKind, Listing, NodeKind, RenameMode, SetAttr, SnapshotTree, Vfs, VfsError, VfsOptions,
-    XattrMode,
+    Attr, DirEntry, FileKind, Listing, NodeKind, RenameMode, SetAttr, SnapshotTree, TreeChange, TreeChangeKind, Vfs,
+    VfsError, VfsOptions, XattrMode,
 };
 
 use self::volume::{Open, ROOT, Volume, noise};
@@ -242,4 +242,81 @@ fn snapshots_show_what_was_and_leave_nothing_when_they_go() {
     for seed in 1..=8 {
         random_life(seed);
     }
+}
+
+fn told(open: &Open, from: &str, to: Option<&str>) -> Vec<String> {
+    let mut told = Vec::new();
+    let visit = &mut |change: TreeChange| {
+        let size = |size: Option<u64>| size.map_or("-".to_owned(), |size| size.to_string());
+        let path = String::from_utf8(change.path.to_vec()).unwrap();
+        let sizes = match change.file_kind {
+            FileKind::Directory => String::new(),
+            _ => format!(" {} {}", size(change.size_before), size(change.size_after)),
+        };
+        told.push(match change.kind {
+            TreeChangeKind::Added => format!("+ {path}{sizes}"),
+            TreeChangeKind::Removed => format!("- {path}{sizes}"),
+            TreeChangeKind::Changed => format!("M {path}{sizes}"),
+            TreeChangeKind::Renamed { from } => {
+                format!("R {} {path}{sizes}", String::from_utf8(from.to_vec()).unwrap())
+            }
+        });
+        ControlFlow::Continue(())
+    };
+    open.vfs.diff(from.as_bytes(), to.map(str::as_bytes), visit).unwrap();
+    told.sort();
+    told
+}
+
+#[test]
+fn a_difference_tells_names_and_changes() {
+    let volume = Volume::new(VfsOptions::default());
+    let open = volume.open();
+    let vfs = &open.vfs;
+    let make = |parent: Ino, name: &[u8], bytes: &[u8]| {
+        let ino = vfs.mknod(&ROOT, parent, name, NodeKind::Regular, 0o644).unwrap().ino;
+        vfs.write(&ROOT, ino, 0, bytes).unwrap();
+        ino
+    };
+    let dir = vfs.mkdir(&ROOT, Ino::ROOT, b"dir", 0o755).unwrap().ino;
+    let (kept, moved) = (make(dir, b"kept", b"same"), make(dir, b"moved", b"1234"));
+    let changed = make(dir, b"changed", b"1");
+    make(Ino::ROOT, b"gone", b"12");
+    vfs.create_snapshot(b"one", b"").unwrap();
+    assert_eq!(told(&open, "one", None), Vec::<String>::new());
+
+    vfs.rename(&ROOT, dir, b"moved", Ino::ROOT, b"there", RenameMode::Replace).unwrap();
+    vfs.write(&ROOT, changed, 1, b"23").unwrap();
+    vfs.unlink(&ROOT, Ino::ROOT, b"gone").unwrap();
+    vfs.link(&ROOT, kept, Ino::ROOT, b"linked").unwrap();
+    let new = vfs.mkdir(&ROOT, dir, b"new", 0o755).unwrap().ino;
+    make(new, b"file", b"12345");
+    make(dir, b"came and went", b"");
+    vfs.unlink(&ROOT, dir, b"came and went").unwrap();
+    // A look is no change.
+    vfs.read(&ROOT, kept, 0, 4).unwrap();
+    vfs.create_snapshot(b"two", b"").unwrap();
+    vfs.rename(&ROOT, Ino::ROOT, b"dir", Ino::ROOT, b"folder", RenameMode::Replace).unwrap();
+    vfs.setxattr(&ROOT, changed, b"user.x", b"y", XattrMode::Set).unwrap();
+    vfs.write(&ROOT, moved, 0, b"abc").unwrap();
+
+    let first =
+        ["+ dir/new", "+ dir/new/file - 5", "+ linked - 4", "- gone 2 -", "M dir/changed 1 3", "R dir/moved there 4 4"];
+    assert_eq!(told(&open, "one", Some("two")), first);
+    assert_eq!(told(&open, "two", None), ["M folder/changed 3 3", "M there 4 4", "R dir folder"]);
+    let whole = [
+        "+ folder/new",
+        "+ folder/new/file - 5",
+        "+ linked - 4",
+        "- gone 2 -",
+        "M folder/changed 1 3",
+        "M there 4 4",
+        "R dir folder",
+        "R dir/moved there 4 4",
+    ];
+    assert_eq!(told(&open, "one", None), whole);
+    let backwards = vfs.diff(b"two", Some(b"one"), &mut |_| ControlFlow::Continue(()));
+    assert_eq!(backwards, Err(VfsError::InvalidArgument));
+    assert_eq!(vfs.diff(b"none", None, &mut |_| ControlFlow::Continue(())), Err(VfsError::NotFound));
+    open.close();
 }
