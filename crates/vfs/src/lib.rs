@@ -7,6 +7,7 @@
 
 mod acl;
 mod allocation;
+mod apply;
 mod attributes;
 mod commit;
 mod content_commit;
@@ -27,6 +28,7 @@ mod prune;
 mod read_ahead;
 mod recovery;
 mod resident;
+mod rollback;
 mod snapshot_tree;
 mod snapshots;
 mod space;
@@ -39,6 +41,7 @@ mod xattr;
 pub use damage::DamagedFile;
 pub use diff::{TreeChange, TreeChangeKind};
 pub use error::{Result, VfsError};
+pub use rollback::RolledBack;
 pub use snapshot_tree::SnapshotTree;
 pub use snapshots::Snapshot;
 pub use types::{

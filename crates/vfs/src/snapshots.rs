@@ -16,6 +16,7 @@ use verfs_meta::{Direction, KeyRange, MetaStore};
 use crate::group::{EpochEnd, Group};
 use crate::prune::{Prune, Pruned};
 use crate::recovery::Unreadable;
+use crate::rollback::Freeze;
 use crate::state::{Demand, State, Stop};
 use crate::versions::{SnapshotIds, read_used};
 use crate::{Result, Vfs, VfsError};
@@ -122,13 +123,18 @@ impl SnapshotTable {
         !self.deleting.is_empty()
     }
 
+    /// Ids of those that stand.
+    pub(crate) fn standing(&self) -> Arc<SnapshotIds> {
+        Arc::clone(&self.standing)
+    }
+
     /// Whether a snapshot is there and not being deleted.
     pub(crate) fn stands(&self, id: Epoch) -> bool {
         self.entries.get(&id).is_some_and(|entry| entry.record.pruning.is_none())
     }
 
     /// The snapshot of a name, made durable in `committed` or before.
-    fn find(&self, name: &[u8], committed: GroupId) -> Result<Epoch> {
+    pub(crate) fn find(&self, name: &[u8], committed: GroupId) -> Result<Epoch> {
         let id = self.by_name.get(name).copied().ok_or(VfsError::NotFound)?;
         if self.entries[&id].made_in <= committed { Ok(id) } else { Err(VfsError::NotFound) }
     }
@@ -234,6 +240,10 @@ impl Vfs {
         let shared = &self.shared;
         let mut state = shared.state.lock();
         loop {
+            if state.freeze != Freeze::No {
+                shared.progress.wait(&mut state);
+                continue;
+            }
             match state.admit(Demand::Release) {
                 Ok(()) => {}
                 Err(Stop::Fail(error)) => return Err(error),
