@@ -11,6 +11,7 @@ mod apply;
 mod attributes;
 mod commit;
 mod content_commit;
+mod copy_out;
 mod damage;
 mod diff;
 mod directory;
@@ -38,6 +39,7 @@ mod versions;
 mod volume;
 mod xattr;
 
+pub use copy_out::{Copied, CopyMode, CopyProgress};
 pub use damage::DamagedFile;
 pub use diff::{TreeChange, TreeChangeKind};
 pub use error::{Result, VfsError};

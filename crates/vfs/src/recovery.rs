@@ -403,6 +403,7 @@ impl Vfs {
             log_frames: AtomicU64::new(0),
             damaged: Mutex::new(Vec::new()),
             read_ahead,
+            whole_tree: Mutex::new(()),
         });
         let replayed = frames.len();
         let mut stored = Stored::default();

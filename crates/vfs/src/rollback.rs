@@ -98,6 +98,7 @@ impl Vfs {
     /// store the volume takes no more changes, and opening it again completes the rollback.
     pub fn rollback(&self, name: &[u8]) -> Result<RolledBack> {
         let shared = &self.shared;
+        let _whole_tree = shared.whole_tree.lock();
         // Before anything stops for a name that isn't there.
         self.snapshot(name)?;
         shared.freeze()?;

@@ -121,6 +121,8 @@ pub(crate) struct Shared {
     pub(crate) log_frames: AtomicU64,
     pub(crate) damaged: Mutex<Vec<DamagedInode>>,
     pub(crate) read_ahead: ReadAhead,
+    /// Held by what changes the tree in one piece: a copy out of a snapshot, a rollback.
+    pub(crate) whole_tree: Mutex<()>,
 }
 
 /// An open filesystem. Every method may be called from many threads.

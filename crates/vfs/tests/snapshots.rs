@@ -13,7 +13,7 @@ use verfs_base::Ino;
 use verfs_format::keys;
 use verfs_meta::{Direction, Health, KeyRange, MemoryStore, MetaError, MetaStore, MetaView, WriteBatch};
 use verfs_vfs::{
-    Attr, Context, DirEntry, FileKind, Listing, NodeKind, Pin, RenameMode, SetAttr, SnapshotTree, TreeChange,
+    Attr, Context, CopyMode, DirEntry, FileKind, Listing, NodeKind, Pin, RenameMode, SetAttr, SnapshotTree, TreeChange,
     TreeChangeKind, Vfs, VfsError, VfsOptions, XattrMode,
 };
 
@@ -115,6 +115,23 @@ fn assert_same(found: &Dump, expected: &Dump, when: &str) {
     assert_eq!(found.len(), expected.len(), "{when}: there is more than there was");
 }
 
+/// Whether everything of a tree is below `at` with what a copy keeps: all but numbers, and times that nobody can set.
+fn assert_copied(open: &Open, at: &[u8], expected: &Dump) {
+    let plain = |(attr, bytes): &(Attr, Vec<u8>)| {
+        let nlink = if attr.kind == FileKind::Directory { 0 } else { attr.nlink };
+        let attr = Attr { ino: Ino::ROOT, nlink, btime: attr.mtime, ctime: attr.mtime, atime: attr.mtime, ..*attr };
+        (attr, bytes.clone())
+    };
+    let found = dump(&*open.vfs);
+    let found: Dump = (found.iter())
+        .filter_map(|(path, node)| Some((path.strip_prefix(at)?.to_vec(), plain(node))))
+        .filter(|(path, _)| path.is_empty() || path.starts_with(b"/"))
+        .collect();
+    let expected = expected.iter().map(|(path, node)| (path.clone(), plain(node))).collect();
+    assert_same(&found, &expected, "copied");
+    assert_eq!(open.vfs.lookup(&ROOT, Ino::ROOT, b".verfs-copy").err(), Some(VfsError::NotFound));
+}
+
 fn keys_of(volume: &Volume, first: u8) -> usize {
     let mut count = 0;
     let range = KeyRange::prefix(&[first]);
@@ -192,6 +209,15 @@ fn random_life(seed: u64) {
                 open = volume.open();
             }
             10 => open.vfs.sync().unwrap(),
+            12 if past.contains_key(&name) => {
+                let mode = if dice.below(2) == 0 { CopyMode::New } else { CopyMode::Replace };
+                let copied = open.vfs.copy_out(&name, b"", b"a/clone", mode, &mut |_| ControlFlow::Continue(()));
+                match copied {
+                    Ok(_) => assert_copied(&open, b"/a/clone", &past[&name]),
+                    Err(VfsError::NotDirectory | VfsError::Exists) => {}
+                    Err(error) => panic!("seed {seed}, step {step}: {error}"),
+                }
+            }
             11 if past.contains_key(&name) => {
                 open.vfs.rollback(&name).unwrap();
                 assert_same(&dump(&*open.vfs), &past[&name], &format!("seed {seed}, step {step}, rolled back"));
@@ -435,5 +461,54 @@ fn a_rollback_keeps_what_is_open_and_tells_what_to_forget() {
     vfs.forget(kept, 1);
     vfs.sync().unwrap();
     assert_eq!(open.read(kept), b"then");
+    open.close();
+}
+
+#[test]
+fn a_file_comes_back_from_a_snapshot() {
+    let volume = Volume::new(VfsOptions::default());
+    let open = volume.open();
+    let vfs = &open.vfs;
+    let mut go_on = |_| ControlFlow::Continue(());
+    let deep = vfs.mkdir(&ROOT, Ino::ROOT, b"deep", 0o700).unwrap().ino;
+    let file = vfs.mknod(&ROOT, deep, b"file", NodeKind::Regular, 0o640).unwrap().ino;
+    vfs.write(&ROOT, file, 0, &noise(100_000, 1)).unwrap();
+    vfs.create_snapshot(b"then", b"").unwrap();
+    let chunks = open.store.stats().unique_bytes;
+    vfs.unlink(&ROOT, deep, b"file").unwrap();
+    vfs.rmdir(&ROOT, Ino::ROOT, b"deep").unwrap();
+
+    let mut copy = |from: &[u8], to: &[u8], mode| vfs.copy_out(b"then", from, to, mode, &mut go_on);
+    let copied = copy(b"/deep/file", b"/deep/file", CopyMode::Replace).unwrap();
+    assert_eq!((copied.files, copied.directories, copied.bytes), (1, 0, 100_000));
+    let again = vfs.lookup(&ROOT, Ino::ROOT, b"deep").unwrap();
+    assert_eq!(again.mode, 0o700, "a directory that was missing is as it was");
+    let found = vfs.lookup(&ROOT, again.ino, b"file").unwrap();
+    assert_eq!((found.mode, open.read(found.ino)), (0o640, noise(100_000, 1)));
+    assert_eq!(open.store.stats().unique_bytes, chunks, "nothing is stored twice");
+
+    vfs.write(&ROOT, found.ino, 5, b"changed").unwrap();
+    assert_eq!(copy(b"deep/file", b"deep/file", CopyMode::New), Err(VfsError::Exists));
+    copy(b"deep/file", b"deep/file", CopyMode::Replace).unwrap();
+    assert_eq!(open.read(vfs.lookup(&ROOT, again.ino, b"file").unwrap().ino), noise(100_000, 1));
+    copy(b"deep", b"elsewhere/deep", CopyMode::New).unwrap();
+    assert_eq!(copy(b"deep/none", b"x", CopyMode::New), Err(VfsError::NotFound));
+    assert_eq!(copy(b"deep", b"deep/file/x", CopyMode::New), Err(VfsError::NotDirectory));
+    assert_eq!(copy(b"../deep", b"x", CopyMode::New), Err(VfsError::InvalidArgument));
+    assert_eq!(copy(b"deep", b"", CopyMode::Replace), Err(VfsError::Exists), "the root stays");
+    let stopped = vfs.copy_out(b"then", b"", b"stopped", CopyMode::New, &mut |_| ControlFlow::Break(()));
+    assert_eq!(stopped, Err(VfsError::Interrupted));
+    assert_eq!(vfs.lookup(&ROOT, Ino::ROOT, b"stopped").err(), Some(VfsError::NotFound));
+    assert_eq!(vfs.lookup(&ROOT, Ino::ROOT, b".verfs-copy").err(), Some(VfsError::NotFound));
+
+    // What a crash left is removed.
+    let left = vfs.mkdir(&ROOT, Ino::ROOT, b".verfs-copy", 0o700).unwrap().ino;
+    let below = vfs.mkdir(&ROOT, left, b"1", 0o700).unwrap().ino;
+    vfs.mknod(&ROOT, below, b"x", NodeKind::Regular, 0o600).unwrap();
+    vfs.remove_interrupted_copies().unwrap();
+    assert_eq!(vfs.lookup(&ROOT, Ino::ROOT, b".verfs-copy").err(), Some(VfsError::NotFound));
+    vfs.delete_snapshot(b"then").unwrap();
+    vfs.sync().unwrap();
+    assert_eq!(open.read(vfs.lookup(&ROOT, again.ino, b"file").unwrap().ino), noise(100_000, 1));
     open.close();
 }
