@@ -268,6 +268,7 @@ impl EngineError {
             | VfsError::TooManyLinks
             | VfsError::FileTooLarge
             | VfsError::Busy
+            | VfsError::Interrupted
             | VfsError::Io => EngineError::Io { path, detail: error.to_string() },
         }
     }

@@ -133,6 +133,22 @@ pub fn parse_dirent(key: &[u8]) -> Option<(NameHash, &[u8])> {
     Some((NameHash(u64::from_be_bytes(number)), name))
 }
 
+/// Inode of an inode key; `None` for any other key.
+#[must_use]
+pub fn parse_inode(key: &[u8]) -> Option<Ino> {
+    let number = key.strip_prefix(&[INODE])?;
+    Some(Ino(u64::from_be_bytes(number.try_into().ok()?)))
+}
+
+/// Directory, hash and name of a dirent key; `None` for any other key.
+#[must_use]
+pub fn parse_dirent_of(key: &[u8]) -> Option<(Ino, NameHash, &[u8])> {
+    let (hash, name) = parse_dirent(key)?;
+    let mut number = [0; 8];
+    number.copy_from_slice(&key[1..9]);
+    Some((Ino(u64::from_be_bytes(number)), hash, name))
+}
+
 /// Key of an extent segment.
 #[must_use]
 pub fn segment(content: ContentId, index: u32) -> Vec<u8> {

@@ -13,15 +13,19 @@ use verfs_format::{
     TreeCounters, decode_frame, encode_versioned, keys, split_versioned, varint,
 };
 use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
+use verfs_store::StoreError;
 
+use crate::apply::Return;
 use crate::directory::DirectoryCache;
 use crate::group::{Group, Reap, Unlogged};
 use crate::intent_log::{IntentLog, create_files, log_path};
+use crate::load::{committed_node, decode_inode};
 use crate::read_ahead::ReadAhead;
 use crate::resident::Resident;
+use crate::rollback::Freeze;
 use crate::snapshots::SnapshotTable;
 use crate::space::SpaceGauge;
-use crate::state::{Birth, GroupLimits, Need, Node, State, Stop, xattr_weight};
+use crate::state::{Birth, GroupLimits, KEPT, Need, Node, State, Stop, xattr_weight};
 use crate::volume::{Shared, VfsParts};
 use crate::{Context, Result, Vfs, VfsError, VfsOptions};
 
@@ -267,6 +271,52 @@ impl Shared {
     }
 }
 
+/// Completes a rollback that a crash interrupted.
+fn complete_rollback(parts: &VfsParts, base: &Base) -> std::result::Result<bool, StoreError> {
+    let meta = &*parts.meta;
+    let Some(value) = meta.get(keys::SYSTEM_ROLLBACK)? else { return Ok(false) };
+    let to = varint::Reader::new(&value).u64().map_err(|error| {
+        verfs_meta::MetaError::Corrupt(format!("the snapshot to which the tree was being rolled back: {error}"))
+    })?;
+    tracing::info!(snapshot = to, "completing a rollback");
+    let back = Return { parts, standing: base.snapshots.standing(), to: Epoch(to), epoch: base.epoch };
+    back.run(base.committed.next())?;
+    Ok(true)
+}
+
+impl Shared {
+    /// Makes memory anew of what the store has as of `group`. Nothing may be uncommitted.
+    pub(crate) fn rebuild(&self, group: GroupId) -> Result<()> {
+        let meta = &*self.parts.meta;
+        let owner = (self.options.root_uid, self.options.root_gid);
+        let base = read_base(meta, self.now(), owner).map_err(|error| unreadable(&error))?;
+        let space = self.parts.disk.space().map_err(|error| self.io_error("statvfs", &error))?;
+        let mut fresh = new_state(base, group.next(), space, &self.options);
+        let mut state = self.state.lock();
+        fresh.commits = state.commits + 1;
+        fresh.freeze = state.freeze;
+        fresh.pins = std::mem::take(&mut state.pins);
+        // Orphans that somebody keeps are not released yet.
+        let is_kept = |reap: &Reap| reap.ino.is_some_and(|ino| fresh.pins.contains_key(&ino));
+        let (kept, released): (Vec<Reap>, Vec<Reap>) = fresh.reapable.drain(..).partition(is_kept);
+        fresh.reapable = released.into();
+        for reap in kept {
+            let Some(ino) = reap.ino else { continue };
+            let Some(value) = meta.get(&keys::inode(ino)).map_err(|error| self.meta_error(&error))? else { continue };
+            let record = decode_inode(&value).map_err(|error| self.damaged("inode", ino.0, error))?;
+            fresh.nodes.put(ino, committed_node(record), KEPT, 1);
+            fresh.kept.insert(ino, reap.died);
+        }
+        *state = fresh;
+        Ok(())
+    }
+}
+
+fn unreadable(error: &Unreadable) -> VfsError {
+    tracing::error!(%error, "reading the tree's base records");
+    VfsError::Io
+}
+
 fn record_of(node: &Node) -> Option<InodeRecord> {
     match node {
         Node::Present { record, .. } => Some(*record),
@@ -310,10 +360,18 @@ impl Vfs {
     /// [`VfsError::Io`] for metadata or a log that can't be read, [`VfsError::NoSpace`].
     pub fn open(parts: VfsParts, options: VfsOptions) -> Result<Arc<Vfs>> {
         let now = parts.clock.now();
-        let base = read_base(&*parts.meta, now, (options.root_uid, options.root_gid)).map_err(|error| {
-            tracing::error!(%error, "reading the tree's base records");
-            VfsError::Io
-        })?;
+        let read_base = || read_base(&*parts.meta, now, (options.root_uid, options.root_gid));
+        let mut base = read_base().map_err(|error| unreadable(&error))?;
+        match complete_rollback(&parts, &base) {
+            Ok(true) => base = read_base().map_err(|error| unreadable(&error))?,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "completing a rollback");
+                let full =
+                    matches!(error, StoreError::OutOfSpace | StoreError::Meta(verfs_meta::MetaError::OutOfSpace(_)));
+                return Err(if full { VfsError::NoSpace } else { VfsError::Io });
+            }
+        }
         let disk_error = |error: std::io::Error| {
             tracing::error!(%error, "opening the intent log");
             if error.kind() == std::io::ErrorKind::StorageFull { VfsError::NoSpace } else { VfsError::Io }
@@ -345,6 +403,7 @@ impl Vfs {
             log_frames: AtomicU64::new(0),
             damaged: Mutex::new(Vec::new()),
             read_ahead,
+            whole_tree: Mutex::new(()),
         });
         let replayed = frames.len();
         let mut stored = Stored::default();
@@ -406,5 +465,6 @@ fn new_state(base: Base, open: GroupId, space: verfs_base::Space, options: &VfsO
         failure: None,
         stalled: None,
         shutdown: false,
+        freeze: Freeze::No,
     }
 }

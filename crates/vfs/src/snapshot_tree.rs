@@ -1,7 +1,6 @@
 //! The tree of a snapshot, read-only: every record as it was when the snapshot was made.
 //!
-//! A record of then is live still, if it was born early enough, or in the history of its key. Live is looked at first:
-//! what a commit takes away there meanwhile, it has put into history.
+//! A record of then is live still, if it was born early enough, or in the history of its key.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -19,6 +18,7 @@ use crate::attributes::{attr, file_kind};
 use crate::directory::Name;
 use crate::file_data::{Part, chunks_of, pieces, plan_segment};
 use crate::flags::shown;
+use crate::history::version_at;
 use crate::listing::{COOKIE_PARENT, COOKIE_SELF, Position, with_cookies};
 use crate::volume::Shared;
 use crate::{Attr, DirEntry, FileFlags, FileKind, Listing, Result, SeekFor, Snapshot, Vfs, VfsError};
@@ -79,12 +79,6 @@ impl Past {
         wanted.iter().zip(live).map(|(key, live)| self.pick(key, live)).collect()
     }
 
-    /// The record of a value that was born early enough.
-    fn early(&self, key: &[u8], value: &[u8]) -> Result<Option<Bytes>> {
-        let (birth, record) = self.split(value).map_err(|error| self.damaged(key, error))?;
-        Ok((birth <= self.id).then(|| Bytes::copy_from_slice(record)))
-    }
-
     /// Birth and record of a value. One that was born in an epoch to come is damaged, not younger than the snapshot.
     fn split<'a>(&self, value: &'a [u8]) -> std::result::Result<(Epoch, &'a [u8]), DecodeError> {
         let (birth, record) = split_versioned(value)?;
@@ -95,30 +89,11 @@ impl Past {
     }
 
     fn pick(&self, key: &[u8], live: Option<Bytes>) -> Result<Option<Bytes>> {
-        if let Some(value) = live
-            && let Some(record) = self.early(key, &value)?
-        {
-            return Ok(Some(record));
+        if let Some(live) = &live {
+            self.split(live).map_err(|error| self.damaged(key, error))?;
         }
-        let first = keys::history(key, Epoch(self.id.0 + 1));
-        let mut last = keys::history(key, Epoch(u64::MAX));
-        last.push(0);
-        let mut found = None;
-        let scanned = self.meta().scan(&KeyRange::between(first, last), Direction::Forward, &mut |history, value| {
-            // A longer key may lie between.
-            match keys::parse_history(history) {
-                Some((of, _)) if of == key => {
-                    found = Some(Bytes::copy_from_slice(value));
-                    ControlFlow::Break(())
-                }
-                Some(_) | None => ControlFlow::Continue(()),
-            }
-        });
-        scanned.map_err(|error| self.shared.meta_error(&error))?;
-        match found {
-            Some(value) => self.early(key, &value),
-            None => Ok(None),
-        }
+        let version = version_at(self.meta(), key, live.as_ref(), self.id);
+        Ok(version.map_err(|error| self.shared.meta_error(&error))?.map(|version| version.record))
     }
 
     fn damaged(&self, key: &[u8], error: DecodeError) -> VfsError {
@@ -277,6 +252,25 @@ impl Past {
             names.retain(|name, _| name.hash < cut.hash);
         }
         Ok(Page { names: names.into_iter().collect(), next: cut.map(|name| name.hash.number()) })
+    }
+
+    /// Visits all names of a directory, in order.
+    pub(crate) fn walk_names(
+        &self,
+        parent: Ino,
+        visit: &mut dyn FnMut(&Name, &DirentRecord) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mut from = 0;
+        loop {
+            let Page { names, next } = self.names(parent, from)?;
+            if names.iter().any(|(name, record)| visit(name, record).is_break()) {
+                return Ok(());
+            }
+            match next {
+                Some(next) => from = next,
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Names behind a position, at most `max_entries`, with their cookies.

@@ -17,11 +17,12 @@ use crate::VfsError;
 use crate::directory::{DirectoryCache, Known, Name};
 use crate::group::{Group, Reap, ReapExtent, ReapExtras, Unlogged};
 use crate::resident::Resident;
+use crate::rollback::Freeze;
 use crate::snapshots::SnapshotTable;
 use crate::space::SpaceGauge;
 
 /// A group that is never committed: what changed in it is never evicted.
-const KEPT: GroupId = GroupId(u64::MAX);
+pub(crate) const KEPT: GroupId = GroupId(u64::MAX);
 
 /// Weight of a segment in its cache: bytes of memory, roughly.
 fn segment_weight(segment: &Segment) -> usize {
@@ -151,7 +152,7 @@ pub(crate) struct State {
     pub(crate) pins: FxHashMap<Ino, u64>,
     /// Contents to be released: with no name and no pin left.
     pub(crate) reapable: VecDeque<Reap>,
-    /// Unlinked inodes that a pin keeps, and when they died.
+    /// Unlinked inodes that a pin keeps, with the epoch in which they lost their last name.
     pub(crate) kept: FxHashMap<Ino, Epoch>,
     pub(crate) counters: TreeCounters,
     pub(crate) next_number: u64,
@@ -164,6 +165,7 @@ pub(crate) struct State {
     /// An error of the last try to commit that isn't final: out of space.
     pub(crate) stalled: Option<VfsError>,
     pub(crate) shutdown: bool,
+    pub(crate) freeze: Freeze,
 }
 
 impl State {
@@ -323,19 +325,18 @@ impl State {
             | InodeKind::CharDevice
             | InodeKind::BlockDevice => {}
         }
-        let died = self.epoch;
-        let reap = self.reap_of(ino, &record, died);
+        let reap = self.reap_of(ino, &record, self.epoch);
         self.open.orphans.push(reap);
         if self.pins.contains_key(&ino) {
-            self.kept.insert(ino, died);
+            self.kept.insert(ino, self.epoch);
             // Its release needs the record: it stays in memory until then.
             self.nodes.change(ino, KEPT);
         } else {
-            self.release(ino, died);
+            self.release(ino, self.epoch);
         }
     }
 
-    /// Gives an inode that lost its last name in epoch `died` to the next group for release. `false` when nobody but memory ever had it.
+    /// Gives an inode without names to the next group for release. `false` when nobody but memory ever had it.
     fn release(&mut self, ino: Ino, died: Epoch) -> bool {
         let Some(Node::Present { record, born, .. }) = self.nodes.get(ino) else { return false };
         let (record, born) = (*record, *born);

@@ -117,7 +117,8 @@ fn environment(error: VfsError) -> bool {
         | VfsError::NameTooLong
         | VfsError::TooManyLinks
         | VfsError::FileTooLarge
-        | VfsError::Busy => false,
+        | VfsError::Busy
+        | VfsError::Interrupted => false,
     }
 }
 
