@@ -186,7 +186,7 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
             record.allocated = before.get(&ino).copied().unwrap_or(0);
             if let Some(dirty) = group.data.get(&record.content).filter(|_| !released.contains(&record.content)) {
                 let change = content
-                    .commit(record.content, record.size, dirty)
+                    .commit(record.content, (record.size, group.nameless.get(&ino).copied()), dirty)
                     .map_err(|error| shared.store_error(Some(ino), &error))?;
                 record.allocated = record.allocated.saturating_add_signed(change);
             }
@@ -271,7 +271,7 @@ fn put_records(
     let gone: HashMap<Ino, Epoch> = group.reap.iter().filter_map(|reap| Some((reap.ino?, reap.died))).collect();
     for (ino, record) in records {
         if !gone.contains_key(&ino) {
-            versions.put(keys::inode(ino), |out| record.encode(out));
+            versions.put_of(keys::inode(ino), group.nameless.get(&ino).copied(), |out| record.encode(out));
         }
     }
     for ((parent, name), target) in &group.dirents {
@@ -287,11 +287,11 @@ fn put_records(
         }
     }
     for (ino, xattrs) in &group.xattrs {
-        let died = gone.get(ino).copied();
+        let died = gone.get(ino).or_else(|| group.nameless.get(ino)).copied();
         // An inode that loses them and goes in one group has a record of an earlier one, and nobody else deletes it.
-        match xattrs.is_empty() || died.is_some() {
+        match xattrs.is_empty() || gone.contains_key(ino) {
             true => versions.delete(keys::xattrs(*ino), died.unwrap_or(group.epoch)),
-            false => versions.put(keys::xattrs(*ino), |out| out.extend_from_slice(&xattrs.encode())),
+            false => versions.put_of(keys::xattrs(*ino), died, |out| out.extend_from_slice(&xattrs.encode())),
         }
     }
     for orphan in group.orphans.iter().filter(|orphan| is_recorded(group, orphan)) {

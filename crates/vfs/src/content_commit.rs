@@ -36,6 +36,8 @@ pub(crate) struct ContentCommit<'a, 'b> {
 /// The runs of one content while they are changed.
 struct Editor {
     content: ContentId,
+    /// When its file lost its last name, if it is open without one.
+    died: Option<Epoch>,
     segments: BTreeMap<u32, Segment>,
     /// Values that the store has of them, while a snapshot stands.
     stored: BTreeMap<u32, Bytes>,
@@ -52,6 +54,7 @@ impl Editor {
         runs: Vec<Run>,
         (chunks, versions): (&mut ChunkBatch, &mut Versions<'_>),
     ) {
+        let death = self.died.unwrap_or(versions.epoch);
         let segment = self.segments.entry(index).or_default();
         self.changed.insert(index);
         let mut out: Vec<Run> = Vec::with_capacity(segment.runs.len() + runs.len() + 1);
@@ -71,9 +74,9 @@ impl Editor {
                     RunData::Chunk { id, offset, birth } if *id != LOST_CHUNK => {
                         let (id, offset, birth) = (*id, *offset, *birth);
                         let pieces = u32::from(head > 0) + u32::from(tail > 0);
-                        if pieces == 0 || versions.is_held(birth) {
+                        if pieces == 0 || versions.is_held(birth, death) {
                             // A snapshot has the run as it is: pieces of it are runs of their own.
-                            versions.give_up(chunks, (id, run.len), (birth, versions.epoch));
+                            versions.give_up(chunks, (id, run.len), (birth, death));
                             if pieces > 0 {
                                 chunks.add_reference(id, pieces);
                             }
@@ -139,10 +142,17 @@ fn join_holes(runs: &mut Vec<Run>) {
 }
 
 impl ContentCommit<'_, '_> {
-    /// Commits the overlay of one content whose file has `size` bytes. Returns the change of allocated bytes.
-    pub(crate) fn commit(&mut self, content: ContentId, size: u64, dirty: &DirtyContent) -> Result<i64, StoreError> {
+    /// Commits the overlay of one content whose file has `size` bytes, and lost its last name in epoch `died` if it has
+    /// none. Returns the change of allocated bytes.
+    pub(crate) fn commit(
+        &mut self,
+        content: ContentId,
+        (size, died): (u64, Option<Epoch>),
+        dirty: &DirtyContent,
+    ) -> Result<i64, StoreError> {
         let mut editor = Editor {
             content,
+            died,
             segments: BTreeMap::new(),
             stored: BTreeMap::new(),
             allocated_before: 0,
@@ -372,8 +382,8 @@ impl ContentCommit<'_, '_> {
                 continue;
             }
             let next = match segment.runs.is_empty() {
-                true => Next::Gone(self.versions.epoch),
-                false => Next::Value(self.versions.born(|out| out.extend_from_slice(&segment.encode()))),
+                true => Next::Gone(editor.died.unwrap_or(self.versions.epoch)),
+                false => self.versions.next(editor.died, |out| out.extend_from_slice(&segment.encode())),
             };
             let old = editor.stored.get(&index).map(|old| &old[..]);
             self.versions.replace(keys::segment(editor.content, index).into(), old, next);

@@ -75,6 +75,9 @@ impl SnapshotIds {
 pub(crate) enum Next {
     /// This value, birth included.
     Value(Vec<u8>),
+    /// This value, of an inode that lost its last name in this epoch and is open still. What it had before died then, too:
+    /// a snapshot made since has nothing of it.
+    Nameless(Vec<u8>, Epoch),
     /// Nothing. Whatever it had died in this epoch, which may be an earlier one than the group's.
     Gone(Epoch),
 }
@@ -125,8 +128,23 @@ impl<'a> Versions<'a> {
 
     /// Sets a key to a record that is born now.
     pub(crate) fn put(&mut self, key: impl Into<Bytes>, record: impl FnOnce(&mut Vec<u8>)) {
+        let next = self.next(None, record);
+        self.change(key.into(), next);
+    }
+
+    /// Sets a key to a record that is born now, of an inode that lost its last name in epoch `died`, if it has none.
+    pub(crate) fn put_of(&mut self, key: impl Into<Bytes>, died: Option<Epoch>, record: impl FnOnce(&mut Vec<u8>)) {
+        let next = self.next(died, record);
+        self.change(key.into(), next);
+    }
+
+    /// A record that is born now, of an inode that lost its last name in epoch `died`, if it has none.
+    pub(crate) fn next(&self, died: Option<Epoch>, record: impl FnOnce(&mut Vec<u8>)) -> Next {
         let value = self.born(record);
-        self.change(key.into(), Next::Value(value));
+        match died {
+            None => Next::Value(value),
+            Some(died) => Next::Nameless(value, died),
+        }
     }
 
     /// Removes a key.
@@ -146,7 +164,7 @@ impl<'a> Versions<'a> {
     pub(crate) fn replace(&mut self, key: Bytes, old: Option<&[u8]>, next: Next) {
         let death = match next {
             Next::Value(_) => self.epoch,
-            Next::Gone(died) => died,
+            Next::Nameless(_, died) | Next::Gone(died) => died,
         };
         if self.keeps_versions() {
             let birth = old.map(|old| birth_of(&key, old, self.epoch));
@@ -183,9 +201,9 @@ impl<'a> Versions<'a> {
         dead.bytes += u64::from(run_bytes);
     }
 
-    /// Whether a snapshot has a run of the live tree that was born in `birth`.
-    pub(crate) fn is_held(&self, birth: Epoch) -> bool {
-        self.held.holders(birth, self.epoch) != Holders::None
+    /// Whether a snapshot has a run that was born in `birth` and would die in `death`.
+    pub(crate) fn is_held(&self, birth: Epoch, death: Epoch) -> bool {
+        self.held.holders(birth, death) != Holders::None
     }
 
     /// Writes what waits for a look at the old versions, and the lists. Returns by how much what single snapshots use
@@ -228,7 +246,7 @@ impl<'a> Versions<'a> {
 
 fn write(batch: &mut WriteBatch, key: Bytes, next: Next) {
     match next {
-        Next::Value(value) => batch.put(key, value),
+        Next::Value(value) | Next::Nameless(value, _) => batch.put(key, value),
         Next::Gone(_) => batch.delete(key),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use verfs_base::{ChunkId, Epoch};
 use verfs_format::{
-    ChangeList, DeadList, DeadReference, LOST_CHUNK, RunData, SnapshotRecord, keys, split_versioned, varint,
+    ChangeList, ContentId, DeadList, DeadReference, LOST_CHUNK, RunData, SnapshotRecord, keys, split_versioned, varint,
 };
 
 use super::tree::Tree;
@@ -122,7 +122,7 @@ impl Lives {
 
     pub(super) fn check(&self, epoch: Epoch, live: &Tree, found: &mut Vec<String>) {
         self.check_snapshots(epoch, found);
-        self.check_versions(epoch, found);
+        self.check_versions(epoch, live, found);
         self.check_lists(epoch, found);
         for (content, record) in &live.orphans {
             let birth = self.live.get(&keys::orphan(*content)[..]).map(|version| version.birth);
@@ -157,7 +157,7 @@ impl Lives {
     }
 
     /// Lives of a key follow each other, and each is in the list of its first epoch and, ended, in that of its last.
-    fn check_versions(&self, epoch: Epoch, found: &mut Vec<String>) {
+    fn check_versions(&self, epoch: Epoch, live: &Tree, found: &mut Vec<String>) {
         let oldest = self.standing().next().map(|(id, _)| *id);
         let is_listed = |key: &Bytes, at: Epoch| self.changes.get(&at).is_some_and(|keys| keys.contains(key));
         let mut unlisted = |key: &Bytes, birth: Epoch| {
@@ -165,7 +165,10 @@ impl Lives {
                 found.push(format!("{} was born in {} and is not in its list", key.escape_ascii(), birth.0));
             }
         };
-        self.live.iter().for_each(|(key, version)| unlisted(key, version.birth));
+        // What befalls an open file without names is nobody's business later.
+        let nameless = live.nameless_keys();
+        let named = self.live.iter().filter(|(key, _)| !nameless.iter().any(|prefix| key.starts_with(prefix)));
+        named.for_each(|(key, version)| unlisted(key, version.birth));
         for (key, versions) in &self.history {
             versions.values().for_each(|version| unlisted(key, version.birth));
         }
@@ -231,7 +234,9 @@ impl Lives {
             counts.0 += references;
             counts.1 += bytes;
         };
-        for run in live.segments.values().flat_map(|segment| &segment.runs) {
+        // What lost its last name before is not in it, whether it was released already or not.
+        let was_named = |content: &ContentId| live.orphans.get(content).is_none_or(|orphan| orphan.died > id);
+        for run in live.runs(&was_named) {
             if let RunData::Chunk { id: chunk, birth, .. } = run.data
                 && birth <= id
                 && chunk != LOST_CHUNK
@@ -245,7 +250,7 @@ impl Lives {
             }
         }
         let mut runs = References::new();
-        for run in tree.segments.values().flat_map(|segment| &segment.runs) {
+        for run in tree.runs(&was_named) {
             if let RunData::Chunk { id: chunk, .. } = run.data
                 && chunk != LOST_CHUNK
             {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use verfs_base::Ino;
 use verfs_format::{
-    ContentId, DirentRecord, InodeFlags, InodeKind, InodeRecord, OrphanRecord, SEGMENT_BYTES, Segment, TreeCounters,
+    ContentId, DirentRecord, InodeFlags, InodeKind, InodeRecord, OrphanRecord, Run, SEGMENT_BYTES, Segment, TreeCounters,
     Xattrs, keys,
 };
 
@@ -62,6 +62,20 @@ impl Tree {
         self.symlinks.retain(|ino| inodes.contains_key(ino));
         self.xattrs.retain(|ino, _| inodes.contains_key(ino));
         self
+    }
+
+    /// Runs of the contents that are asked for.
+    pub(super) fn runs(&self, wanted: impl Fn(&ContentId) -> bool) -> impl Iterator<Item = &Run> {
+        let segments = self.segments.iter().filter(move |((content, _), _)| wanted(content));
+        segments.flat_map(|(_, segment)| &segment.runs)
+    }
+
+    /// What the keys of inodes without names begin with, and of their contents.
+    pub(super) fn nameless_keys(&self) -> Vec<Vec<u8>> {
+        let nameless = self.inodes.iter().filter(|(_, inode)| inode.nlink == 0);
+        nameless
+            .flat_map(|(ino, inode)| [keys::inode(*ino), keys::xattrs(*ino), keys::segments(inode.content)])
+            .collect()
     }
 
     /// Looks for contradictions.

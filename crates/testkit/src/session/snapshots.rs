@@ -116,7 +116,10 @@ fn compare(what: &str, caller: Caller<'_>, name: &[u8], model: &Model) -> Result
                 }
                 match tree.lookup(ino, b"never there") {
                     Err(VfsError::NotFound) => {}
-                    answer => return Err(Stop::Diverged(format!("{what}: {answer:?} for a name that never was"))),
+                    answer => {
+                        demand(&what, answer)?;
+                        return Err(Stop::Diverged(format!("{what}: found a name that never was")));
+                    }
                 }
             }
             Body::File(content) => {
