@@ -232,7 +232,8 @@ fn committed_allocations(shared: &Shared, group: &Group) -> Result<HashMap<Ino, 
     let mut allocations = HashMap::with_capacity(older.len());
     for ((ino, content), value) in older.into_iter().zip(values) {
         let Some(value) = value else { continue };
-        let record = decode_inode(&value).map_err(|error| shared.damaged("inode", ino.0, error))?;
+        // The record of the group takes its place; how much its content had, nobody knows.
+        let Ok(record) = decode_inode(&value).map_err(|error| shared.damaged("inode", ino.0, error)) else { continue };
         if record.content == content {
             allocations.insert(ino, record.allocated);
         }

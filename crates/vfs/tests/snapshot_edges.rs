@@ -1,0 +1,85 @@
+//! What snapshots keep and don't keep where files are odd: without a name, or almost without data.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod volume;
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use verfs_base::Ino;
+use verfs_format::keys;
+use verfs_meta::{Direction, KeyRange, MetaStore};
+use verfs_vfs::{Context, NodeKind, Pin, SeekFor, SetAttr, VfsError, XattrMode};
+
+use self::volume::{ROOT, Volume, noise, slow};
+
+const KEEPING: Context = Context { pin: Pin::Count, ..ROOT };
+
+fn keys_of(volume: &Volume, first: u8) -> usize {
+    let mut count = 0;
+    let counted = volume.meta.scan(&KeyRange::prefix(&[first]), Direction::Forward, &mut |_, _| {
+        count += 1;
+        ControlFlow::Continue(())
+    });
+    counted.unwrap();
+    count
+}
+
+#[test]
+fn a_snapshot_keeps_nothing_of_a_file_that_lost_its_name_before() {
+    let volume = Volume::new(slow());
+    let open = volume.open();
+    let vfs = &open.vfs;
+    let file = vfs.mknod(&KEEPING, Ino::ROOT, b"file", NodeKind::Regular, 0o644).unwrap().ino;
+    vfs.write(&ROOT, file, 0, &noise(100_000, 1)).unwrap();
+    vfs.setxattr(&ROOT, file, b"user.note", b"one", XattrMode::Set).unwrap();
+    vfs.unlink(&ROOT, Ino::ROOT, b"file").unwrap();
+    let made = vfs.create_snapshot(b"then", b"").unwrap();
+    assert_eq!((made.inodes, made.logical_bytes), (1, 0), "it has the root alone");
+
+    // It is changed as any other file is: in part, cut, its attributes.
+    vfs.write(&ROOT, file, 30_000, &noise(2000, 2)).unwrap();
+    vfs.setxattr(&ROOT, file, b"user.note", b"two", XattrMode::Set).unwrap();
+    vfs.sync().unwrap();
+    vfs.setattr(&ROOT, file, &SetAttr { size: Some(50_000), ..SetAttr::default() }).unwrap();
+    vfs.sync().unwrap();
+    assert_eq!(open.read(file).len(), 50_000);
+    for first in [keys::HISTORY, keys::DEAD] {
+        assert_eq!(keys_of(&volume, first), 0, "old versions that nobody can reach are kept");
+    }
+    vfs.forget(file, 1);
+    vfs.sync().unwrap();
+    for first in [keys::HISTORY, keys::DEAD, keys::SEGMENT, keys::XATTRS] {
+        assert_eq!(keys_of(&volume, first), 0, "something is left of the file");
+    }
+    assert_eq!(open.store.stats().chunks, 0);
+    assert_eq!(vfs.snapshot(b"then").unwrap().used_bytes, 0);
+    open.close();
+}
+
+#[test]
+fn the_data_of_a_sparse_file_is_found_without_looking_at_its_holes() {
+    const FAR: u64 = 1 << 50;
+    let volume = Volume::new(slow());
+    let open = volume.open();
+    let vfs = &open.vfs;
+    let file = vfs.mknod(&ROOT, Ino::ROOT, b"file", NodeKind::Regular, 0o644).unwrap().ino;
+    vfs.write(&ROOT, file, 5000, &noise(10_000, 1)).unwrap();
+    vfs.write(&ROOT, file, FAR, &noise(5000, 2)).unwrap();
+    vfs.create_snapshot(b"then", b"").unwrap();
+    // Of the snapshot's two segments one is in history, one still live; what came between is of no concern to it.
+    vfs.write(&ROOT, file, FAR, &noise(5000, 3)).unwrap();
+    vfs.write(&ROOT, file, 1 << 40, b"later").unwrap();
+    vfs.sync().unwrap();
+    let tree = vfs.open_snapshot(b"then").unwrap();
+    let begun = Instant::now();
+    let end = 15_000 + (5000 - 5000 % 4096);
+    assert!(tree.seek(file, 0, SeekFor::Data).unwrap() <= 5000);
+    let hole = tree.seek(file, 5000, SeekFor::Hole).unwrap();
+    assert!((15_000..=end).contains(&hole), "{hole}");
+    assert_eq!(tree.seek(file, 1 << 21, SeekFor::Data), Ok(FAR));
+    assert_eq!(tree.seek(file, FAR, SeekFor::Hole), Ok(FAR + 5000));
+    assert_eq!(tree.seek(file, FAR + 5000, SeekFor::Data), Err(VfsError::NoSuchOffset));
+    assert!(begun.elapsed() < Duration::from_secs(5), "it looked at every hole: {:?}", begun.elapsed());
+    open.close();
+}
