@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use verfs_base::Ino;
-use verfs_format::keys;
+use verfs_format::{ChangeList, ContentId, keys};
 use verfs_meta::{Direction, KeyRange, MetaStore};
 use verfs_vfs::{Context, NodeKind, Pin, SeekFor, SetAttr, VfsError, XattrMode};
 
@@ -81,5 +81,30 @@ fn the_data_of_a_sparse_file_is_found_without_looking_at_its_holes() {
     assert_eq!(tree.seek(file, FAR, SeekFor::Hole), Ok(FAR + 5000));
     assert_eq!(tree.seek(file, FAR + 5000, SeekFor::Data), Err(VfsError::NoSuchOffset));
     assert!(begun.elapsed() < Duration::from_secs(5), "it looked at every hole: {:?}", begun.elapsed());
+    open.close();
+}
+
+#[test]
+fn a_key_that_changes_often_is_listed_once_for_its_epoch() {
+    let volume = Volume::new(slow());
+    let open = volume.open();
+    let vfs = &open.vfs;
+    let file = vfs.mknod(&ROOT, Ino::ROOT, b"file", NodeKind::Regular, 0o644).unwrap().ino;
+    for epoch in 0..3 {
+        vfs.create_snapshot(format!("{epoch}").as_bytes(), b"").unwrap();
+        for change in 0..5 {
+            vfs.write(&ROOT, file, 0, &noise(5000, change)).unwrap();
+            vfs.sync().unwrap();
+        }
+    }
+    let mut listed = Vec::new();
+    let scanned = volume.meta.scan(&KeyRange::prefix(&[keys::CHANGES]), Direction::Forward, &mut |_, value| {
+        listed.extend(ChangeList::decode(value).unwrap().keys);
+        ControlFlow::Continue(())
+    });
+    scanned.unwrap();
+    for key in [keys::inode(file), keys::segment(ContentId(file.0), 0)] {
+        assert_eq!(listed.iter().filter(|listed| **listed == key).count(), 3, "of {}", key.escape_ascii());
+    }
     open.close();
 }
