@@ -102,8 +102,9 @@ impl History {
 
     /// The oldest state whose content of `id` may survive when the names of state `prefix` do.
     fn oldest_content(&self, id: Id, prefix: usize) -> usize {
-        // Whatever befell a snapshot is committed with everything before it.
-        if prefix > 0 && self.states[prefix].snapshots() != self.states[prefix - 1].snapshots() {
+        // Whatever befell a snapshot is committed with everything before it, and a rollback is of the whole tree.
+        let past = |state: usize| (self.states[state].snapshots(), self.states[state].rollbacks());
+        if prefix > 0 && past(prefix) != past(prefix - 1) {
             return prefix;
         }
         let synced = self.meanings[..self.completed].iter().rposition(|meaning| match meaning {

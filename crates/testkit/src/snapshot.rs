@@ -32,6 +32,8 @@ pub enum SnapshotOp {
     Hold(SnapshotName, u8),
     /// Takes a reason back.
     Release(SnapshotName, u8),
+    /// Makes the tree what it was.
+    Rollback(SnapshotName),
     /// Reads all of it and compares it with the tree of then.
     Compare(SnapshotName),
 }
@@ -41,7 +43,11 @@ impl SnapshotOp {
     #[must_use]
     pub fn is_change(self) -> bool {
         match self {
-            SnapshotOp::Create(_) | SnapshotOp::Delete(_) | SnapshotOp::Hold(..) | SnapshotOp::Release(..) => true,
+            SnapshotOp::Create(_)
+            | SnapshotOp::Delete(_)
+            | SnapshotOp::Hold(..)
+            | SnapshotOp::Release(..)
+            | SnapshotOp::Rollback(_) => true,
             SnapshotOp::Compare(_) => false,
         }
     }
@@ -54,6 +60,7 @@ impl SnapshotOp {
             | SnapshotOp::Delete(name)
             | SnapshotOp::Hold(name, _)
             | SnapshotOp::Release(name, _)
+            | SnapshotOp::Rollback(name)
             | SnapshotOp::Compare(name) => name,
         }
     }
@@ -80,6 +87,7 @@ impl fmt::Display for SnapshotOp {
             SnapshotOp::Delete(_) => write!(f, "snapshot delete {name}"),
             SnapshotOp::Hold(_, reason) => write!(f, "snapshot hold {name} for reason {reason}"),
             SnapshotOp::Release(_, reason) => write!(f, "snapshot release {name} for reason {reason}"),
+            SnapshotOp::Rollback(_) => write!(f, "rollback to snapshot {name}"),
             SnapshotOp::Compare(_) => write!(f, "snapshot compare {name}"),
         }
     }

@@ -3,11 +3,12 @@
 //! Lives here: what happens to records while nothing else changes them, in steps that each are one batch. The first
 //! step of several leaves an intent that the last removes: a crash between is gone on from when the volume is opened.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use verfs_base::{Epoch, GroupId};
-use verfs_format::{InodeKind, InodeRecord, RunData, Segment, TreeCounters, keys, varint};
+use verfs_format::{InodeKind, InodeRecord, LOST_CHUNK, RunData, Segment, TreeCounters, keys, varint};
 use verfs_meta::{MetaError, MetaStore, WriteBatch};
 use verfs_store::{ChunkBatch, StoreError};
 
@@ -15,25 +16,38 @@ use crate::history::{Version, changed_keys, version_at};
 use crate::load::{decode_inode, decode_segment};
 use crate::versions::{Next, SnapshotIds, Versions, put_used};
 use crate::volume::VfsParts;
+use crate::{Result, VfsError};
 
 /// Keys of one step: each may be a segment of many runs.
 const STEP_KEYS: usize = 4096;
 
-/// A return to a snapshot.
-pub(crate) struct Return<'a> {
+/// Changes of the tree's records by hand, in steps.
+#[derive(Clone)]
+pub(crate) struct Steps<'a> {
     pub(crate) parts: &'a VfsParts,
     pub(crate) standing: Arc<SnapshotIds>,
-    /// The snapshot.
-    pub(crate) to: Epoch,
     /// The present epoch.
     pub(crate) epoch: Epoch,
+}
+
+/// A step that is being made.
+pub(crate) struct Written {
+    pub(crate) batch: WriteBatch,
+    group: GroupId,
+}
+
+/// A return to a snapshot.
+pub(crate) struct Return<'a> {
+    pub(crate) steps: Steps<'a>,
+    /// The snapshot.
+    pub(crate) to: Epoch,
 }
 
 fn corrupt(key: &[u8], error: &verfs_format::DecodeError) -> MetaError {
     MetaError::Corrupt(format!("the record at {}: {error}", key.escape_ascii()))
 }
 
-fn put_number(batch: &mut WriteBatch, key: &'static [u8], number: u64) {
+pub(crate) fn put_number(batch: &mut WriteBatch, key: &'static [u8], number: u64) {
     let mut value = Vec::new();
     varint::put_u64(&mut value, number);
     batch.put(Bytes::from_static(key), value);
@@ -56,108 +70,174 @@ fn count(counters: &mut TreeCounters, before: Option<&InodeRecord>, after: Optio
     counters.logical_bytes = moved(counters.logical_bytes, bytes(before), bytes(after));
 }
 
-impl Return<'_> {
+impl Steps<'_> {
     fn meta(&self) -> &dyn MetaStore {
         &*self.parts.meta
     }
 
-    /// Goes back, in batches that have the numbers of groups from `group` on. Returns the last one, which is durable,
-    /// and the keys that changed.
-    pub(crate) fn run(&self, group: GroupId) -> Result<(GroupId, Vec<Bytes>), StoreError> {
-        let changed: Vec<Bytes> = changed_keys(self.meta(), self.to, self.epoch)?.into_iter().collect();
-        let mut counters = match self.meta().get(keys::SYSTEM_COUNTERS)? {
-            None => TreeCounters::default(),
-            Some(value) => TreeCounters::decode(&value).map_err(|error| corrupt(keys::SYSTEM_COUNTERS, &error))?,
-        };
-        let mut group = group;
-        let mut steps = changed.chunks(STEP_KEYS).peekable();
-        while let Some(step) = steps.next() {
-            let mut batch = WriteBatch::new();
-            match steps.peek() {
-                Some(_) => put_number(&mut batch, keys::SYSTEM_ROLLBACK, self.to.0),
-                None => batch.delete(Bytes::from_static(keys::SYSTEM_ROLLBACK)),
-            }
-            self.step(step, group, &mut counters, batch)?;
-            if steps.peek().is_some() {
-                group = group.next();
+    /// Logs a failure of the metadata engine and says what the caller gets.
+    pub(crate) fn meta_error(&self, error: &MetaError) -> VfsError {
+        match error {
+            MetaError::OutOfSpace(_) => VfsError::NoSpace,
+            MetaError::Closed => VfsError::Closed,
+            MetaError::Io(_) | MetaError::Corrupt(_) | MetaError::Unsupported(_) => {
+                tracing::error!(%error, "metadata engine");
+                VfsError::Io
             }
         }
-        Ok((group, changed))
     }
 
-    fn step(
-        &self,
-        step: &[Bytes],
-        group: GroupId,
-        counters: &mut TreeCounters,
-        mut batch: WriteBatch,
-    ) -> Result<(), StoreError> {
-        let mut chunks = self.parts.store.begin();
-        let mut versions = Versions::new(self.meta(), &mut batch, (self.epoch, group), Arc::clone(&self.standing));
-        for (key, live) in step.iter().zip(self.meta().multi_get(step)?) {
-            let target = version_at(self.meta(), key, live.as_ref(), self.to)?;
-            self.set(&mut chunks, &mut versions, counters, (key, live, target))?;
+    /// Logs a failure of the chunk store and says what the caller gets.
+    pub(crate) fn store_error(&self, error: &StoreError) -> VfsError {
+        match error {
+            StoreError::OutOfSpace => VfsError::NoSpace,
+            StoreError::Meta(error) => self.meta_error(error),
+            StoreError::Closed => VfsError::Closed,
+            StoreError::Damaged { .. }
+            | StoreError::Missing { .. }
+            | StoreError::Io { .. }
+            | StoreError::Option { .. }
+            | StoreError::ChunkLength { .. } => {
+                tracing::error!(%error, "chunk store");
+                VfsError::Io
+            }
         }
-        let grown = versions.finish()?;
-        put_used(self.meta(), &mut batch, &grown)?;
+    }
+
+    /// The tree's counters as they are committed.
+    pub(crate) fn counters(&self) -> Result<TreeCounters> {
+        let value = self.meta().get(keys::SYSTEM_COUNTERS).map_err(|error| self.meta_error(&error))?;
+        let counters = value.map_or(Ok(TreeCounters::default()), |value| TreeCounters::decode(&value));
+        counters.map_err(|error| self.meta_error(&corrupt(keys::SYSTEM_COUNTERS, &error)))
+    }
+
+    /// A number of the tree as a whole; 0 if it isn't there.
+    pub(crate) fn number(&self, key: &[u8]) -> Result<u64> {
+        let value = self.meta().get(key).map_err(|error| self.meta_error(&error))?;
+        let number = value.map_or(Ok(0), |value| varint::Reader::new(&value).u64());
+        number.map_err(|error| self.meta_error(&corrupt(key, &error)))
+    }
+
+    /// Begins a step that takes the number of a group.
+    pub(crate) fn begin(&self, group: GroupId) -> Written {
+        Written { batch: WriteBatch::new(), group }
+    }
+
+    /// What writes the records of a step.
+    pub(crate) fn versions<'s>(&'s self, written: &'s mut Written) -> Versions<'s> {
+        Versions::new(self.meta(), &mut written.batch, (self.epoch, written.group), Arc::clone(&self.standing))
+    }
+
+    /// Makes a step durable.
+    pub(crate) fn commit(
+        &self,
+        written: Written,
+        mut chunks: ChunkBatch,
+        grown: &BTreeMap<Epoch, u64>,
+        counters: &TreeCounters,
+    ) -> Result<()> {
+        let Written { mut batch, group } = written;
+        put_used(self.meta(), &mut batch, grown).map_err(|error| self.meta_error(&error))?;
         let mut value = Vec::new();
         counters.encode(&mut value);
         batch.put(Bytes::from_static(keys::SYSTEM_COUNTERS), value);
         put_number(&mut batch, keys::SYSTEM_GROUP, group.0);
-        chunks.finish(&mut batch)?;
-        self.meta().commit(batch)?;
-        self.meta().sync()?;
+        chunks.finish(&mut batch).map_err(|error| self.store_error(&error))?;
+        self.meta().commit(batch).map_err(|error| self.meta_error(&error))?;
+        self.meta().sync().map_err(|error| self.meta_error(&error))?;
         chunks.committed();
         Ok(())
     }
 
-    /// Gives a key the record that it had.
-    fn set(
+    /// Gives a key a record. The runs of a segment have their references.
+    pub(crate) fn set(
         &self,
         chunks: &mut ChunkBatch,
         versions: &mut Versions<'_>,
         counters: &mut TreeCounters,
-        (key, live, target): (&Bytes, Option<Bytes>, Option<Version>),
-    ) -> Result<(), MetaError> {
+        (key, live, target): (&Bytes, Option<Bytes>, Option<Bytes>),
+    ) -> Result<()> {
         if live.is_none() && target.is_none() {
             return Ok(());
         }
-        let record = match key.first() {
+        let broken = |error| self.meta_error(&corrupt(key, &error));
+        match key.first() {
             Some(&keys::SEGMENT) => {
                 if let Some(live) = &live {
-                    for run in decode_segment(live).map_err(|error| corrupt(key, &error))?.runs {
+                    for run in decode_segment(live).map_err(broken)?.runs {
                         if let RunData::Chunk { id, birth, .. } = run.data {
                             versions.give_up(chunks, (id, run.len), (birth, self.epoch));
                         }
                     }
                 }
-                target.map(|target| self.born_again(chunks, key, &target)).transpose()?
             }
             Some(&keys::INODE) => {
-                let before = live.as_deref().map(decode_inode).transpose().map_err(|error| corrupt(key, &error))?;
-                let after = target.as_ref().map(|target| InodeRecord::decode(&target.record)).transpose();
-                count(counters, before.as_ref(), after.map_err(|error| corrupt(key, &error))?.as_ref());
-                target.map(|target| target.record)
+                let before = live.as_deref().map(decode_inode).transpose().map_err(broken)?;
+                let after = target.as_deref().map(InodeRecord::decode).transpose().map_err(broken)?;
+                count(counters, before.as_ref(), after.as_ref());
             }
-            Some(_) | None => target.map(|target| target.record),
-        };
-        let next = match record {
+            Some(_) | None => {}
+        }
+        let next = match target {
             Some(record) => Next::Value(versions.born(|out| out.extend_from_slice(&record))),
             None => Next::Gone(self.epoch),
         };
         versions.replace(key.clone(), live.as_deref(), next);
         Ok(())
     }
+}
+
+impl Return<'_> {
+    /// Goes back, in batches that have the numbers of groups from `group` on. Returns the last one, which is durable,
+    /// and the keys that changed.
+    pub(crate) fn run(&self, group: GroupId) -> Result<(GroupId, Vec<Bytes>)> {
+        let steps = &self.steps;
+        let changed = changed_keys(steps.meta(), self.to, steps.epoch).map_err(|error| steps.meta_error(&error))?;
+        let changed: Vec<Bytes> = changed.into_iter().collect();
+        let mut counters = steps.counters()?;
+        let mut group = group;
+        let mut parts = changed.chunks(STEP_KEYS).peekable();
+        while let Some(part) = parts.next() {
+            let mut written = steps.begin(group);
+            match parts.peek() {
+                Some(_) => put_number(&mut written.batch, keys::SYSTEM_ROLLBACK, self.to.0),
+                None => written.batch.delete(Bytes::from_static(keys::SYSTEM_ROLLBACK)),
+            }
+            self.step(part, written, &mut counters)?;
+            if parts.peek().is_some() {
+                group = group.next();
+            }
+        }
+        Ok((group, changed))
+    }
+
+    fn step(&self, part: &[Bytes], mut written: Written, counters: &mut TreeCounters) -> Result<()> {
+        let steps = &self.steps;
+        let meta_error = |error: MetaError| steps.meta_error(&error);
+        let mut chunks = steps.parts.store.begin();
+        let mut versions = steps.versions(&mut written);
+        for (key, live) in part.iter().zip(steps.meta().multi_get(part).map_err(meta_error)?) {
+            let target = version_at(steps.meta(), key, live.as_ref(), self.to).map_err(meta_error)?;
+            let target = match (key.first(), target) {
+                (Some(&keys::SEGMENT), Some(target)) => Some(self.born_again(&mut chunks, key, &target)?),
+                (_, target) => target.map(|target| target.record),
+            };
+            steps.set(&mut chunks, &mut versions, counters, (key, live, target))?;
+        }
+        let grown = versions.finish().map_err(meta_error)?;
+        steps.commit(written, chunks, &grown, counters)
+    }
 
     /// A segment whose runs are new ones, with references of their own.
-    fn born_again(&self, chunks: &mut ChunkBatch, key: &[u8], target: &Version) -> Result<Bytes, MetaError> {
-        let mut segment = Segment::decode(&target.record).map_err(|error| corrupt(key, &error))?;
+    fn born_again(&self, chunks: &mut ChunkBatch, key: &[u8], target: &Version) -> Result<Bytes> {
+        let segment = Segment::decode(&target.record);
+        let mut segment = segment.map_err(|error| self.steps.meta_error(&corrupt(key, &error)))?;
         for run in &mut segment.runs {
             if let RunData::Chunk { id, birth, .. } = &mut run.data
-                && *id != verfs_format::LOST_CHUNK
+                && *id != LOST_CHUNK
             {
                 chunks.add_reference(*id, 1);
-                *birth = self.epoch;
+                *birth = self.steps.epoch;
             }
         }
         Ok(segment.encode().into())

@@ -34,6 +34,7 @@ mod snapshot_tree;
 mod snapshots;
 mod space;
 mod state;
+mod stream;
 mod types;
 mod versions;
 mod volume;
@@ -46,6 +47,7 @@ pub use error::{Result, VfsError};
 pub use rollback::RolledBack;
 pub use snapshot_tree::SnapshotTree;
 pub use snapshots::Snapshot;
+pub use stream::{Received, ResumeToken, Sent, StreamError, TargetChanges};
 pub use types::{
     AccessTimes, Allocation, Attr, Context, DirEntry, FileFlags, FileKind, FsStat, Listing, NodeKind, Patience, Pin,
     RenameMode, SeekFor, SetAttr, SetId, SetTime, SyncScope, XattrMode,

@@ -13,9 +13,8 @@ use verfs_format::{
     TreeCounters, decode_frame, encode_versioned, keys, split_versioned, varint,
 };
 use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
-use verfs_store::StoreError;
 
-use crate::apply::Return;
+use crate::apply::{Return, Steps};
 use crate::directory::DirectoryCache;
 use crate::group::{Group, Reap, Unlogged};
 use crate::intent_log::{IntentLog, create_files, log_path};
@@ -26,6 +25,7 @@ use crate::rollback::Freeze;
 use crate::snapshots::SnapshotTable;
 use crate::space::SpaceGauge;
 use crate::state::{Birth, GroupLimits, KEPT, Need, Node, State, Stop, xattr_weight};
+use crate::stream::{StreamError, complete_receive};
 use crate::volume::{Shared, VfsParts};
 use crate::{Context, Result, Vfs, VfsError, VfsOptions};
 
@@ -272,16 +272,28 @@ impl Shared {
 }
 
 /// Completes a rollback that a crash interrupted.
-fn complete_rollback(parts: &VfsParts, base: &Base) -> std::result::Result<bool, StoreError> {
-    let meta = &*parts.meta;
-    let Some(value) = meta.get(keys::SYSTEM_ROLLBACK)? else { return Ok(false) };
-    let to = varint::Reader::new(&value).u64().map_err(|error| {
-        verfs_meta::MetaError::Corrupt(format!("the snapshot to which the tree was being rolled back: {error}"))
-    })?;
+fn complete_rollback(parts: &VfsParts, base: &Base) -> Result<bool> {
+    let to = system_number(&*parts.meta, keys::SYSTEM_ROLLBACK).map_err(|error| unreadable(&error))?;
+    let Some(to) = to else { return Ok(false) };
     tracing::info!(snapshot = to, "completing a rollback");
-    let back = Return { parts, standing: base.snapshots.standing(), to: Epoch(to), epoch: base.epoch };
-    back.run(base.committed.next())?;
+    let steps = Steps { parts, standing: base.snapshots.standing(), epoch: base.epoch };
+    Return { steps, to: Epoch(to) }.run(base.committed.next())?;
     Ok(true)
+}
+
+/// Completes what a crash interrupted that changes the tree in one piece. Returns whether there was anything.
+fn complete_changes(parts: &VfsParts, base: &Base) -> Result<bool> {
+    if complete_rollback(parts, base)? {
+        return Ok(true);
+    }
+    match complete_receive(parts, &base.snapshots, (base.committed, base.epoch)) {
+        Ok(completed) => Ok(completed),
+        Err(StreamError::Volume(error)) => Err(error),
+        Err(error) => {
+            tracing::error!(%error, "completing the application of a stream");
+            Err(VfsError::Io)
+        }
+    }
 }
 
 impl Shared {
@@ -362,15 +374,8 @@ impl Vfs {
         let now = parts.clock.now();
         let read_base = || read_base(&*parts.meta, now, (options.root_uid, options.root_gid));
         let mut base = read_base().map_err(|error| unreadable(&error))?;
-        match complete_rollback(&parts, &base) {
-            Ok(true) => base = read_base().map_err(|error| unreadable(&error))?,
-            Ok(false) => {}
-            Err(error) => {
-                tracing::error!(%error, "completing a rollback");
-                let full =
-                    matches!(error, StoreError::OutOfSpace | StoreError::Meta(verfs_meta::MetaError::OutOfSpace(_)));
-                return Err(if full { VfsError::NoSpace } else { VfsError::Io });
-            }
+        if complete_changes(&parts, &base)? {
+            base = read_base().map_err(|error| unreadable(&error))?;
         }
         let disk_error = |error: std::io::Error| {
             tracing::error!(%error, "opening the intent log");
@@ -404,6 +409,7 @@ impl Vfs {
             damaged: Mutex::new(Vec::new()),
             read_ahead,
             whole_tree: Mutex::new(()),
+            receiving: Mutex::new(()),
         });
         let replayed = frames.len();
         let mut stored = Stored::default();

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use verfs_base::Ino;
 
-use crate::apply::Return;
+use crate::apply::{Return, Steps};
 use crate::state::Failure;
 use crate::volume::Shared;
 use crate::{Result, Vfs, VfsError};
@@ -33,7 +33,7 @@ pub struct RolledBack {
 
 impl Shared {
     /// Lets nothing begin, and waits until everything done before is durable.
-    fn freeze(&self) -> Result<()> {
+    pub(crate) fn freeze(&self) -> Result<()> {
         let mut state = self.state.lock();
         while state.freeze != Freeze::No {
             self.progress.wait(&mut state);
@@ -61,7 +61,7 @@ impl Shared {
     }
 
     /// Lets operations go on.
-    fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         let mut state = self.state.lock();
         state.freeze = Freeze::No;
         if state.snapshots.is_pruning() || !state.reapable.is_empty() {
@@ -78,8 +78,7 @@ impl Shared {
             let to = state.snapshots.find(name, state.committed)?;
             (to, state.snapshots.standing(), state.epoch, state.open.id)
         };
-        let back = Return { parts: &self.parts, standing, to, epoch };
-        let gone_back = back.run(group).map_err(|error| self.store_error(None, &error));
+        let gone_back = Return { steps: Steps { parts: &self.parts, standing, epoch }, to }.run(group);
         let rebuilt = gone_back.and_then(|(group, changed)| self.rebuild(group).map(|()| changed));
         if rebuilt.is_err() {
             // Some of it may be done: only opening the volume again can finish it.

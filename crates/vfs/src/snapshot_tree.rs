@@ -2,12 +2,12 @@
 //!
 //! A record of then is live still, if it was born early enough, or in the history of its key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use verfs_base::{ByteRange, Epoch, Ino};
+use verfs_base::{ByteRange, ChunkId, Epoch, Ino};
 use verfs_format::{
     ContentId, DecodeError, DirentRecord, InodeFlags, InodeKind, InodeRecord, SEGMENT_BYTES, Segment, Xattrs, keys,
     split_versioned,
@@ -266,6 +266,46 @@ impl Past {
             names.retain(|name, _| name.hash < cut.hash);
         }
         Ok(Page { names: names.into_iter().collect(), next: cut.map(|name| name.hash.number()) })
+    }
+
+    /// A whole chunk.
+    pub(crate) fn chunk(&self, id: ChunkId) -> Result<Bytes> {
+        self.shared.parts.store.read(id).map_err(|error| self.shared.store_error(None, &error))
+    }
+
+    /// Indexes of the segments that a content may have had, in order.
+    pub(crate) fn segment_indexes(&self, content: ContentId) -> Result<BTreeSet<u32>> {
+        let mut indexes = BTreeSet::new();
+        let prefix = keys::segments(content);
+        for range in [KeyRange::prefix(&prefix), KeyRange::prefix(&keys::histories(&prefix))] {
+            let scanned = self.meta().scan(&range, Direction::Forward, &mut |key, _| {
+                let key = keys::parse_history(key).map_or(key, |(of, _)| of);
+                indexes.extend(keys::parse_segment(key));
+                ControlFlow::Continue(())
+            });
+            scanned.map_err(|error| self.shared.meta_error(&error))?;
+        }
+        Ok(indexes)
+    }
+
+    /// Contents that waited for their release.
+    pub(crate) fn orphans(&self) -> Result<BTreeSet<ContentId>> {
+        let mut known = BTreeSet::new();
+        for range in [KeyRange::prefix(&[keys::ORPHAN]), KeyRange::prefix(&keys::histories(&[keys::ORPHAN]))] {
+            let scanned = self.meta().scan(&range, Direction::Forward, &mut |key, _| {
+                let key = keys::parse_history(key).map_or(key, |(of, _)| of);
+                known.extend(keys::parse_orphan(key));
+                ControlFlow::Continue(())
+            });
+            scanned.map_err(|error| self.shared.meta_error(&error))?;
+        }
+        let mut orphans = BTreeSet::new();
+        for content in known {
+            if self.get(&keys::orphan(content))?.is_some() {
+                orphans.insert(content);
+            }
+        }
+        Ok(orphans)
     }
 
     /// Visits all names of a directory, in order.

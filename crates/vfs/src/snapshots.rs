@@ -162,6 +162,22 @@ impl SnapshotTable {
         !self.deleting.is_empty()
     }
 
+    /// The standing snapshot of an identity.
+    pub(crate) fn with_uuid(&self, uuid: [u8; 16]) -> Option<Epoch> {
+        let standing = self.entries.iter().filter(|(_, entry)| entry.record.pruning.is_none());
+        standing.filter(|(_, entry)| entry.record.uuid == uuid).map(|(id, _)| *id).next()
+    }
+
+    /// Whether a name is taken.
+    pub(crate) fn has_name(&self, name: &[u8]) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// Whether nothing of any snapshot is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Ids of those that stand.
     pub(crate) fn standing(&self) -> Arc<SnapshotIds> {
         Arc::clone(&self.standing)

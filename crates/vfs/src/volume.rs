@@ -123,6 +123,8 @@ pub(crate) struct Shared {
     pub(crate) read_ahead: ReadAhead,
     /// Held by what changes the tree in one piece: a copy out of a snapshot, a rollback.
     pub(crate) whole_tree: Mutex<()>,
+    /// Held by the one stream that is received.
+    pub(crate) receiving: Mutex<()>,
 }
 
 /// An open filesystem. Every method may be called from many threads.

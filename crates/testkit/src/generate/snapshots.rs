@@ -2,7 +2,7 @@
 
 use verfs_vfs::{FileKind, SyncScope};
 
-use super::Generator;
+use super::{Generator, Purpose};
 use crate::model::{Change, Who};
 use crate::op::{Op, SLOTS, Target};
 use crate::snapshot::{SNAPSHOT_NAMES, SNAPSHOT_NAMES_GOOD, SNAPSHOT_REASONS, SnapshotName, SnapshotOp};
@@ -36,6 +36,8 @@ impl Generator {
             7..=11 => SnapshotOp::Delete(self.standing()),
             12 => SnapshotOp::Hold(self.standing(), reason),
             13 => self.release(),
+            // It is of the whole tree, which callers at once share.
+            14 if self.purpose != Purpose::Threads => SnapshotOp::Rollback(self.standing()),
             14..=15 => SnapshotOp::Compare(self.standing()),
             16 => return self.several_deleted(),
             17 => return self.nameless_under_a_snapshot(),

@@ -249,6 +249,7 @@ pub struct Model {
     nodes: BTreeMap<Id, Node>,
     next: u32,
     snapshots: BTreeMap<SnapshotName, Snapshot>,
+    rollbacks: u32,
     /// The time of the next operation.
     pub now: Timestamp,
 }
@@ -270,7 +271,7 @@ impl Model {
             flags: FileFlags::default(),
             body: Body::Directory { entries: BTreeMap::new(), parent: ROOT },
         };
-        Model { nodes: BTreeMap::from([(ROOT, root)]), next: 1, snapshots: BTreeMap::new(), now }
+        Model { nodes: BTreeMap::from([(ROOT, root)]), next: 1, snapshots: BTreeMap::new(), rollbacks: 0, now }
     }
 
     /// An inode that exists, be it named or only held open.

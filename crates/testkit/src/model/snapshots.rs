@@ -74,8 +74,35 @@ impl Model {
                 true => Ok(()),
                 false => Err(VfsError::NotFound.into()),
             },
+            SnapshotOp::Rollback(name) => {
+                let tree = Arc::clone(&self.snapshot_mut(name)?.tree);
+                self.go_back(&tree);
+                Ok(())
+            }
             SnapshotOp::Compare(name) => self.snapshot_mut(name).map(|_| ()),
         }
+    }
+
+    /// What is open stays open if it was there. What had lost its name before the snapshot is no part of either tree, and
+    /// stays as it is.
+    fn go_back(&mut self, tree: &Model) {
+        let before = std::mem::replace(&mut self.nodes, tree.nodes.clone());
+        for (id, node) in before {
+            match self.nodes.get_mut(&id) {
+                Some(old) => old.pins = node.pins,
+                None if node.nlink == 0 && id.0 < tree.next => {
+                    self.nodes.insert(id, node);
+                }
+                None => {}
+            }
+        }
+        self.rollbacks += 1;
+    }
+
+    /// How often the tree went back to a snapshot.
+    #[must_use]
+    pub fn rollbacks(&self) -> u32 {
+        self.rollbacks
     }
 
     /// Sums over everything that has a name.

@@ -269,6 +269,10 @@ impl Session {
                 let done = self.vfs.release_snapshot(&name, SNAPSHOT_REASONS[reason as usize]);
                 meet(what, self.model.change_snapshot(op), done).map(|_| ())
             }
+            SnapshotOp::Rollback(_) => {
+                let done = self.vfs.rollback(&name);
+                meet(what, self.model.change_snapshot(op), done).map(|_| ())
+            }
             SnapshotOp::Compare(index) => {
                 let found = self.vfs.snapshot(&name);
                 let Some(((), found)) = meet(what, self.model.change_snapshot(op), found)? else { return Ok(()) };
