@@ -39,13 +39,14 @@ impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "group {} blocks, {} ms, {} dirty bytes; log {} bytes, {} inline; caches {} inodes, {} names, {} segment \
-             bytes, {} chunk bytes; packs {} bytes, {} threads; {} of {} bytes",
+            "group {} blocks, {} ms, {} dirty bytes; log {} bytes, {} inline; prune {}; caches {} inodes, {} names, \
+             {} segment bytes, {} chunk bytes; packs {} bytes, {} threads; {} of {} bytes",
             self.vfs.group_blocks,
             self.vfs.group_interval_ms,
             self.vfs.dirty_limit_bytes,
             self.vfs.log_file_bytes,
             self.vfs.log_inline_bytes,
+            self.vfs.prune_step,
             self.vfs.inode_cache_entries,
             self.vfs.dirent_cache_entries,
             self.vfs.segment_cache_bytes,
@@ -71,6 +72,7 @@ impl Settings {
             inode_cache_entries: *rng.pick(&[1, 8, 1000]),
             dirent_cache_entries: *rng.pick(&[1, 8, 1000]),
             segment_cache_bytes: *rng.pick(&[1, 1000, 1 << 20]),
+            prune_step: *rng.pick(&[1, 1, 4, 32 << 10]),
             ..VfsOptions::default()
         };
         let store = StoreOptions {
@@ -125,6 +127,9 @@ pub struct Machine {
     mounted: Mutex<Option<Mounted>>,
     rng: Mutex<TestRng>,
 }
+
+/// Most parts in which snapshots are deleted: each has at least one of their old records or references.
+const PRUNE_PARTS_MAX: u32 = 20_000;
 
 /// The id secret of every test volume.
 const SECRET: [u8; 192] = {
@@ -254,10 +259,11 @@ impl Machine {
         for _ in 0..4 {
             sync()?;
         }
-        // One snapshot goes with each commit.
-        let deleting = read()?.map_or(0, |audit| audit.unreleased());
-        for _ in 0..2 * deleting {
+        // A part of a snapshot goes with each commit.
+        let mut parts = 0;
+        while read()?.is_some_and(|audit| audit.deleting() > 0) && parts < PRUNE_PARTS_MAX {
             sync()?;
+            parts += 1;
         }
         let Some(audit) = read()? else { return Ok(()) };
         if audit.unreleased() > 0 {

@@ -3,6 +3,7 @@
 
 use crate::model::{Answer, Id, Model, Place, ROOT};
 use crate::op::{Entry, NAMES, Op, SLOTS, Target};
+use crate::snapshot::SnapshotOp;
 use crate::xattr::XATTR_NAMES;
 
 /// A model with open files, but without a volume.
@@ -54,6 +55,15 @@ impl Plan {
     fn empty_slot(&mut self, slot: u8) {
         if let Some(id) = self.slots[slot as usize].take() {
             self.model.unpin(id);
+        }
+    }
+
+    fn close_nameless(&mut self) {
+        for slot in 0..SLOTS {
+            let open = self.slot(slot).and_then(|id| self.model.node(id).ok());
+            if open.is_some_and(|node| node.nlink == 0) {
+                self.empty_slot(slot);
+            }
         }
     }
 
@@ -136,7 +146,12 @@ impl Plan {
                 self.empty_slot(*slot);
                 Ok(())
             }
-            Op::Snapshot(op) => self.model.change_snapshot(*op),
+            Op::Snapshot(op) => {
+                if matches!(op, SnapshotOp::Rollback(_)) {
+                    self.close_nameless();
+                }
+                self.model.change_snapshot(*op)
+            }
             Op::Remount => {
                 self.slots = [None; SLOTS as usize];
                 self.model.unpin_all();

@@ -94,6 +94,11 @@ impl History {
 
     /// Whether a state may be one that was made durable, where only syncs do that.
     fn is_sync_point(&self, state: usize) -> bool {
+        // A rollback begins with a sync.
+        let next = self.states.get(state + 1);
+        if next.is_some_and(|next| next.rollbacks() != self.states[state].rollbacks()) {
+            return true;
+        }
         match state.checked_sub(1) {
             None => true,
             Some(operation) => self.meanings[operation] != Meaning::Plain,

@@ -203,8 +203,8 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
     put_system_records(&mut batch, group);
     prune::count_shared(&*parts.meta, group, &mut grown).map_err(|error| shared.meta_error(&error))?;
     let used = put_used(&*parts.meta, &mut batch, &grown).map_err(|error| shared.meta_error(&error))?;
-    let pruned =
-        prune::step(&*parts.meta, &mut batch, &mut chunks, group).map_err(|error| shared.meta_error(&error))?;
+    let pruned = prune::step(&*parts.meta, &mut batch, &mut chunks, group, shared.options.prune_step)
+        .map_err(|error| shared.meta_error(&error))?;
     chunks.finish(&mut batch).map_err(|error| shared.store_error(None, &error))?;
     parts.meta.commit(batch).map_err(|error| shared.meta_error(&error))?;
     // The batch is visible: it must not be made a second time, whatever happens to its sync.

@@ -16,9 +16,6 @@ use verfs_store::ChunkBatch;
 use crate::group::Group;
 use crate::versions::birth_of;
 
-/// References that one group gives back at most, and histories that it looks at.
-const STEP_MAX: usize = 32 << 10;
-
 /// A snapshot of which a group removes a part.
 #[derive(Clone, Debug)]
 pub(crate) struct Prune {
@@ -137,15 +134,16 @@ pub(crate) fn count_shared(
     Ok(())
 }
 
-/// Does a part of the deletion that goes with the group.
+/// Does a part of the deletion that goes with the group: gives back at most `budget` references, or looks at so many
+/// histories.
 pub(crate) fn step(
     meta: &dyn MetaStore,
     batch: &mut WriteBatch,
     chunks: &mut ChunkBatch,
     group: &Group,
+    mut budget: usize,
 ) -> Result<Option<Pruned>, MetaError> {
     let Some(prune) = &group.prune else { return Ok(None) };
-    let mut budget = STEP_MAX;
     let mut progress = match &prune.record.pruning {
         None | Some(PruneProgress::Waiting) => PruneProgress::Dead { upper: prune.upper, cursor: Bytes::new() },
         Some(progress) => progress.clone(),

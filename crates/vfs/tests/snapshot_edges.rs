@@ -4,11 +4,13 @@
 mod volume;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use verfs_base::Ino;
 use verfs_format::{ChangeList, ContentId, keys};
-use verfs_meta::{Direction, KeyRange, MetaStore};
+use verfs_meta::{Direction, Health, KeyRange, MemoryStore, MetaStore, MetaView, WriteBatch};
 use verfs_vfs::{Context, NodeKind, Pin, SeekFor, SetAttr, VfsError, XattrMode};
 
 use self::volume::{ROOT, Volume, noise, slow};
@@ -106,5 +108,74 @@ fn a_key_that_changes_often_is_listed_once_for_its_epoch() {
     for key in [keys::inode(file), keys::segment(ContentId(file.0), 0)] {
         assert_eq!(listed.iter().filter(|listed| **listed == key).count(), 3, "of {}", key.escape_ascii());
     }
+    open.close();
+}
+
+/// A metadata engine that takes a while to sync, so that others do something meanwhile.
+struct Slow(Arc<MemoryStore>);
+
+impl MetaStore for Slow {
+    fn get(&self, key: &[u8]) -> verfs_meta::Result<Option<Bytes>> {
+        self.0.get(key)
+    }
+
+    fn multi_get(&self, keys: &[Bytes]) -> verfs_meta::Result<Vec<Option<Bytes>>> {
+        self.0.multi_get(keys)
+    }
+
+    fn view(&self) -> verfs_meta::Result<Box<dyn MetaView + '_>> {
+        self.0.view()
+    }
+
+    fn commit(&self, batch: WriteBatch) -> verfs_meta::Result<()> {
+        self.0.commit(batch)
+    }
+
+    fn sync(&self) -> verfs_meta::Result<()> {
+        std::thread::sleep(Duration::from_millis(30));
+        self.0.sync()
+    }
+
+    fn approximate_size_bytes(&self) -> verfs_meta::Result<u64> {
+        self.0.approximate_size_bytes()
+    }
+
+    fn health(&self) -> Health {
+        self.0.health()
+    }
+
+    fn close(&self) -> verfs_meta::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn snapshots_that_are_deleted_at_once_leave_what_a_third_shared_with_them_to_it_once() {
+    let volume = Volume::new(slow());
+    let open = volume.open_over(Arc::new(Slow(Arc::clone(&volume.meta))));
+    let vfs = &open.vfs;
+    let file = vfs.mknod(&ROOT, Ino::ROOT, b"file", NodeKind::Regular, 0o644).unwrap().ino;
+    vfs.write(&ROOT, file, 0, &noise(100_000, 1)).unwrap();
+    for name in [b"a", b"b", b"c"] {
+        vfs.create_snapshot(name, b"").unwrap();
+    }
+    vfs.write(&ROOT, file, 0, &noise(100_000, 2)).unwrap();
+    vfs.sync().unwrap();
+    let begin = std::sync::Barrier::new(3);
+    std::thread::scope(|scope| {
+        for name in [b"b", b"c"] {
+            let begin = &begin;
+            scope.spawn(move || {
+                begin.wait();
+                // While a commit is under way.
+                std::thread::sleep(Duration::from_millis(10));
+                vfs.delete_snapshot(name).unwrap();
+            });
+        }
+        vfs.mkdir(&ROOT, Ino::ROOT, b"dir", 0o755).unwrap();
+        begin.wait();
+        vfs.sync().unwrap();
+    });
+    assert_eq!(vfs.snapshot(b"a").unwrap().used_bytes, 100_000);
     open.close();
 }

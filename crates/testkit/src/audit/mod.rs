@@ -135,6 +135,12 @@ impl Audit {
         self.chunks.values().filter(|record| record.refcount > 0).count()
     }
 
+    /// Snapshots that are being deleted.
+    #[must_use]
+    pub fn deleting(&self) -> usize {
+        self.lives.deleting()
+    }
+
     /// Contents that wait for release, and snapshots that are being deleted.
     #[must_use]
     pub fn unreleased(&self) -> usize {

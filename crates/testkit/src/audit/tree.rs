@@ -70,12 +70,17 @@ impl Tree {
         segments.flat_map(|(_, segment)| &segment.runs)
     }
 
-    /// What the keys of inodes without names begin with, and of their contents.
-    pub(super) fn nameless_keys(&self) -> Vec<Vec<u8>> {
-        let nameless = self.inodes.iter().filter(|(_, inode)| inode.nlink == 0);
-        nameless
-            .flat_map(|(ino, inode)| [keys::inode(*ino), keys::xattrs(*ino), keys::segments(inode.content)])
-            .collect()
+    /// Whether a record belongs to something that has a name.
+    pub(super) fn shows(&self, key: &[u8]) -> bool {
+        let is_named = |inode: &InodeRecord| inode.nlink > 0;
+        match (key.first(), number(key)) {
+            (Some(&keys::SEGMENT), Some(content)) => {
+                self.inodes.values().any(|inode| inode.content.0 == content && is_named(inode))
+            }
+            (Some(&keys::ORPHAN), _) => false,
+            (_, Some(ino)) => self.inodes.get(&Ino(ino)).is_some_and(is_named),
+            (_, None) => false,
+        }
     }
 
     /// Looks for contradictions.

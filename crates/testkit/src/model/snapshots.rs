@@ -83,17 +83,12 @@ impl Model {
         }
     }
 
-    /// What is open stays open if it was there. What had lost its name before the snapshot is no part of either tree, and
-    /// stays as it is.
+    /// What is open stays open if it was there. Nothing is open without a name.
     fn go_back(&mut self, tree: &Model) {
         let before = std::mem::replace(&mut self.nodes, tree.nodes.clone());
         for (id, node) in before {
-            match self.nodes.get_mut(&id) {
-                Some(old) => old.pins = node.pins,
-                None if node.nlink == 0 && id.0 < tree.next => {
-                    self.nodes.insert(id, node);
-                }
-                None => {}
+            if let Some(old) = self.nodes.get_mut(&id) {
+                old.pins = node.pins;
             }
         }
         self.rollbacks += 1;

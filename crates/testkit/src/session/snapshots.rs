@@ -9,6 +9,7 @@ use super::{Blocks, Clockwork, Session, Stop, demand, extras_difference, meet, w
 use super::{attribute_difference, size_difference};
 use crate::model::{Body, Id, Model, Node, ROOT, Snapshot, Sums};
 use crate::observe::Extras;
+use crate::op::SLOTS;
 use crate::snapshot::{SNAPSHOT_REASONS, SnapshotName, SnapshotOp, snapshot_name};
 
 /// What the names of a caller's snapshots begin with: a volume has one set of names for all callers.
@@ -270,6 +271,7 @@ impl Session {
                 meet(what, self.model.change_snapshot(op), done).map(|_| ())
             }
             SnapshotOp::Rollback(_) => {
+                self.close_nameless()?;
                 let done = self.vfs.rollback(&name);
                 meet(what, self.model.change_snapshot(op), done).map(|_| ())
             }
@@ -281,6 +283,17 @@ impl Session {
                 compare(what, self.caller()?, &name, &expected.tree)
             }
         }
+    }
+
+    /// What is open without a name would keep more for snapshots, when it goes with a rollback, than they show of it.
+    fn close_nameless(&mut self) -> Result<(), Stop> {
+        for slot in 0..SLOTS {
+            let open = self.slots[slot as usize].and_then(|id| self.model.node(id).ok());
+            if open.is_some_and(|node| node.nlink == 0) {
+                self.close_slot(slot)?;
+            }
+        }
+        Ok(())
     }
 
     /// Compares every snapshot.

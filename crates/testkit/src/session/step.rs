@@ -277,7 +277,7 @@ impl Session {
         Ok(())
     }
 
-    fn close_slot(&mut self, slot: u8) -> Result<(), Stop> {
+    pub(super) fn close_slot(&mut self, slot: u8) -> Result<(), Stop> {
         if let Some(id) = self.slots[slot as usize].take() {
             self.vfs.forget(self.ino(id)?, 1);
             self.model.unpin(id);
