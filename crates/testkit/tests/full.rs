@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use verfs_base::{Disk, Ino};
 use verfs_testkit::{
-    Call, Campaign, CrashStyle, Fault, Fill, Generator, Host, Lasting, Listed, Machine, Model, Op, Purpose, Settings, Step, Target, TestRng,
-    WRITE_MAX_BYTES, caught, fresh, note, shrink, shrink_time,
+    Call, Campaign, CrashStyle, Fault, Fill, Generator, Host, Lasting, Listed, Machine, Model, Op, Purpose, Settings,
+    Step, Target, TestRng, WRITE_MAX_BYTES, caught, fresh, note, shrink, shrink_time,
 };
 use verfs_vfs::{Allocation, Context, FileFlags, FileKind, Listing, SyncScope, VfsError};
 

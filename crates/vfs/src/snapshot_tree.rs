@@ -81,11 +81,7 @@ impl Past {
 
     /// Birth and record of a value, live or dead. One that was born in an epoch to come, or after its death, is damaged,
     /// not younger than the snapshot.
-    fn split<'a>(
-        &self,
-        value: &'a [u8],
-        death: Option<Epoch>,
-    ) -> std::result::Result<(Epoch, &'a [u8]), DecodeError> {
+    fn split<'a>(&self, value: &'a [u8], death: Option<Epoch>) -> std::result::Result<(Epoch, &'a [u8]), DecodeError> {
         let (birth, record) = split_versioned(value)?;
         let may_be = birth <= self.id
             || match death {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use verfs_base::Ino;
 use verfs_format::{
-    ContentId, DirentRecord, InodeFlags, InodeKind, InodeRecord, OrphanRecord, Run, SEGMENT_BYTES, Segment, TreeCounters,
-    Xattrs, keys,
+    ContentId, DirentRecord, InodeFlags, InodeKind, InodeRecord, OrphanRecord, Run, SEGMENT_BYTES, Segment,
+    TreeCounters, Xattrs, keys,
 };
 
 /// The records of a tree.

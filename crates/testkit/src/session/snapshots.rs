@@ -69,8 +69,7 @@ fn check_record(
     if holds != reasons || holds.len() != found.holds.len() {
         return Err(Stop::Diverged(format!("{what} is held for {:?}", found.holds)));
     }
-    let sums =
-        Sums { inodes: found.inodes, directories: found.directories, logical_bytes: found.logical_bytes };
+    let sums = Sums { inodes: found.inodes, directories: found.directories, logical_bytes: found.logical_bytes };
     // Of a volume that several share it has everybody's.
     if clockwork == Clockwork::Exact && sums != expected.tree.sums() {
         return Err(Stop::Diverged(format!("{what}: expected {:?}, it says {sums:?}", expected.tree.sums())));
