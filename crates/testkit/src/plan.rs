@@ -60,8 +60,8 @@ impl Plan {
 
     fn close_nameless(&mut self) {
         for slot in 0..SLOTS {
-            let open = self.slot(slot).and_then(|id| self.model.node(id).ok());
-            if open.is_some_and(|node| node.nlink == 0) {
+            let open = self.slot(slot);
+            if open.is_some_and(|id| self.model.node(id).map_or(0, |node| node.nlink) == 0) {
                 self.empty_slot(slot);
             }
         }
@@ -147,10 +147,15 @@ impl Plan {
                 Ok(())
             }
             Op::Snapshot(op) => {
-                if matches!(op, SnapshotOp::Rollback(_)) {
+                let closes = matches!(op, SnapshotOp::Rollback(_));
+                if closes {
                     self.close_nameless();
                 }
-                self.model.change_snapshot(*op)
+                let done = self.model.change_snapshot(*op);
+                if closes {
+                    self.close_nameless();
+                }
+                done
             }
             Op::Remount => {
                 self.slots = [None; SLOTS as usize];

@@ -272,7 +272,9 @@ impl Session {
             SnapshotOp::Rollback(_) => {
                 self.close_nameless()?;
                 let done = self.vfs.rollback(&name);
-                meet(what, self.model.change_snapshot(op), done).map(|_| ())
+                meet(what, self.model.change_snapshot(op), done)?;
+                // And what was not there then is gone.
+                self.close_nameless()
             }
             SnapshotOp::Compare(index) => {
                 let found = self.vfs.snapshot(&name);
@@ -287,8 +289,8 @@ impl Session {
     /// What is open without a name would keep more for snapshots, when it goes with a rollback, than they show of it.
     fn close_nameless(&mut self) -> Result<(), Stop> {
         for slot in 0..SLOTS {
-            let open = self.slots[slot as usize].and_then(|id| self.model.node(id).ok());
-            if open.is_some_and(|node| node.nlink == 0) {
+            let open = self.slots[slot as usize];
+            if open.is_some_and(|id| self.model.node(id).map_or(0, |node| node.nlink) == 0) {
                 self.close_slot(slot)?;
             }
         }
