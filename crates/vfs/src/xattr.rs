@@ -181,7 +181,11 @@ impl State {
         self.admit(Demand::Release)?;
         let mut xattrs = Xattrs::clone(&*self.xattrs(ino, &record)?);
         if !xattrs.remove(name) {
-            return Err(Stop::Fail(VfsError::NoAttribute));
+            return match namespace {
+                // As for every file system of Linux: whoever wants an inode without a list has it.
+                Namespace::AccessAcl | Namespace::DefaultAcl => Ok(()),
+                Namespace::User | Namespace::Trusted | Namespace::Security => Err(Stop::Fail(VfsError::NoAttribute)),
+            };
         }
         self.put_xattrs(ino, &mut record, xattrs);
         record.ctime = now;
@@ -234,7 +238,7 @@ impl Vfs {
         self.shared.run_change(context, |state, now| state.set_xattr(context, ino, (name, value), mode, now))
     }
 
-    /// Removes an extended attribute.
+    /// Removes an extended attribute. That there is no access control list to be removed is no error.
     ///
     /// # Errors
     /// [`VfsError::NoAttribute`], [`VfsError::Unsupported`], [`VfsError::NotPermitted`], [`VfsError::NotFound`],

@@ -131,14 +131,16 @@ impl Client {
                 });
                 meet(what, &self.about(id), Ok::<(), Refusal>(()), done).map(|_| ())
             }
-            Op::SetXattr { .. }
-            | Op::RemoveXattr { .. }
-            | Op::GetXattr { .. }
-            | Op::ListXattr { .. }
-            | Op::SetFlags { .. }
-            | Op::Allocate { .. }
-            | Op::Seek { .. }
-            | Op::Copy { .. } => self.run_extras(what, op),
+            Op::SetXattr { target, name, value, mode, .. } => self.set_xattr(what, target, (*name, *value), *mode),
+            Op::RemoveXattr { target, name } => self.remove_xattr(what, target, *name),
+            Op::GetXattr { target, name } => self.get_xattr(what, target, *name),
+            Op::ListXattr { target, .. } => self.list_xattrs(what, target),
+            Op::SetFlags { target, flags, who } => self.set_flags(what, target, *flags, *who),
+            Op::Allocate { target, offset, len, how, .. } => self.allocate(what, target, (*offset, *len), *how),
+            Op::Seek { target, offset, wanted } => self.seek(what, target, *offset, *wanted),
+            Op::Copy { from, from_offset, to, to_offset, len, .. } => {
+                self.copy(what, (from, *from_offset), (to, *to_offset), *len)
+            }
             // sync(2) does not reach a FUSE server.
             Op::Sync => mount.vfs()?.sync().map_err(|error| format!("{what}: {error}")),
             Op::Remount => Err("a client can't remount".to_owned()),

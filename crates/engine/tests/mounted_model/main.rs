@@ -6,10 +6,11 @@
 //! that are the kernel's own.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
+mod attributes;
 mod calls;
 mod client;
 mod compare;
-mod extras;
+mod extents;
 mod kernel;
 mod listing;
 mod mount;

@@ -142,7 +142,7 @@ impl Model {
         Ok(())
     }
 
-    /// `removexattr`. The mode stays what it is when the access list goes.
+    /// `removexattr`. The mode stays what it is when the access list goes; a list need not be there to be removed.
     ///
     /// # Errors
     /// As the operation.
@@ -159,10 +159,14 @@ impl Model {
         let kind = refuse_kind(node, name).err();
         errors.extend(kind);
         errors.extend(errors_of(node.refuse_change()));
-        if kind.is_none() && !node.xattrs.contains_key(name) {
+        let is_there = node.xattrs.contains_key(name);
+        if kind.is_none() && !is_there && !is_acl(name) {
             errors.push(VfsError::NoAttribute);
         }
         refuse(errors)?;
+        if !is_there {
+            return Ok(());
+        }
         Arc::make_mut(&mut node.xattrs).remove(name);
         node.times.change = Time::exactly(now);
         Ok(())
