@@ -82,8 +82,7 @@ impl Client {
             return Ok(());
         }
         let done = self.through_path(target, id, |path| rustix::fs::removexattr(path, name));
-        let expected =
-            if is_list(number) { self.without_list(id, number) } else { self.model.remove_xattr(id, name) };
+        let expected = if is_list(number) { self.without_list(id, number) } else { self.model.remove_xattr(id, name) };
         meet(what, &self.about_attributes(id), expected, done).map(|_| ())
     }
 
@@ -106,7 +105,9 @@ impl Client {
         let Some(id) = self.resolve(what, target)? else { return Ok(()) };
         let found = self.names_of(target, id);
         match meet(what, &[], self.model.list_xattrs(Who::ROOT, id), found)? {
-            Some((expected, found)) if expected != found => Err(format!("{what}: expected {expected:?}, found {found:?}")),
+            Some((expected, found)) if expected != found => {
+                Err(format!("{what}: expected {expected:?}, found {found:?}"))
+            }
             Some(_) | None => Ok(()),
         }
     }

@@ -142,7 +142,7 @@ impl Client {
                 self.copy(what, (from, *from_offset), (to, *to_offset), *len)
             }
             // sync(2) does not reach a FUSE server.
-            Op::Sync => mount.vfs()?.sync().map_err(|error| format!("{what}: {error}")),
+            Op::Sync => mount.sync().map_err(|error| format!("{what}: {error}")),
             Op::Remount => Err("a client can't remount".to_owned()),
             Op::Pause { millis } => {
                 let pause = Duration::from_millis(u64::from(*millis));

@@ -11,9 +11,12 @@ mod calls;
 mod client;
 mod compare;
 mod extents;
+mod flood;
 mod kernel;
 mod listing;
 mod mount;
+#[path = "../support/mod.rs"]
+mod support;
 mod user;
 
 use std::path::PathBuf;
@@ -149,10 +152,16 @@ fn clients_case(seed: u64) -> Result<(), String> {
     caught(|| run_clients(&callers)).map_err(|what| format!("{what}\n{}", shown.join("\n")))
 }
 
-fn campaign(name: &'static str, cases: u64, time: Duration, case: fn(u64) -> Result<(), String>) {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+/// Waits until no other test is under way that needs what this one does.
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    let alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     assert!(rustix::process::geteuid().is_root(), "it makes devices and acts as other users: run it as root");
     rustix::process::umask(Mode::empty());
+    alone
+}
+
+fn campaign(name: &'static str, cases: u64, time: Duration, case: fn(u64) -> Result<(), String>) {
+    let _alone = alone();
     Campaign::new(name, cases, time).run(case);
 }
 

@@ -1,6 +1,9 @@
 //! What the tests of a mounted volume share: a volume in a directory of its own, and other processes.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub mod connection;
+pub mod page;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
