@@ -1,0 +1,527 @@
+//! A mounted volume on a disk without room: a real file system of its own, full to the last block. Whatever is tried
+//! succeeds or says ENOSPC, nothing that was accepted is lost, deleting works, and room that comes back is used.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FallocateFlags, FileType, IFlags, Mode, RenameFlags, XattrFlags};
+use support::connection::Connection;
+use support::page::Page;
+use support::{mountpoint, open_and_mount};
+use verfs_engine::{CreateOptions, Volume};
+use verfs_testkit::TestRng;
+
+/// Longest that one operation may take before it counts as stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// Longest until a volume uses room that came back.
+const RECOVERY_MAX: Duration = Duration::from_secs(20);
+const MIB: usize = 1 << 20;
+
+/// An ext4 of its own with a mounted volume on it. Nothing of it stays, however the test ends.
+struct Full {
+    volume: Option<Arc<Volume>>,
+    folder: tempfile::TempDir,
+}
+
+fn run(program: &str, args: &[&std::ffi::OsStr]) {
+    let output = Command::new(program).args(args).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Full {
+    fn new(disk_mib: u64) -> Full {
+        assert!(rustix::process::geteuid().is_root(), "only root can mount the ext4 that is to be full");
+        let folder = tempfile::Builder::new().prefix("verfs-full-").tempdir().unwrap();
+        let (image, disk) = (folder.path().join("image"), folder.path().join("disk"));
+        File::create(&image).unwrap().set_len(disk_mib << 20).unwrap();
+        fs::create_dir(&disk).unwrap();
+        fs::create_dir(mountpoint(folder.path())).unwrap();
+        run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), "-m0".as_ref(), image.as_ref()]);
+        run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), disk.as_ref()]);
+        let mut full = Full { volume: None, folder };
+        Volume::create(&disk.join("volume"), &CreateOptions::default()).unwrap();
+        symlink(disk.join("volume"), full.folder.path().join("volume")).unwrap();
+        full.volume = Some(open_and_mount(full.folder.path()));
+        full
+    }
+
+    fn volume(&self) -> &Arc<Volume> {
+        self.volume.as_ref().unwrap()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        mountpoint(self.folder.path()).join(name)
+    }
+
+    /// A file beside the volume, on its disk.
+    fn filler(&self) -> PathBuf {
+        self.folder.path().join("disk/filler")
+    }
+
+    fn disk_free_bytes(&self) -> u64 {
+        let found = rustix::fs::statvfs(self.folder.path().join("disk")).unwrap();
+        found.f_bavail * found.f_frsize
+    }
+
+    /// Somebody else takes all the room that there is.
+    fn take_all(&self) {
+        let filler = OpenOptions::new().create(true).append(true).open(self.filler()).unwrap();
+        let mut piece = 16 * MIB as u64;
+        while piece >= 4096 {
+            let len = filler.metadata().unwrap().len();
+            match rustix::fs::fallocate(&filler, FallocateFlags::empty(), len, piece) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::NOSPC) => piece /= 2,
+                Err(error) => panic!("filling the disk: {error}"),
+            }
+        }
+    }
+
+    fn give_back(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn remount(&mut self) {
+        self.volume.take().unwrap().close().unwrap();
+        self.volume = Some(open_and_mount(self.folder.path()));
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        drop(self.volume.take());
+        let _unmounted = Command::new("umount").arg("-l").arg(mountpoint(self.folder.path())).output();
+        let disk = self.folder.path().join("disk");
+        let unmounted = Command::new("umount").arg(&disk).status().is_ok_and(|status| status.success());
+        if !unmounted {
+            let _detached = Command::new("umount").arg("-l").arg(&disk).status();
+        }
+    }
+}
+
+/// Bytes that neither compress nor repeat.
+fn random(seed: u64, len: usize) -> Vec<u8> {
+    let mut rng = TestRng::new(seed);
+    std::iter::repeat_with(|| rng.bits().to_le_bytes()).flatten().take(len).collect()
+}
+
+/// What every file must hold: everything that was accepted.
+#[derive(Default)]
+struct Ledger {
+    files: BTreeMap<PathBuf, Vec<u8>>,
+    seed: u64,
+}
+
+impl Ledger {
+    /// Writes a new file, or as much of it as there is room for. `false` when there was none for all of it.
+    fn write(&mut self, path: PathBuf, len: usize) -> bool {
+        self.seed += 1;
+        let data = random(self.seed, len);
+        let mut file = match File::create_new(&path) {
+            Ok(file) => file,
+            Err(error) => {
+                check_refusal("creating a file", &error);
+                return false;
+            }
+        };
+        let mut done = 0;
+        let refused = loop {
+            if done == len {
+                break None;
+            }
+            match file.write(&data[done..]) {
+                Ok(written) => done += written,
+                Err(error) => break Some(error),
+            }
+        };
+        // What a refused write has accepted all the same is there, and nothing else.
+        let held = file.metadata().unwrap().len() as usize;
+        assert!(held >= done && held <= len, "{} has {held} bytes after {done} were accepted", path.display());
+        self.files.insert(path, data[..held].to_vec());
+        if let Some(error) = &refused {
+            check_refusal("writing a file", error);
+        }
+        refused.is_none()
+    }
+
+    /// Reads everything, from the volume and not from the kernel's copies.
+    fn check(&self, when: &str) {
+        for (path, data) in &self.files {
+            let file = File::open(path).unwrap_or_else(|error| panic!("{when}: {}: {error}", path.display()));
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+            let found = fs::read(path).unwrap_or_else(|error| panic!("{when}: {}: {error}", path.display()));
+            assert!(found == *data, "{when}: {} has other bytes: {} of {}", path.display(), found.len(), data.len());
+        }
+    }
+}
+
+fn check_refusal(what: &str, error: &io::Error) {
+    assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{what}: {error}");
+}
+
+/// Fills the volume until not even an empty file finds room, also after everything is committed.
+fn fill(full: &Full, ledger: &mut Ledger) {
+    let mut number = ledger.files.len();
+    for len in [MIB, 64 << 10, 4096, 0] {
+        let mut refused_at_once = 0;
+        // The volume claims the worst case for what isn't committed yet, so that each commit makes room.
+        while refused_at_once < 3 {
+            let mut written = 0;
+            while ledger.write(full.path(&format!("fill/{number}")), len) {
+                number += 1;
+                written += 1;
+            }
+            number += 1;
+            refused_at_once = if written == 0 { refused_at_once + 1 } else { 0 };
+            full.volume().sync().unwrap();
+        }
+    }
+}
+
+/// Something that is tried on a full volume.
+struct Attempt {
+    name: &'static str,
+    /// Whether it must succeed: it gives room, or makes durable what was accepted.
+    must_succeed: bool,
+    run: fn(&Path) -> io::Result<()>,
+}
+
+fn open(path: PathBuf) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+fn acl() -> Vec<u8> {
+    let mut value = vec![2, 0, 0, 0];
+    for (tag, permissions, id) in
+        [(1_u16, 6_u16, u32::MAX), (2, 5, 7), (4, 4, u32::MAX), (16, 7, u32::MAX), (32, 4, u32::MAX)]
+    {
+        value.extend(tag.to_le_bytes());
+        value.extend(permissions.to_le_bytes());
+        value.extend(id.to_le_bytes());
+    }
+    value
+}
+
+/// Everything that programs ask of a volume, in `work`, where [`prepare`] made what they need.
+const ATTEMPTS: &[Attempt] = &[
+    Attempt {
+        name: "write a little",
+        must_succeed: false,
+        run: |at| open(at.join("small"))?.write_all_at(b"changed", 3),
+    },
+    Attempt {
+        name: "write much",
+        must_succeed: false,
+        run: |at| File::create(at.join("much"))?.write_all(&random(77, 3 * MIB)),
+    },
+    Attempt {
+        name: "overwrite a block",
+        must_succeed: false,
+        run: |at| open(at.join("large"))?.write_all_at(&random(78, 4096), 8192),
+    },
+    Attempt {
+        name: "append",
+        must_succeed: false,
+        run: |at| open(at.join("large"))?.write_all_at(b"more", MIB as u64),
+    },
+    Attempt {
+        name: "write synchronously",
+        must_succeed: false,
+        run: |at| {
+            let mut options = OpenOptions::new();
+            options.write(true).custom_flags(libc::O_SYNC).open(at.join("small"))?.write_all_at(b"now", 20)
+        },
+    },
+    Attempt { name: "fsync", must_succeed: true, run: |at| open(at.join("small"))?.sync_all() },
+    Attempt { name: "fsync of a directory", must_succeed: true, run: |at| File::open(at)?.sync_all() },
+    Attempt { name: "create", must_succeed: false, run: |at| File::create_new(at.join("new")).map(drop) },
+    Attempt { name: "mkdir", must_succeed: false, run: |at| fs::create_dir(at.join("new directory")) },
+    Attempt { name: "symlink", must_succeed: false, run: |at| symlink("t".repeat(3000), at.join("new symlink")) },
+    Attempt { name: "link", must_succeed: false, run: |at| fs::hard_link(at.join("small"), at.join("new link")) },
+    Attempt {
+        name: "mknod",
+        must_succeed: false,
+        run: |at| Ok(rustix::fs::mknodat(CWD, at.join("new pipe"), FileType::Fifo, Mode::RWXU, 0)?),
+    },
+    Attempt { name: "rename", must_succeed: false, run: |at| fs::rename(at.join("moved"), at.join("moved here")) },
+    Attempt { name: "rename over", must_succeed: false, run: |at| fs::rename(at.join("over"), at.join("overwritten")) },
+    Attempt {
+        name: "exchange",
+        must_succeed: false,
+        run: |at| {
+            Ok(rustix::fs::renameat_with(CWD, at.join("small"), CWD, at.join("large"), RenameFlags::EXCHANGE)
+                .and_then(|()| {
+                    rustix::fs::renameat_with(CWD, at.join("small"), CWD, at.join("large"), RenameFlags::EXCHANGE)
+                })?)
+        },
+    },
+    Attempt {
+        name: "setxattr",
+        must_succeed: false,
+        run: |at| Ok(rustix::fs::setxattr(at.join("small"), "user.new", b"value", XattrFlags::empty())?),
+    },
+    Attempt {
+        name: "setxattr of much",
+        must_succeed: false,
+        run: |at| Ok(rustix::fs::setxattr(at.join("large"), "user.new", &random(79, 60_000), XattrFlags::empty())?),
+    },
+    Attempt {
+        name: "removexattr",
+        must_succeed: true,
+        run: |at| Ok(rustix::fs::removexattr(at.join("small"), "user.old")?),
+    },
+    Attempt {
+        name: "access control list",
+        must_succeed: false,
+        run: |at| {
+            let name = "system.posix_acl_access";
+            Ok(rustix::fs::setxattr(at.join("small"), name, &acl(), XattrFlags::empty())?)
+        },
+    },
+    Attempt {
+        name: "chmod",
+        must_succeed: false,
+        run: |at| fs::set_permissions(at.join("small"), Permissions::from_mode(0o600)),
+    },
+    Attempt {
+        name: "chown",
+        must_succeed: false,
+        run: |at| std::os::unix::fs::chown(at.join("small"), Some(7), Some(8)),
+    },
+    Attempt {
+        name: "utimes",
+        must_succeed: false,
+        run: |at| open(at.join("small"))?.set_modified(std::time::SystemTime::UNIX_EPOCH),
+    },
+    Attempt {
+        name: "chattr",
+        must_succeed: false,
+        run: |at| Ok(rustix::fs::ioctl_setflags(open(at.join("small"))?, IFlags::NODUMP)?),
+    },
+    Attempt { name: "extend", must_succeed: false, run: |at| open(at.join("large"))?.set_len(100 * MIB as u64) },
+    Attempt { name: "truncate", must_succeed: false, run: |at| open(at.join("large"))?.set_len(300_001) },
+    Attempt {
+        name: "fallocate",
+        must_succeed: false,
+        run: |at| Ok(rustix::fs::fallocate(open(at.join("large"))?, FallocateFlags::empty(), 0, 4 * MIB as u64)?),
+    },
+    Attempt {
+        name: "fallocate behind the end",
+        must_succeed: false,
+        run: |at| Ok(rustix::fs::fallocate(open(at.join("large"))?, FallocateFlags::KEEP_SIZE, 0, 8 * MIB as u64)?),
+    },
+    Attempt {
+        name: "zero a range",
+        must_succeed: false,
+        run: |at| Ok(rustix::fs::fallocate(open(at.join("large"))?, FallocateFlags::ZERO_RANGE, 5000, 100_000)?),
+    },
+    Attempt {
+        name: "punch a hole",
+        must_succeed: true,
+        run: |at| {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            Ok(rustix::fs::fallocate(open(at.join("large"))?, flags, 5001, 100_000)?)
+        },
+    },
+    Attempt {
+        name: "copy",
+        must_succeed: false,
+        run: |at| {
+            let (from, to) = (File::open(at.join("source"))?, File::create(at.join("copy"))?);
+            Ok(rustix::fs::copy_file_range(&from, Some(&mut 0), &to, Some(&mut 0), MIB).map(drop)?)
+        },
+    },
+    Attempt {
+        name: "write through a map",
+        must_succeed: false,
+        run: |at| {
+            let page = Page::map(&open(at.join("mapped"))?, libc::MAP_SHARED, 4096);
+            page.set(17, b'm');
+            page.sync()
+        },
+    },
+    Attempt { name: "truncate to nothing", must_succeed: false, run: |at| open(at.join("large"))?.set_len(0) },
+    Attempt { name: "unlink", must_succeed: true, run: |at| fs::remove_file(at.join("doomed")) },
+    Attempt { name: "rmdir", must_succeed: true, run: |at| fs::remove_dir(at.join("doomed directory")) },
+    Attempt { name: "unlink a large file", must_succeed: true, run: |at| fs::remove_file(at.join("large")) },
+];
+
+/// Makes what the attempts need, while there is room.
+fn prepare(at: &Path) {
+    fs::create_dir(at).unwrap();
+    for name in ["small", "moved", "over", "overwritten", "doomed"] {
+        fs::write(at.join(name), random(5, 100)).unwrap();
+    }
+    for (seed, name) in [(6, "large"), (7, "source"), (8, "mapped")] {
+        fs::write(at.join(name), random(seed, MIB)).unwrap();
+    }
+    fs::create_dir(at.join("doomed directory")).unwrap();
+    rustix::fs::setxattr(at.join("small"), "user.old", b"old", XattrFlags::empty()).unwrap();
+}
+
+/// Runs something that must end. When it doesn't, the mount is cut off, so that the test can fail.
+fn timely<T: Send + 'static>(full: &Full, what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    let connection = Connection::of(&full.path(""));
+    std::thread::spawn(move || {
+        let _nobody_waits = sender.send(run());
+    });
+    receiver.recv_timeout(STUCK_AFTER).unwrap_or_else(|error| {
+        let (waiting, aborted) = (connection.waiting(), connection.abort());
+        panic!("{what}: {error} after {STUCK_AFTER:?}; requests not answered: {waiting:?}; aborted: {aborted:?}")
+    })
+}
+
+/// What must work again once everything is deleted: everything small. Large files find their room only when packs are
+/// rewritten, which nobody does yet: until then the room of their packs is not asked for here.
+fn check_room_is_back(full: &Full) {
+    let begun = Instant::now();
+    let at = full.path("again");
+    loop {
+        full.volume().sync().unwrap();
+        match fs::create_dir(&at) {
+            Ok(()) => break,
+            Err(error) => check_refusal("mkdir after everything was deleted", &error),
+        }
+        assert!(begun.elapsed() < RECOVERY_MAX, "no room for a directory: {} bytes are free", full.disk_free_bytes());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for number in 0..50 {
+        fs::write(at.join(format!("{number}")), random(number, 1000)).unwrap();
+    }
+    File::open(&at).unwrap().sync_all().unwrap();
+}
+
+#[test]
+fn every_operation_on_a_full_volume_succeeds_or_finds_no_room_and_nothing_is_lost() {
+    let mut full = Full::new(DISK_MIB);
+    let mut ledger = Ledger::default();
+    prepare(&full.path("work"));
+    fs::create_dir(full.path("kept")).unwrap();
+    fs::create_dir(full.path("fill")).unwrap();
+    for number in 0..20 {
+        assert!(ledger.write(full.path(&format!("kept/{number}")), 1 << number));
+    }
+    let mut refused = Vec::new();
+    for attempt in ATTEMPTS {
+        fill(&full, &mut ledger);
+        let (run, at) = (attempt.run, full.path("work"));
+        match timely(&full, attempt.name, move || run(&at)) {
+            Ok(()) => {}
+            Err(error) => {
+                assert!(!attempt.must_succeed, "{} on a full volume: {error}", attempt.name);
+                check_refusal(attempt.name, &error);
+                refused.push(attempt.name);
+            }
+        }
+        full.volume().sync().unwrap();
+    }
+    eprintln!("{} of {} operations found no room: {refused:?}", refused.len(), ATTEMPTS.len());
+    assert!(refused.contains(&"write much"), "the volume wasn't full");
+    ledger.check("on the full volume");
+    full.remount();
+    ledger.check("after a remount of the full volume");
+    for name in ["work", "fill"] {
+        fs::remove_dir_all(full.path(name)).unwrap_or_else(|error| panic!("deleting {name} on a full volume: {error}"));
+    }
+    ledger.files.retain(|path, _| path.starts_with(full.path("kept")));
+    check_room_is_back(&full);
+    full.remount();
+    ledger.check("after everything else was deleted");
+    assert_eq!(fs::read_dir(full.path("again")).unwrap().count(), 50);
+}
+
+/// A writer who goes on, whatever comes, and knows what must be there. Returns how often he found no room.
+fn work_on(at: &Path, number: u64, is_over: &AtomicBool, done: &AtomicU64) -> u64 {
+    let (mut rng, mut refused) = (TestRng::new(number), 0);
+    let mut last: Option<(PathBuf, Vec<u8>)> = None;
+    for round in 0_u64.. {
+        if is_over.load(Ordering::SeqCst) {
+            break;
+        }
+        let (draft, goal) = (at.join(format!("draft-{number}")), at.join(format!("file-{number}-{}", round % 3)));
+        let data = random(number << 32 | round, rng.between(1, 30_000) as usize);
+        let written = (|| {
+            let mut file = File::create(&draft)?;
+            file.write_all(&data)?;
+            if round.is_multiple_of(3) {
+                file.sync_all()?;
+            }
+            fs::rename(&draft, &goal)
+        })();
+        match written {
+            Ok(()) => {
+                done.fetch_add(1, Ordering::SeqCst);
+                last = Some((goal, data));
+            }
+            Err(error) => {
+                check_refusal(&format!("writer {number}, round {round}"), &error);
+                refused += 1;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        if let Some((path, data)) = &last {
+            let found = fs::read(path).unwrap_or_else(|error| panic!("writer {number}, round {round}: {error}"));
+            assert!(found == *data, "writer {number}, round {round}: {} has other bytes", path.display());
+        }
+    }
+    refused
+}
+
+#[test]
+fn a_volume_whose_disk_somebody_else_fills_goes_on_by_itself_when_there_is_room() {
+    const WRITERS: u64 = 3;
+    let mut full = Full::new(DISK_MIB);
+    let (is_over, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let at = full.path("work");
+    fs::create_dir(&at).unwrap();
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|number| {
+                let (at, is_over, done) = (&at, &is_over, &done);
+                scope.spawn(move || work_on(at, number, is_over, done))
+            })
+            .collect();
+        for round in 0..3 {
+            std::thread::sleep(Duration::from_millis(700));
+            full.take_all();
+            std::thread::sleep(Duration::from_millis(1500));
+            let before = done.load(Ordering::SeqCst);
+            full.give_back();
+            let since = Instant::now();
+            while done.load(Ordering::SeqCst) < before + 10 && writers.iter().all(|writer| !writer.is_finished()) {
+                if since.elapsed() > RECOVERY_MAX {
+                    is_over.store(true, Ordering::SeqCst);
+                    panic!("round {round}: nobody can write {RECOVERY_MAX:?} after the room came back");
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        is_over.store(true, Ordering::SeqCst);
+        let refused: u64 = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+        eprintln!("{} files were written, {refused} found no room", done.load(Ordering::SeqCst));
+        assert!(refused > 0, "nobody noticed that the disk was full");
+    });
+    let held: BTreeMap<PathBuf, Vec<u8>> = fs::read_dir(&at)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), fs::read(&path).unwrap()))
+        .collect();
+    full.remount();
+    for (path, data) in held {
+        assert!(fs::read(&path).unwrap() == data, "{} after a remount", path.display());
+    }
+}
+
+/// Small enough to be full within seconds, large enough for what a volume sets aside.
+const DISK_MIB: u64 = 160;
