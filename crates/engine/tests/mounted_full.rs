@@ -68,11 +68,6 @@ impl Full {
         self.folder.path().join("disk/filler")
     }
 
-    fn disk_free_bytes(&self) -> u64 {
-        let found = rustix::fs::statvfs(self.folder.path().join("disk")).unwrap();
-        found.f_bavail * found.f_frsize
-    }
-
     /// Somebody else takes all the room that there is.
     fn take_all(&self) {
         let filler = OpenOptions::new().create(true).append(true).open(self.filler()).unwrap();
@@ -382,24 +377,47 @@ fn timely<T: Send + 'static>(full: &Full, what: &str, run: impl FnOnce() -> T + 
     })
 }
 
-/// What must work again once everything is deleted: everything small. Large files find their room only when packs are
-/// rewritten, which nobody does yet: until then the room of their packs is not asked for here.
-fn check_room_is_back(full: &Full) {
-    let begun = Instant::now();
-    let at = full.path("again");
-    loop {
-        full.volume().sync().unwrap();
-        match fs::create_dir(&at) {
-            Ok(()) => break,
-            Err(error) => check_refusal("mkdir after everything was deleted", &error),
-        }
-        assert!(begun.elapsed() < RECOVERY_MAX, "no room for a directory: {} bytes are free", full.disk_free_bytes());
+/// Tries something until there is room for it again.
+fn soon(begun: Instant, what: &str, act: impl Fn() -> io::Result<()>) {
+    while let Err(error) = act() {
+        check_refusal(what, &error);
+        assert!(begun.elapsed() < RECOVERY_MAX, "{what}: no room after everything was deleted");
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Of the bytes that were deleted, how many in a hundred can be written again. The packs that held them are not
+/// rewritten by anybody yet, so none are asked for.
+const BACK_MIN_PERCENT: u64 = 0;
+
+/// What must work again once `deleted_bytes` are deleted: everything small, and [`BACK_MIN_PERCENT`] of what was there.
+fn check_room_is_back(full: &Full, deleted_bytes: u64) {
+    let begun = Instant::now();
+    let at = full.path("again");
+    soon(begun, "mkdir", || fs::create_dir(&at));
     for number in 0..50 {
-        fs::write(at.join(format!("{number}")), random(number, 1000)).unwrap();
+        soon(begun, "a small file", || fs::write(at.join(format!("{number}")), random(number, 1000)));
     }
     File::open(&at).unwrap().sync_all().unwrap();
+    let large = full.path("large");
+    let mut file = File::create(&large).unwrap();
+    let wanted = deleted_bytes * BACK_MIN_PERCENT / 100;
+    let mut written = 0;
+    while written < deleted_bytes {
+        match file.write(&random(written, MIB)) {
+            Ok(len) => written += len as u64,
+            Err(error) => {
+                check_refusal("writing after everything was deleted", &error);
+                if written >= wanted {
+                    break;
+                }
+                assert!(begun.elapsed() < RECOVERY_MAX, "of {deleted_bytes} bytes {written} can be written again");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+    eprintln!("of {} MiB that were deleted {} can be written again", deleted_bytes >> 20, written >> 20);
+    fs::remove_file(large).unwrap();
 }
 
 #[test]
@@ -431,11 +449,12 @@ fn every_operation_on_a_full_volume_succeeds_or_finds_no_room_and_nothing_is_los
     ledger.check("on the full volume");
     full.remount();
     ledger.check("after a remount of the full volume");
+    let deleted: u64 = ledger.files.values().map(|data| data.len() as u64).sum();
     for name in ["work", "fill"] {
         fs::remove_dir_all(full.path(name)).unwrap_or_else(|error| panic!("deleting {name} on a full volume: {error}"));
     }
     ledger.files.retain(|path, _| path.starts_with(full.path("kept")));
-    check_room_is_back(&full);
+    check_room_is_back(&full, deleted);
     full.remount();
     ledger.check("after everything else was deleted");
     assert_eq!(fs::read_dir(full.path("again")).unwrap().count(), 50);

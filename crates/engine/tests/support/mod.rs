@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod connection;
+pub mod gate;
 pub mod page;
 
 use std::io::{BufRead, BufReader, Write};
@@ -117,6 +118,11 @@ impl Other {
 
     pub fn pid(&self) -> i32 {
         self.process.id() as i32
+    }
+
+    /// Sends SIGKILL, and does not wait until it is gone.
+    pub fn send_kill(&mut self) {
+        self.process.kill().unwrap();
     }
 
     pub fn kill(&mut self) {
