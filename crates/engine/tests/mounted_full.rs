@@ -9,13 +9,13 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FallocateFlags, FileType, IFlags, Mode, RenameFlags, XattrFlags};
 use support::connection::Connection;
+use support::disk::LoopDisk;
 use support::page::Page;
 use support::{mountpoint, open_and_mount};
 use verfs_engine::{CreateOptions, Volume};
@@ -30,27 +30,18 @@ const MIB: usize = 1 << 20;
 /// An ext4 of its own with a mounted volume on it. Nothing of it stays, however the test ends.
 struct Full {
     volume: Option<Arc<Volume>>,
+    disk: LoopDisk,
     folder: tempfile::TempDir,
-}
-
-fn run(program: &str, args: &[&std::ffi::OsStr]) {
-    let output = Command::new(program).args(args).output().unwrap();
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 impl Full {
     fn new(disk_mib: u64) -> Full {
-        assert!(rustix::process::geteuid().is_root(), "only root can mount the ext4 that is to be full");
         let folder = tempfile::Builder::new().prefix("verfs-full-").tempdir().unwrap();
-        let (image, disk) = (folder.path().join("image"), folder.path().join("disk"));
-        File::create(&image).unwrap().set_len(disk_mib << 20).unwrap();
-        fs::create_dir(&disk).unwrap();
         fs::create_dir(mountpoint(folder.path())).unwrap();
-        run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), "-m0".as_ref(), image.as_ref()]);
-        run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), disk.as_ref()]);
-        let mut full = Full { volume: None, folder };
-        Volume::create(&disk.join("volume"), &CreateOptions::default()).unwrap();
-        symlink(disk.join("volume"), full.folder.path().join("volume")).unwrap();
+        let disk = LoopDisk::new(folder.path(), disk_mib);
+        Volume::create(&disk.path().join("volume"), &CreateOptions::default()).unwrap();
+        symlink(disk.path().join("volume"), folder.path().join("volume")).unwrap();
+        let mut full = Full { volume: None, disk, folder };
         full.volume = Some(open_and_mount(full.folder.path()));
         full
     }
@@ -65,7 +56,7 @@ impl Full {
 
     /// A file beside the volume, on its disk.
     fn filler(&self) -> PathBuf {
-        self.folder.path().join("disk/filler")
+        self.disk.path().join("filler")
     }
 
     /// Somebody else takes all the room that there is.
@@ -94,13 +85,8 @@ impl Full {
 
 impl Drop for Full {
     fn drop(&mut self) {
+        // Before the disk under it.
         drop(self.volume.take());
-        let _unmounted = Command::new("umount").arg("-l").arg(mountpoint(self.folder.path())).output();
-        let disk = self.folder.path().join("disk");
-        let unmounted = Command::new("umount").arg(&disk).status().is_ok_and(|status| status.success());
-        if !unmounted {
-            let _detached = Command::new("umount").arg("-l").arg(&disk).status();
-        }
     }
 }
 

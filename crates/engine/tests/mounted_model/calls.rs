@@ -259,6 +259,10 @@ impl Client {
     }
 
     fn change(&mut self, what: &str, target: &Target, id: Id, change: Change, who: Who) -> Result<(), String> {
+        if change == Change::Nothing {
+            // No system call asks for nothing.
+            return Ok(());
+        }
         let Ok(node) = self.model.node(id) else { return Ok(()) };
         let kind = node.kind;
         let by_slot = matches!(target, Target::Slot(_));
@@ -281,7 +285,6 @@ impl Client {
                 let times = Timestamps { last_access: timespec(access), last_modification: timespec(modification) };
                 rustix::fs::utimensat(spot.at, &spot.path, &times, spot.flags)
             }
-            // No system call asks for nothing.
             Change::Nothing => Ok(()),
         });
         match change {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod connection;
+pub mod disk;
 pub mod gate;
 pub mod page;
 

@@ -118,8 +118,8 @@ fn run_clients(folder: PathBuf) -> Result<(), String> {
             })
             .collect();
         let ended = at_work.into_iter().map(|client| client.join().unwrap_or_else(|_| Err("a client panicked".into())));
-        // All of them end before the first failure is told.
-        ended.collect::<Vec<Result<(), String>>>().into_iter().collect::<Result<(), String>>()
+        let failures: Vec<String> = ended.filter_map(Result::err).collect();
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
     })?;
     let (done, seconds) = (board.summary(), begun.elapsed().as_secs_f64());
     eprintln!(
@@ -200,6 +200,22 @@ fn watch(mount: &Mount, clients: &mut Other) -> Result<(), String> {
     })
 }
 
+/// Fails, even where what is stuck is the volume, which then can't be closed.
+fn give_up(mount: Mount, what: &str) -> ! {
+    let (mountpoint, (sender, receiver)) = (mount.path(Path::new("")), mpsc::channel());
+    std::thread::spawn(move || {
+        drop(mount);
+        // Nobody may be waiting any more.
+        let _sent = sender.send(());
+    });
+    if receiver.recv_timeout(END_MAX).is_err() {
+        let _written = writeln!(std::io::stderr(), "{what}\nthe volume can't be closed");
+        let _detached = std::process::Command::new("umount").arg("-l").arg(mountpoint).status();
+        std::process::abort();
+    }
+    panic!("{what}")
+}
+
 const FLOOD: &str = "flood::a_flood_of_clients_neither_locks_up_nor_loses_anything";
 
 #[test]
@@ -210,7 +226,9 @@ fn a_flood_of_clients_neither_locks_up_nor_loses_anything() {
     }
     let mut mount = Mount::real().unwrap();
     let mut clients = Other::start(FLOOD, "FLOOD", mount.folder_path());
-    watch(&mount, &mut clients).unwrap_or_else(|what| panic!("{what}"));
+    if let Err(what) = watch(&mount, &mut clients) {
+        give_up(mount, &what);
+    }
     let stats = mount.volume().unwrap().stats();
     let requests: u64 = stats.op_latencies.iter().map(|op| op.count).sum();
     let slowest = stats.op_latencies.iter().max_by(|left, right| left.p99_us.total_cmp(&right.p99_us)).unwrap();
@@ -223,7 +241,9 @@ fn a_flood_of_clients_neither_locks_up_nor_loses_anything() {
     );
     mount.remount().unwrap();
     clients.let_go();
-    watch(&mount, &mut clients).unwrap_or_else(|what| panic!("{what}"));
+    if let Err(what) = watch(&mount, &mut clients) {
+        give_up(mount, &what);
+    }
     clients.let_go();
     drop(clients);
     mount.finish().unwrap();
