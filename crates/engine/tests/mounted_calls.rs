@@ -251,3 +251,29 @@ fn a_limit_of_file_size_is_a_signal_or_an_error_and_what_fits_is_written() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("File too large"), "{said}");
 }
+
+#[test]
+fn an_inode_takes_as_many_attributes_as_can_be_listed() {
+    let mount = Mount::new();
+    let path = mount.path("file");
+    open(&path);
+    let name = |number: u32| format!("user.{number:0>250}");
+    let set = |number| rustix::fs::setxattr(&path, name(number), b"v", rustix::fs::XattrFlags::empty());
+    // Of 255 bytes and a NUL each, so many are 64 KiB.
+    for number in 0..256 {
+        set(number).unwrap();
+    }
+    assert_eq!(set(256), Err(Errno::NOSPC));
+    let mut names = vec![0; 64 << 10];
+    assert_eq!(rustix::fs::listxattr(&path, &mut names[..]), Ok(64 << 10));
+    let listed: Vec<&[u8]> = names.split_inclusive(|byte| *byte == 0).collect();
+    assert!(
+        listed.len() == 256
+            && listed
+                .iter()
+                .enumerate()
+                .all(|(number, listed)| { listed.strip_suffix(b"\0") == Some(name(number as u32).as_bytes()) })
+    );
+    rustix::fs::removexattr(&path, name(7)).unwrap();
+    set(256).unwrap();
+}
