@@ -1,9 +1,9 @@
 //! A mounted volume does what POSIX says: random operations as system calls in a real mount, and in the model. What the
 //! kernel keeps, in which order it asks, and what it decides itself is under test with what the volume does.
 //!
-//! Lives here: the model test of `crates/testkit` through the kernel. Never here: another model. Data flows from an
-//! operation into system calls and into the model, and from both into a comparison; `kernel.rs` has the differences
-//! that are the kernel's own.
+//! Lives here: the model test of `crates/testkit` through the kernel, and a flood of its clients. Never here: another
+//! model. Data flows from an operation into system calls and into the model, and from both into a comparison;
+//! `kernel.rs` has the differences that are the kernel's own.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
 mod attributes;

@@ -1,8 +1,8 @@
 //! A flood: 64 clients at once, each with a directory and a model of its own, and all with the same shared files.
 //!
 //! Lives here: the clients, what they share, and a watchdog. Never here: a second model. The clients are threads of a
-//! process of their own: they map files, and who unmaps one waits for the volume with the lock of his address space. It takes 20 seconds, or ten
-//! minutes where `VERFS_TEST_FACTOR` asks for more of everything.
+//! process of their own: they map files, and who unmaps one waits for the volume with the lock of his address space.
+//! It takes 20 seconds, or ten minutes where `VERFS_TEST_FACTOR` asks for more of everything.
 
 mod sealed;
 mod shared;
