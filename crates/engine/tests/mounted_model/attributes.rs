@@ -1,5 +1,5 @@
-//! Extended attributes, access control lists and flags as system calls. Who asks for attributes is root: what others may
-//! is the kernel's to decide here.
+//! Extended attributes, access control lists and flags as system calls. Who asks for attributes is root: what others
+//! may is the kernel's to decide here.
 
 use std::os::fd::AsRawFd;
 
