@@ -7,16 +7,12 @@
 // Needs root, mkfs.ext4, mkfs.btrfs and about 12 GiB. Each file system gets a loop device of its own on the same disk;
 // VerFS keeps its volume on a third one, formatted ext4. Results go to bench-results/latest.json.
 
-import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { buildClient, client, kernelFilesystem, median, root, run, verfsFilesystem } from './filesystems.mjs';
 
-const root = path.resolve(import.meta.dirname, '..');
-const client = path.join(root, 'target/release/verfs-bench-client');
-const verfs = path.join(root, 'packages/cli/bin/verfs.js');
-const image_bytes = 6 * 1024 ** 3;
 const untar_entries = 7000;
 
 /** Each row: what it is called, what its units are, and what happens before it. */
@@ -39,86 +35,6 @@ const rows = [
   { name: 'unlink', unit: 'op/s', title: 'unlink 10,000 files', needs: ['create', 'stat'] },
   { name: 'untar', unit: 'op/s', title: `tar -x of ${untar_entries} entries`, archive: true },
 ];
-
-function run(command, args, options = {}) {
-  return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], ...options });
-}
-
-function makeImage(directory, name) {
-  const image = path.join(directory, `${name}.img`);
-  run('truncate', ['-s', String(image_bytes), image]);
-  return image;
-}
-
-/** A file system of the kernel on a loop device. */
-function kernelFilesystem(directory, name, mkfs, mountOptions) {
-  const image = makeImage(directory, name);
-  const mountpoint = path.join(directory, name);
-  mkdirSync(mountpoint);
-  run(mkfs[0], [...mkfs.slice(1), image]);
-  const mount = () => run('mount', ['-o', ['loop', ...mountOptions].join(','), image, mountpoint]);
-  // A process that is about to end may still have a file open.
-  const unmount = () =>
-    spawnSync('sh', ['-c', `for try in 1 2 3 4 5 6 7 8 9; do umount ${mountpoint} && exit; sleep 0.5; done`]);
-  mount();
-  return {
-    name,
-    mountpoint,
-    remount() {
-      unmount();
-      mount();
-    },
-    stop: unmount,
-    storedBytes() {
-      run('sync', ['-f', mountpoint]);
-      const [used] = run('df', ['-B1', '--output=used', mountpoint]).trim().split('\n').slice(-1);
-      return Number(used);
-    },
-    peakMemoryBytes: () => undefined,
-  };
-}
-
-/** VerFS with its volume on an ext4 of its own. */
-function verfsFilesystem(directory) {
-  const store = kernelFilesystem(directory, 'verfs-store', ['mkfs.ext4', '-q', '-F'], []);
-  const volume = path.join(store.mountpoint, 'volume');
-  const mountpoint = path.join(directory, 'verfs');
-  mkdirSync(mountpoint);
-  const call = (...args) => run('node', [verfs, ...args], { timeout: 120_000 });
-  call('volume', 'create', '--volume', volume);
-  const mount = () => call('mount', mountpoint, '--volume', volume);
-  mount();
-  let peak = 0;
-  const notePeak = () => {
-    const { pid } = JSON.parse(call('status', mountpoint, '--json'));
-    const [, kib] = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
-    peak = Math.max(peak, Number(kib) * 1024);
-  };
-  return {
-    name: 'verfs',
-    mountpoint,
-    remount() {
-      notePeak();
-      call('unmount', mountpoint);
-      store.remount();
-      mount();
-    },
-    stop() {
-      spawnSync('node', [verfs, 'unmount', mountpoint], { timeout: 120_000 });
-      // For a run that failed half-way: does nothing where that worked.
-      spawnSync('umount', ['-l', mountpoint]);
-      store.stop();
-    },
-    storedBytes() {
-      call('sync', mountpoint);
-      return store.storedBytes();
-    },
-    peakMemoryBytes() {
-      notePeak();
-      return peak;
-    },
-  };
-}
 
 /** A tar of a real source tree: crates of the Cargo registry until there are enough entries. */
 function makeArchive(directory) {
@@ -145,11 +61,6 @@ function measure(filesystem, row, archive, repetition) {
   if (row.warm) run(client, args, { timeout: 600_000 });
   const { seconds, units } = JSON.parse(run(client, args, { timeout: 600_000 }));
   return row.unit === 'MB/s' ? units / seconds / 1e6 : units / seconds;
-}
-
-function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)];
 }
 
 function spreadPercent(values) {
@@ -184,7 +95,7 @@ const { values: options } = parseArgs({
   options: { repetitions: { type: 'string', default: '5' }, only: { type: 'string' }, directory: { type: 'string' } },
 });
 if (process.getuid() !== 0) throw new Error('the benchmark mounts loop devices: run it as root');
-run('cargo', ['build', '--release', '-p', 'verfs-bench-client'], { cwd: root });
+buildClient();
 const directory = mkdtempSync(path.join(options.directory ?? root, 'bench-'));
 const filesystems = [];
 let results = [];

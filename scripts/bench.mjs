@@ -1,4 +1,5 @@
-/** `npm run bench`: builds what changed, then runs the benchmarks. Arguments go to benches/run.mjs. */
+/** `npm run bench`: builds what changed, then runs the benchmarks. Arguments go to benches/run.mjs, or with a name in
+ * front, as in `npm run bench:snapshots`, to that one. */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { prepare } from './prepare.mjs';
@@ -7,6 +8,10 @@ import { root } from './stamp.mjs';
 
 await runScript(async () => {
   await prepare();
-  const args = [join(root, 'benches/run.mjs'), ...process.argv.slice(2)];
+  const [first, ...rest] = process.argv.slice(2);
+  const args =
+    first === 'snapshots'
+      ? [join(root, 'benches/snapshots.mjs'), ...rest]
+      : [join(root, 'benches/run.mjs'), ...process.argv.slice(2)];
   process.exitCode = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit' }).status ?? 1;
 });

@@ -110,6 +110,8 @@ pub struct VfsStats {
     pub log_frames: u64,
     /// Contents that wait for release.
     pub orphans: u64,
+    /// Inodes that a caller keeps until [`Vfs::forget`].
+    pub pinned_inodes: u64,
 }
 
 /// What the operations and the committer thread share.
@@ -298,6 +300,7 @@ impl Vfs {
             groups_committed: state.commits,
             log_frames: self.shared.log_frames.load(Ordering::Relaxed),
             orphans: (state.reapable.len() + state.kept.len()) as u64,
+            pinned_inodes: state.pins.len() as u64,
         }
     }
 

@@ -1,0 +1,102 @@
+// What the benchmarks run on: file systems on loop devices, and VerFS with its volume on one.
+
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+
+export const root = path.resolve(import.meta.dirname, '..');
+export const client = path.join(root, 'target/release/verfs-bench-client');
+const verfs = path.join(root, 'packages/cli/bin/verfs.js');
+const image_bytes = 6 * 1024 ** 3;
+
+/** Builds the client that does the work. */
+export function buildClient() {
+  run('cargo', ['build', '--release', '-p', 'verfs-bench-client'], { cwd: root });
+}
+
+export function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)];
+}
+
+export function run(command, args, options = {}) {
+  return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], ...options });
+}
+
+function makeImage(directory, name) {
+  const image = path.join(directory, `${name}.img`);
+  run('truncate', ['-s', String(image_bytes), image]);
+  return image;
+}
+
+/** A file system of the kernel on a loop device. */
+export function kernelFilesystem(directory, name, mkfs, mountOptions) {
+  const image = makeImage(directory, name);
+  const mountpoint = path.join(directory, name);
+  mkdirSync(mountpoint);
+  run(mkfs[0], [...mkfs.slice(1), image]);
+  const mount = () => run('mount', ['-o', ['loop', ...mountOptions].join(','), image, mountpoint]);
+  // A process that is about to end may still have a file open.
+  const unmount = () =>
+    spawnSync('sh', ['-c', `for try in 1 2 3 4 5 6 7 8 9; do umount ${mountpoint} && exit; sleep 0.5; done`]);
+  mount();
+  return {
+    name,
+    mountpoint,
+    remount() {
+      unmount();
+      mount();
+    },
+    stop: unmount,
+    storedBytes() {
+      run('sync', ['-f', mountpoint]);
+      const [used] = run('df', ['-B1', '--output=used', mountpoint]).trim().split('\n').slice(-1);
+      return Number(used);
+    },
+    peakMemoryBytes: () => undefined,
+  };
+}
+
+/** VerFS with its volume on an ext4 of its own. */
+export function verfsFilesystem(directory) {
+  const store = kernelFilesystem(directory, 'verfs-store', ['mkfs.ext4', '-q', '-F'], []);
+  const volume = path.join(store.mountpoint, 'volume');
+  const mountpoint = path.join(directory, 'verfs');
+  mkdirSync(mountpoint);
+  const call = (...args) => run('node', [verfs, ...args], { timeout: 120_000 });
+  call('volume', 'create', '--volume', volume);
+  const mount = () => call('mount', mountpoint, '--volume', volume);
+  mount();
+  let peak = 0;
+  const notePeak = () => {
+    const { pid } = JSON.parse(call('status', mountpoint, '--json'));
+    const [, kib] = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+    peak = Math.max(peak, Number(kib) * 1024);
+  };
+  return {
+    name: 'verfs',
+    mountpoint,
+    volume,
+    call,
+    remount() {
+      notePeak();
+      call('unmount', mountpoint);
+      store.remount();
+      mount();
+    },
+    stop() {
+      spawnSync('node', [verfs, 'unmount', mountpoint], { timeout: 120_000 });
+      // For a run that failed half-way: does nothing where that worked.
+      spawnSync('umount', ['-l', mountpoint]);
+      store.stop();
+    },
+    storedBytes() {
+      call('sync', mountpoint);
+      return store.storedBytes();
+    },
+    peakMemoryBytes() {
+      notePeak();
+      return peak;
+    },
+  };
+}
