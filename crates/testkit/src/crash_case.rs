@@ -44,6 +44,8 @@ const DRAWS: u32 = 2;
 pub fn meaning(session: &Session, op: &Op) -> Meaning {
     match op {
         Op::Sync | Op::Remount => Meaning::Barrier,
+        // What is refused makes nothing durable.
+        Op::Snapshot(op) if op.is_change() && session.model.clone().change_snapshot(*op).is_ok() => Meaning::Barrier,
         Op::Fsync { target, .. } => session.target(target).map_or(Meaning::Plain, Meaning::Fsync),
         Op::Make { .. }
         | Op::Create { .. }
@@ -71,6 +73,7 @@ pub fn meaning(session: &Session, op: &Op) -> Meaning {
         | Op::ListNext { .. }
         | Op::Open { .. }
         | Op::Close { .. }
+        | Op::Snapshot(_)
         | Op::Pause { .. } => Meaning::Plain,
     }
 }
@@ -179,6 +182,7 @@ impl CrashCase {
         let survived = reopen(before, history, rng, told)?;
         let (machine, survived) = survived;
         if self.second.is_empty() || rng.chance(1, 2) {
+            end_of_snapshots(&machine, rng)?;
             return machine.close();
         }
         let settings = &self.settings;
@@ -199,6 +203,15 @@ impl CrashCase {
             reopen(&machine, &history, rng, told).map_err(|what| format!("second crash: {what}"))?;
         machine.close()
     }
+}
+
+/// Now and then deletes all snapshots: nothing must be left of them.
+fn end_of_snapshots(machine: &Machine, rng: &mut TestRng) -> Result<(), String> {
+    if rng.chance(1, 2) {
+        let ended = machine.delete_snapshots().and_then(|()| machine.check_released()).and_then(|()| machine.audit());
+        ended.map_err(|what| format!("at the end of all snapshots: {what}"))?;
+    }
+    Ok(())
 }
 
 /// Crashes, opens, and opens again for as long as the opening itself is cut.

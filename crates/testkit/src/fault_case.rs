@@ -96,6 +96,11 @@ impl FaultCase {
                     history.interrupted(Meaning::Barrier, &after);
                     return Ok(false);
                 }
+                // Whether it will be done once there is room is open.
+                Step::Failed { after, .. } if matches!(op, Op::Snapshot(op) if op.is_change()) => {
+                    history.interrupted(meaning, &after);
+                    return Ok(false);
+                }
                 Step::Failed { error, after } => {
                     failures += 1;
                     let before = session.model.clone();

@@ -23,6 +23,7 @@ mod power;
 mod promise;
 mod random;
 mod session;
+mod snapshot;
 mod threads_case;
 mod xattr;
 
@@ -44,5 +45,6 @@ pub use power::{Call, Fault, Lasting, Power, Trace, Verdict};
 pub use promise::{History, Meaning, Survived};
 pub use random::{SeededRng, TestRng};
 pub use session::{Clockwork, Host, Session, Step, Stop};
+pub use snapshot::{SNAPSHOT_NAMES, SNAPSHOT_NAMES_GOOD, SNAPSHOT_REASONS, SnapshotName, SnapshotOp, snapshot_name};
 pub use threads_case::ThreadsCase;
 pub use xattr::{ACL_ACCESS, ACL_DEFAULT, ACL_SHAPES, XATTR_GOOD, XATTR_NAMES, XattrName, XattrValue};

@@ -1,11 +1,12 @@
 //! A volume on a disk and a metadata engine that can crash.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use verfs_base::{Clock, Disk, Timestamp};
+use verfs_base::{Clock, Disk, Epoch, Timestamp};
 use verfs_chunker::{ChunkSizes, Chunker, ChunkerKind};
 use verfs_meta::{MemoryStore, MetaStore};
 use verfs_store::{ChunkStore, StoreOptions};
@@ -38,13 +39,14 @@ impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "group {} blocks, {} ms, {} dirty bytes; log {} bytes, {} inline; caches {} inodes, {} names, {} segment \
-             bytes, {} chunk bytes; packs {} bytes, {} threads; {} of {} bytes",
+            "group {} blocks, {} ms, {} dirty bytes; log {} bytes, {} inline; prune {}; caches {} inodes, {} names, \
+             {} segment bytes, {} chunk bytes; packs {} bytes, {} threads; {} of {} bytes",
             self.vfs.group_blocks,
             self.vfs.group_interval_ms,
             self.vfs.dirty_limit_bytes,
             self.vfs.log_file_bytes,
             self.vfs.log_inline_bytes,
+            self.vfs.prune_step,
             self.vfs.inode_cache_entries,
             self.vfs.dirent_cache_entries,
             self.vfs.segment_cache_bytes,
@@ -70,6 +72,7 @@ impl Settings {
             inode_cache_entries: *rng.pick(&[1, 8, 1000]),
             dirent_cache_entries: *rng.pick(&[1, 8, 1000]),
             segment_cache_bytes: *rng.pick(&[1, 1000, 1 << 20]),
+            prune_step: *rng.pick(&[1, 1, 4, 32 << 10]),
             ..VfsOptions::default()
         };
         let store = StoreOptions {
@@ -124,6 +127,9 @@ pub struct Machine {
     mounted: Mutex<Option<Mounted>>,
     rng: Mutex<TestRng>,
 }
+
+/// Most parts in which snapshots are deleted: each has at least one of their old records or references.
+const PRUNE_PARTS_MAX: u32 = 20_000;
 
 /// The id secret of every test volume.
 const SECRET: [u8; 192] = {
@@ -229,23 +235,59 @@ impl Machine {
         self.power().aside(|| {
             let Some(audit) = Audit::read(&*self.meta())? else { return Ok(()) };
             audit.check()?;
-            match self.store() {
-                Some(store) => audit.check_chunks(&store),
-                None => Ok(()),
+            let Some(store) = self.store() else { return Ok(()) };
+            match audit.check_chunks(&store) {
+                Ok(()) => Ok(()),
+                // A commit meanwhile may have released it.
+                Err(_) => match Audit::read(&*self.meta())? {
+                    Some(audit) => audit.check_chunks(&store),
+                    None => Ok(()),
+                },
             }
         })
     }
 
-    /// Whether everything without a name is released after a few commits, as nothing is held open.
+    /// Whether everything without a name, and every deleted snapshot, is released after a few commits, as nothing is
+    /// held open.
     ///
     /// # Errors
-    /// How much is left.
+    /// How much is left, or that a snapshot says that it uses something else than it does.
     pub fn check_released(&self) -> Result<(), String> {
+        let vfs = self.vfs();
+        let sync = || vfs.sync().map_err(|error| format!("sync: {error}"));
+        let read = || self.power().aside(|| Audit::read(&*self.meta()));
         for _ in 0..4 {
-            self.vfs().sync().map_err(|error| format!("sync: {error}"))?;
+            sync()?;
         }
-        let left = self.power().aside(|| Audit::read(&*self.meta()))?.map_or(0, |audit| audit.orphans());
-        if left == 0 { Ok(()) } else { Err(format!("{left} contents without a name were never released")) }
+        // A part of a snapshot goes with each commit.
+        let mut parts = 0;
+        while read()?.is_some_and(|audit| audit.deleting() > 0) && parts < PRUNE_PARTS_MAX {
+            sync()?;
+            parts += 1;
+        }
+        let Some(audit) = read()? else { return Ok(()) };
+        if audit.unreleased() > 0 {
+            return Err(format!("{} contents or snapshots were never released", audit.unreleased()));
+        }
+        let told: BTreeMap<Epoch, u64> =
+            vfs.snapshots().into_iter().map(|snapshot| (snapshot.id, snapshot.used_bytes)).collect();
+        if told == audit.used() { Ok(()) } else { Err(format!("snapshots say {told:?}, they use {:?}", audit.used())) }
+    }
+
+    /// Deletes all snapshots.
+    ///
+    /// # Errors
+    /// One can't be.
+    pub fn delete_snapshots(&self) -> Result<(), String> {
+        let vfs = self.vfs();
+        for snapshot in vfs.snapshots() {
+            let told = |error: VfsError| format!("deleting snapshot {}: {error}", crate::op::short(&snapshot.name));
+            for reason in &snapshot.holds {
+                vfs.release_snapshot(&snapshot.name, reason).map_err(told)?;
+            }
+            vfs.delete_snapshot(&snapshot.name).map_err(told)?;
+        }
+        Ok(())
     }
 
     /// This machine after a power failure, nothing open. May be asked again for another outcome.

@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
                 return Ok(Err(difference.to_string()));
             }
         }
-        let walked = walk_extents(self.vfs, &Context::ROOT, self.ino, content);
+        let walked = walk_extents(|at, wanted| self.vfs.seek(&Context::ROOT, self.ino, at, wanted), content);
         answered(|| format!("data and holes of inode {}", self.ino), walked)
     }
 }

@@ -6,6 +6,7 @@ use verfs_vfs::{Allocation, FileFlags, NodeKind, RenameMode, SeekFor, SetTime, S
 
 use crate::content::Fill;
 use crate::model::{Change, Who};
+use crate::snapshot::SnapshotOp;
 use crate::xattr::{XATTR_NAMES, XattrName, XattrValue};
 
 /// Index into [`NAMES`].
@@ -104,6 +105,8 @@ pub enum Op {
     Seek { target: Target, offset: u64, wanted: SeekFor },
     /// `copy_file_range`.
     Copy { from: Target, from_offset: u64, to: Target, to_offset: u64, len: u64, who: Who },
+    /// Anything about a snapshot.
+    Snapshot(SnapshotOp),
     /// The whole volume.
     Sync,
     /// Closes the volume and opens it again, without a crash.
@@ -194,6 +197,7 @@ impl fmt::Display for Op {
             Op::Copy { from, from_offset, to, to_offset, len, who } => {
                 write!(f, "copy {from} {from_offset}+{len} to {to} {to_offset}{}", By(*who))
             }
+            Op::Snapshot(op) => write!(f, "{op}"),
             Op::Sync => write!(f, "sync"),
             Op::Remount => write!(f, "remount"),
             Op::Pause { millis } => write!(f, "pause {millis} ms"),
@@ -243,12 +247,6 @@ impl fmt::Display for Moment {
 }
 
 impl Op {
-    /// Whether everything before it is durable once it has returned.
-    #[must_use]
-    pub fn is_barrier(&self) -> bool {
-        matches!(self, Op::Sync | Op::Remount)
-    }
-
     /// Simpler forms of it, for shrinking: each smaller in some measure, so that shrinking ends.
     #[must_use]
     pub fn simpler(&self) -> Vec<Op> {
@@ -321,6 +319,7 @@ impl Op {
             | Op::Open { .. }
             | Op::Close { .. }
             | Op::Fsync { .. }
+            | Op::Snapshot(_)
             | Op::Sync
             | Op::Remount
             | Op::Pause { .. } => Vec::new(),

@@ -3,6 +3,7 @@
 
 use crate::model::{Answer, Id, Model, Place, ROOT};
 use crate::op::{Entry, NAMES, Op, SLOTS, Target};
+use crate::snapshot::SnapshotOp;
 use crate::xattr::XATTR_NAMES;
 
 /// A model with open files, but without a volume.
@@ -54,6 +55,15 @@ impl Plan {
     fn empty_slot(&mut self, slot: u8) {
         if let Some(id) = self.slots[slot as usize].take() {
             self.model.unpin(id);
+        }
+    }
+
+    fn close_nameless(&mut self) {
+        for slot in 0..SLOTS {
+            let open = self.slot(slot);
+            if open.is_some_and(|id| self.model.node(id).map_or(0, |node| node.nlink) == 0) {
+                self.empty_slot(slot);
+            }
         }
     }
 
@@ -135,6 +145,17 @@ impl Plan {
             Op::Close { slot } => {
                 self.empty_slot(*slot);
                 Ok(())
+            }
+            Op::Snapshot(op) => {
+                let closes = matches!(op, SnapshotOp::Rollback(_));
+                if closes {
+                    self.close_nameless();
+                }
+                let done = self.model.change_snapshot(*op);
+                if closes {
+                    self.close_nameless();
+                }
+                done
             }
             Op::Remount => {
                 self.slots = [None; SLOTS as usize];

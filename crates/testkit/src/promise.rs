@@ -4,6 +4,7 @@
 //!   fsync or barrier.
 //! * Each file's content, size included, is what it was at one moment: not before its own last completed fsync or
 //!   barrier, not before the last rename or link of it in the prefix, and not after the prefix.
+//! * Snapshots are those of the prefix, each whole; where one was made, deleted or held, everything before it is durable.
 //! * Where groups only close at syncs, both moments are moments of syncs.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use verfs_vfs::{Context, FileKind, Vfs, VfsError};
 use crate::content::Content;
 use crate::model::{Body, Id, Model, Node, ROOT};
 use crate::observe::{Observed, Reader};
-use crate::session::{Clockwork, attribute_difference, extras_difference};
+use crate::session::{Caller, Clockwork, Stop, attribute_difference, check_snapshots, extras_difference};
 
 /// What an operation means for durability.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,6 +94,11 @@ impl History {
 
     /// Whether a state may be one that was made durable, where only syncs do that.
     fn is_sync_point(&self, state: usize) -> bool {
+        // A rollback begins with a sync.
+        let next = self.states.get(state + 1);
+        if next.is_some_and(|next| next.rollbacks() != self.states[state].rollbacks()) {
+            return true;
+        }
         match state.checked_sub(1) {
             None => true,
             Some(operation) => self.meanings[operation] != Meaning::Plain,
@@ -101,6 +107,11 @@ impl History {
 
     /// The oldest state whose content of `id` may survive when the names of state `prefix` do.
     fn oldest_content(&self, id: Id, prefix: usize) -> usize {
+        // Whatever befell a snapshot is committed with everything before it, and a rollback is of the whole tree.
+        let past = |state: usize| (self.states[state].snapshots(), self.states[state].rollbacks());
+        if prefix > 0 && past(prefix) != past(prefix - 1) {
+            return prefix;
+        }
         let synced = self.meanings[..self.completed].iter().rposition(|meaning| match meaning {
             Meaning::Plain => false,
             Meaning::Barrier => true,
@@ -116,7 +127,11 @@ impl History {
     /// Numbers that must never be used again. What was made and lost in the crash never was.
     fn durable_inos(&self) -> BTreeMap<Id, Ino> {
         let durable = (0..=self.oldest()).filter(|state| self.is_sync_point(*state)).map(|state| &self.states[state]);
-        let ids: BTreeSet<Id> = durable.flat_map(Model::nodes).map(|(id, _)| id).collect();
+        let ids: BTreeSet<Id> = durable
+            .flat_map(|state| std::iter::once(state).chain(state.snapshots().values().map(|snapshot| &*snapshot.tree)))
+            .flat_map(Model::nodes)
+            .map(|(id, _)| id)
+            .collect();
         self.inos.iter().filter(|(id, _)| ids.contains(id)).map(|(id, ino)| (*id, *ino)).collect()
     }
 
@@ -138,6 +153,10 @@ impl History {
                 Ok(binding) => match self.match_contents(prefix, &binding, &mut files)? {
                     Err(difference) => reasons.push(format!("contents under names of state {prefix}: {difference}")),
                     Ok(mut model) => {
+                        if let Err(difference) = self.match_snapshots(&model, &binding, vfs, root)? {
+                            reasons.push(format!("snapshots of state {prefix}: {difference}"));
+                            continue;
+                        }
                         // The look at it may have moved access times.
                         model.now = now;
                         binding.keys().for_each(|id| model.accessed(*id));
@@ -277,6 +296,24 @@ impl History {
             }
         }
         Ok(Ok(model))
+    }
+
+    /// Snapshots are those of the state, each with the whole tree of then. The outer error is the volume's.
+    fn match_snapshots(
+        &self,
+        model: &Model,
+        binding: &Binding,
+        vfs: &Vfs,
+        root: Ino,
+    ) -> Result<Result<(), String>, String> {
+        let mut inos = self.inos.clone();
+        inos.extend(binding);
+        let caller = Caller { vfs, root, inos: &inos, clockwork: self.clockwork };
+        match check_snapshots(caller, model) {
+            Ok(()) => Ok(Ok(())),
+            Err(Stop::Diverged(difference)) => Ok(Err(difference)),
+            Err(stop @ Stop::Environment(_)) => Err(format!("snapshots after the crash: {stop}")),
+        }
     }
 
     /// Inodes that have no name must be gone.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use verfs_base::{Disk, Ino};
 use verfs_testkit::{
-    Campaign, CrashStyle, Fill, Generator, Host, Listed, Machine, Model, Op, Purpose, Settings, Step, Target, TestRng,
-    WRITE_MAX_BYTES, caught, fresh, note, shrink, shrink_time,
+    Call, Campaign, CrashStyle, Fault, Fill, Generator, Host, Lasting, Listed, Machine, Model, Op, Purpose, Settings,
+    Step, Target, TestRng, WRITE_MAX_BYTES, caught, fresh, note, shrink, shrink_time,
 };
 use verfs_vfs::{Allocation, Context, FileFlags, FileKind, Listing, SyncScope, VfsError};
 
@@ -32,7 +32,8 @@ fn run(settings: &Settings, ops: &[Op], room: u64, seed: u64) -> Result<(), Stri
             Step::Agreed => {}
             Step::Failed { error: VfsError::NoSpace, after } => {
                 match op {
-                    Op::Sync | Op::Remount | Op::Fsync { .. } => {
+                    // What takes no data has the reserve.
+                    Op::Sync | Op::Remount | Op::Fsync { .. } | Op::Snapshot(_) => {
                         let free = disk.space().unwrap().available;
                         return Err(told(&format!("what was accepted finds no room; {free} bytes are free")));
                     }
@@ -74,12 +75,15 @@ fn run(settings: &Settings, ops: &[Op], room: u64, seed: u64) -> Result<(), Stri
     after.audit()?;
     after.open().map_err(|stop| format!("opening on the full disk: {stop}"))?;
     after.audit()?;
-    empty(&after)
+    empty(&after, seed)
 }
 
-/// Everything can be deleted on a full disk.
-fn empty(machine: &Machine) -> Result<(), String> {
+/// Everything can be deleted on a full disk, the snapshots before the rest or after it.
+fn empty(machine: &Machine, seed: u64) -> Result<(), String> {
     let vfs = machine.vfs();
+    if seed.is_multiple_of(3) {
+        machine.delete_snapshots()?;
+    }
     let thaw = |ino| {
         // What is immutable has to be made deletable first; only root can, and other kinds never are.
         match vfs.set_file_flags(&Context::ROOT, ino, FileFlags::default()) {
@@ -100,6 +104,7 @@ fn empty(machine: &Machine) -> Result<(), String> {
             .map_err(|error| format!("deleting on a full disk: {error}"))?;
     }
     drop(vfs);
+    machine.delete_snapshots()?;
     machine.check_released()?;
     machine.audit()?;
     machine.close()
@@ -130,6 +135,30 @@ fn case(seed: u64) -> Result<(), String> {
     let fails = |ops: &[Op]| caught(|| run(&settings, ops, room, seed)).err();
     let (ops, reason) = shrink(&ops, reason, shrink_time(), Op::simpler, fails);
     Err(format!("room {room}: {reason}\n{settings}\n{}", Listed(&ops)))
+}
+
+/// Who is told that there is no room finds no snapshot later.
+#[test]
+fn no_snapshot_is_made_while_nothing_can_be_committed() {
+    let settings = Settings::random(&mut TestRng::new(1)).quiet();
+    let (machine, _session, _) = fresh(&settings, 1).unwrap();
+    let vfs = machine.vfs();
+    vfs.mkdir(&Context::ROOT, Ino::ROOT, b"dir", 0o755).unwrap();
+    let full =
+        Fault { call: Call::MetaCommit, nth: 0, kind: std::io::ErrorKind::StorageFull, lasting: Lasting::Forever };
+    machine.power().fail(full);
+    assert_eq!(vfs.sync(), Err(VfsError::NoSpace));
+    assert_eq!(vfs.create_snapshot(b"none", b"").err(), Some(VfsError::NoSpace));
+    machine.power().heal();
+    let begun = std::time::Instant::now();
+    while vfs.sync().is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "there is room again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(vfs.snapshots().is_empty());
+    vfs.create_snapshot(b"none", b"").unwrap();
+    drop(vfs);
+    machine.close().unwrap();
 }
 
 #[test]

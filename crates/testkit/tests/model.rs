@@ -20,6 +20,7 @@ fn run(settings: &Settings, ops: &[Op], seed: u64) -> Result<(), String> {
         }
         if number % COMPARE_EVERY == COMPARE_EVERY - 1 {
             session.compare_tree(&format!("after operation {number}")).map_err(|stop| stop.to_string())?;
+            machine.audit().map_err(|what| format!("after operation {number}: {what}"))?;
         }
     }
     session.compare_tree("at the end").map_err(|stop| stop.to_string())?;
@@ -27,6 +28,12 @@ fn run(settings: &Settings, ops: &[Op], seed: u64) -> Result<(), String> {
     assert!(matches!(remounted, Step::Agreed), "{remounted:?}");
     drop(session);
     machine.check_released()?;
+    if seed.is_multiple_of(2) {
+        // Nothing must be left of them.
+        machine.delete_snapshots()?;
+        machine.check_released()?;
+        machine.audit()?;
+    }
     machine.close()
 }
 

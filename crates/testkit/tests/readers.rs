@@ -1,14 +1,14 @@
 //! Promise 5: who reads while another renames and removes sees the old or the new, and never nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use verfs_base::Ino;
 use verfs_testkit::{Campaign, Host, Machine, Settings, TestRng, note};
-use verfs_vfs::{Context, Listing, NodeKind, Pin, RenameMode, Vfs, VfsError};
+use verfs_vfs::{Context, Listing, NodeKind, Pin, RenameMode, SnapshotTree, Vfs, VfsError};
 
 const KEEPING: Context = Context { pin: Pin::Count, ..Context::ROOT };
 /// Rounds of a writer in one case.
@@ -123,4 +123,80 @@ fn case(seed: u64) -> Result<(), String> {
 fn readers_see_the_old_or_the_new_file_and_every_name_that_stays() {
     Campaign::new("readers_see_the_old_or_the_new_file_and_every_name_that_stays", 300, Duration::from_secs(15))
         .run(case);
+}
+
+/// Everything in a snapshot of a directory of files that each have their name as content.
+fn dump(tree: &SnapshotTree, page: usize) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, VfsError> {
+    let (mut found, mut cookie) = (BTreeMap::new(), 2);
+    loop {
+        let entries = tree.readdir(Ino::ROOT, cookie, page, Listing::Plus)?;
+        let Some(last) = entries.last() else { return Ok(found) };
+        cookie = last.cookie;
+        for entry in entries {
+            let looked_up = tree.lookup(Ino::ROOT, &entry.name)?;
+            found.insert(entry.name.to_vec(), tree.read(looked_up.ino, 0, 1 << 20)?.concat());
+        }
+    }
+}
+
+/// What a commit takes away from the live tree while a snapshot is read is in its history by then.
+fn changing_case(seed: u64) -> Result<(), String> {
+    let mut rng = TestRng::new(seed);
+    let mut settings = Settings::random(&mut rng);
+    settings.vfs.group_interval_ms = 1;
+    note(settings.to_string());
+    let machine = Arc::new(Machine::new(settings, seed));
+    machine.open().map_err(|stop| stop.to_string())?;
+    let vfs = machine.vfs();
+    let names: Vec<Vec<u8>> = (0..rng.between(1, 40)).map(|at| format!("file{at}").into_bytes()).collect();
+    let page = rng.between(1, 50) as usize;
+    let outcome = (0..4).try_for_each(|_| {
+        for name in &names {
+            let ino = match vfs.lookup(&Context::ROOT, Ino::ROOT, name) {
+                Ok(attr) => attr.ino,
+                Err(_) => made(&vfs, name),
+            };
+            vfs.write(&Context::ROOT, ino, 0, &name.repeat(500)).map_err(|error| error.to_string())?;
+        }
+        vfs.create_snapshot(b"then", b"").map_err(|error| error.to_string())?;
+        let tree = vfs.open_snapshot(b"then").map_err(|error| error.to_string())?;
+        let expected = dump(&tree, page).map_err(|error| error.to_string())?;
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                while !over.load(Ordering::SeqCst) {
+                    let found = dump(&tree, page).map_err(|error| format!("a snapshot that stands: {error}"))?;
+                    if found != expected {
+                        return Err(format!("{} files of {} are as they were", found.len(), expected.len()));
+                    }
+                }
+                Ok(())
+            });
+            for name in &names {
+                let refused = match rng.below(3) {
+                    0 => vfs.unlink(&Context::ROOT, Ino::ROOT, name),
+                    1 => vfs.rename(&Context::ROOT, Ino::ROOT, name, Ino::ROOT, b"moved", RenameMode::Replace),
+                    _ => {
+                        let found = vfs.lookup(&Context::ROOT, Ino::ROOT, name);
+                        found.and_then(|attr| vfs.write(&Context::ROOT, attr.ino, 3, b"changed")).map(drop)
+                    }
+                };
+                assert_eq!(refused, Ok(()));
+                machine.advance(Duration::from_millis(1));
+                std::thread::sleep(Duration::from_micros(rng.below(400)));
+            }
+            over.store(true, Ordering::SeqCst);
+            reader.join().unwrap()
+        })?;
+        vfs.delete_snapshot(b"then").map_err(|error| error.to_string())
+    });
+    drop(vfs);
+    machine.close()?;
+    outcome
+}
+
+#[test]
+fn readers_of_a_snapshot_see_all_of_it_while_the_tree_changes() {
+    let name = "readers_of_a_snapshot_see_all_of_it_while_the_tree_changes";
+    Campaign::new(name, 60, Duration::from_secs(6)).run(changing_case);
 }

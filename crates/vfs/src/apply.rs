@@ -182,7 +182,8 @@ impl Steps<'_> {
             Some(record) => Next::Value(versions.born(|out| out.extend_from_slice(&record))),
             None => Next::Gone(self.epoch),
         };
-        versions.replace(key.clone(), live.as_deref(), next).map_err(|error| self.meta_error(&error))
+        versions.replace(key.clone(), live.as_deref(), next);
+        Ok(())
     }
 }
 

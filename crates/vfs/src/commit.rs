@@ -123,7 +123,9 @@ fn close(state: &mut State, shared: &Shared) -> Arc<Group> {
     if !state.reapable.is_empty() {
         state.begin_change(shared.monotonic());
     }
-    state.snapshots.close(&mut group);
+    // Inodes that still have no name but are not released yet are in no snapshot.
+    let nameless = state.kept.len() + state.reapable.iter().filter(|reap| reap.ino.is_some()).count();
+    state.snapshots.close(&mut group, nameless as u64);
     if state.freeze != Freeze::No {
         group.prune = None;
     }
@@ -184,7 +186,7 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
             record.allocated = before.get(&ino).copied().unwrap_or(0);
             if let Some(dirty) = group.data.get(&record.content).filter(|_| !released.contains(&record.content)) {
                 let change = content
-                    .commit(record.content, record.size, dirty)
+                    .commit(record.content, (record.size, group.nameless.get(&ino).copied()), dirty)
                     .map_err(|error| shared.store_error(Some(ino), &error))?;
                 record.allocated = record.allocated.saturating_add_signed(change);
             }
@@ -201,8 +203,8 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
     put_system_records(&mut batch, group);
     prune::count_shared(&*parts.meta, group, &mut grown).map_err(|error| shared.meta_error(&error))?;
     let used = put_used(&*parts.meta, &mut batch, &grown).map_err(|error| shared.meta_error(&error))?;
-    let pruned =
-        prune::step(&*parts.meta, &mut batch, &mut chunks, group).map_err(|error| shared.meta_error(&error))?;
+    let pruned = prune::step(&*parts.meta, &mut batch, &mut chunks, group, shared.options.prune_step)
+        .map_err(|error| shared.meta_error(&error))?;
     chunks.finish(&mut batch).map_err(|error| shared.store_error(None, &error))?;
     parts.meta.commit(batch).map_err(|error| shared.meta_error(&error))?;
     // The batch is visible: it must not be made a second time, whatever happens to its sync.
@@ -230,7 +232,8 @@ fn committed_allocations(shared: &Shared, group: &Group) -> Result<HashMap<Ino, 
     let mut allocations = HashMap::with_capacity(older.len());
     for ((ino, content), value) in older.into_iter().zip(values) {
         let Some(value) = value else { continue };
-        let record = decode_inode(&value).map_err(|error| shared.damaged("inode", ino.0, error))?;
+        // The record of the group takes its place; how much its content had, nobody knows.
+        let Ok(record) = decode_inode(&value).map_err(|error| shared.damaged("inode", ino.0, error)) else { continue };
         if record.content == content {
             allocations.insert(ino, record.allocated);
         }
@@ -269,7 +272,7 @@ fn put_records(
     let gone: HashMap<Ino, Epoch> = group.reap.iter().filter_map(|reap| Some((reap.ino?, reap.died))).collect();
     for (ino, record) in records {
         if !gone.contains_key(&ino) {
-            versions.put(keys::inode(ino), |out| record.encode(out));
+            versions.put_of(keys::inode(ino), group.nameless.get(&ino).copied(), |out| record.encode(out));
         }
     }
     for ((parent, name), target) in &group.dirents {
@@ -285,11 +288,11 @@ fn put_records(
         }
     }
     for (ino, xattrs) in &group.xattrs {
-        let died = gone.get(ino).copied();
+        let died = gone.get(ino).or_else(|| group.nameless.get(ino)).copied();
         // An inode that loses them and goes in one group has a record of an earlier one, and nobody else deletes it.
-        match xattrs.is_empty() || died.is_some() {
+        match xattrs.is_empty() || gone.contains_key(ino) {
             true => versions.delete(keys::xattrs(*ino), died.unwrap_or(group.epoch)),
-            false => versions.put(keys::xattrs(*ino), |out| out.extend_from_slice(&xattrs.encode())),
+            false => versions.put_of(keys::xattrs(*ino), died, |out| out.extend_from_slice(&xattrs.encode())),
         }
     }
     for orphan in group.orphans.iter().filter(|orphan| is_recorded(group, orphan)) {

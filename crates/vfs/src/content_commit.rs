@@ -36,6 +36,8 @@ pub(crate) struct ContentCommit<'a, 'b> {
 /// The runs of one content while they are changed.
 struct Editor {
     content: ContentId,
+    /// When its file lost its last name, if it is open without one.
+    died: Option<Epoch>,
     segments: BTreeMap<u32, Segment>,
     /// Values that the store has of them, while a snapshot stands.
     stored: BTreeMap<u32, Bytes>,
@@ -52,6 +54,7 @@ impl Editor {
         runs: Vec<Run>,
         (chunks, versions): (&mut ChunkBatch, &mut Versions<'_>),
     ) {
+        let death = self.died.unwrap_or(versions.epoch);
         let segment = self.segments.entry(index).or_default();
         self.changed.insert(index);
         let mut out: Vec<Run> = Vec::with_capacity(segment.runs.len() + runs.len() + 1);
@@ -71,9 +74,9 @@ impl Editor {
                     RunData::Chunk { id, offset, birth } if *id != LOST_CHUNK => {
                         let (id, offset, birth) = (*id, *offset, *birth);
                         let pieces = u32::from(head > 0) + u32::from(tail > 0);
-                        if pieces == 0 || versions.is_held(birth) {
+                        if pieces == 0 || versions.is_held(birth, death) {
                             // A snapshot has the run as it is: pieces of it are runs of their own.
-                            versions.give_up(chunks, (id, run.len), (birth, versions.epoch));
+                            versions.give_up(chunks, (id, run.len), (birth, death));
                             if pieces > 0 {
                                 chunks.add_reference(id, pieces);
                             }
@@ -139,10 +142,17 @@ fn join_holes(runs: &mut Vec<Run>) {
 }
 
 impl ContentCommit<'_, '_> {
-    /// Commits the overlay of one content whose file has `size` bytes. Returns the change of allocated bytes.
-    pub(crate) fn commit(&mut self, content: ContentId, size: u64, dirty: &DirtyContent) -> Result<i64, StoreError> {
+    /// Commits the overlay of one content whose file has `size` bytes, and lost its last name in epoch `died` if it has
+    /// none. Returns the change of allocated bytes.
+    pub(crate) fn commit(
+        &mut self,
+        content: ContentId,
+        (size, died): (u64, Option<Epoch>),
+        dirty: &DirtyContent,
+    ) -> Result<i64, StoreError> {
         let mut editor = Editor {
             content,
+            died,
             segments: BTreeMap::new(),
             stored: BTreeMap::new(),
             allocated_before: 0,
@@ -230,13 +240,14 @@ impl ContentCommit<'_, '_> {
             if segments.contains_key(&index) {
                 return ControlFlow::Continue(());
             }
+            if keeps_versions {
+                // Damaged or not: a snapshot that has it must not take it for a hole.
+                stored.insert(index, Bytes::copy_from_slice(value));
+            }
             match decode_segment(value) {
                 Ok(segment) => {
                     *allocated += segment.allocated();
                     segments.insert(index, segment);
-                    if keeps_versions {
-                        stored.insert(index, Bytes::copy_from_slice(value));
-                    }
                 }
                 Err(error) => {
                     tracing::error!(content = content.0, index, %error, "extent segment is damaged; what it had is lost");
@@ -371,11 +382,11 @@ impl ContentCommit<'_, '_> {
                 continue;
             }
             let next = match segment.runs.is_empty() {
-                true => Next::Gone(self.versions.epoch),
-                false => Next::Value(self.versions.born(|out| out.extend_from_slice(&segment.encode()))),
+                true => Next::Gone(editor.died.unwrap_or(self.versions.epoch)),
+                false => self.versions.next(editor.died, |out| out.extend_from_slice(&segment.encode())),
             };
             let old = editor.stored.get(&index).map(|old| &old[..]);
-            self.versions.replace(keys::segment(editor.content, index).into(), old, next)?;
+            self.versions.replace(keys::segment(editor.content, index).into(), old, next);
             self.segments.push(((editor.content, index), Arc::new(segment)));
         }
         Ok(allocated_after as i64 - editor.allocated_before as i64)
@@ -392,27 +403,26 @@ impl ContentCommit<'_, '_> {
     ) -> Result<bool, StoreError> {
         let (chunks, versions) = (&mut *self.chunks, &mut *self.versions);
         let mut left = *budget;
-        let mut failed = None;
         let mut drop_segment = |key: &[u8], value: &[u8]| {
             let key = Bytes::copy_from_slice(key);
-            let (replaced, runs) = match decode_segment(value) {
+            let runs = match decode_segment(value) {
                 Ok(segment) => {
                     for run in &segment.runs {
                         if let RunData::Chunk { id, birth, .. } = run.data {
                             versions.give_up(chunks, (id, run.len), (birth, died));
                         }
                     }
-                    (versions.replace(key, Some(value), Next::Gone(died)), segment.runs.len())
+                    segment.runs.len()
                 }
                 // Its chunks keep references that nobody has: they are never reclaimed, and nobody loses anything.
                 Err(error) => {
                     tracing::error!(content = content.0, %error, "extent segment is damaged; its chunks are not released");
-                    (versions.replace(key, None, Next::Gone(died)), 0)
+                    0
                 }
             };
-            failed = replaced.err();
+            versions.replace(key, Some(value), Next::Gone(died));
             left = left.saturating_sub(runs + 1);
-            if left > 0 && failed.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         let first_only = extent == ReapExtent::FirstSegment;
         if first_only {
@@ -423,9 +433,6 @@ impl ContentCommit<'_, '_> {
         } else {
             let range = KeyRange::prefix(&keys::segments(content));
             self.meta.scan(&range, Direction::Forward, &mut drop_segment)?;
-        }
-        if let Some(error) = failed {
-            return Err(error.into());
         }
         // Whoever used the budget up comes again: there may be more.
         let complete = first_only || left > 0;

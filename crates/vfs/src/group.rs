@@ -149,6 +149,8 @@ pub(crate) struct Group {
     pub(crate) held: Arc<SnapshotIds>,
     /// A snapshot of which this group removes a part.
     pub(crate) prune: Option<Prune>,
+    /// Inodes of it that are open without a name, and when they lost it, if that was in an earlier epoch.
+    pub(crate) nameless: FxHashMap<Ino, Epoch>,
     pub(crate) data: FxHashMap<ContentId, DirtyContent>,
     pub(crate) data_memory_bytes: u64,
     /// As of the group's end.
@@ -182,6 +184,7 @@ impl Group {
             ends: EpochEnd::No,
             held: Arc::default(),
             prune: None,
+            nameless: FxHashMap::default(),
             data: FxHashMap::default(),
             data_memory_bytes: 0,
             counters: TreeCounters::default(),

@@ -46,15 +46,20 @@ pub(crate) fn version_at(
     meta.scan(&KeyRange::between(first, last), Direction::Forward, &mut |history, value| {
         // A longer key may lie between.
         match keys::parse_history(history) {
-            Some((of, _)) if of == key => {
-                found = Some(Bytes::copy_from_slice(value));
+            Some((of, death)) if of == key => {
+                found = Some((death, Bytes::copy_from_slice(value)));
                 ControlFlow::Break(())
             }
             Some(_) | None => ControlFlow::Continue(()),
         }
     })?;
-    let found = found.map(|value| version(key, &value)).transpose()?;
-    Ok(found.filter(|version| version.birth <= id))
+    let Some((death, value)) = found else { return Ok(None) };
+    let found = version(key, &value)?;
+    // What died before it was born is damaged, not younger than the snapshot.
+    if found.birth >= death {
+        return Err(corrupt(key, &DecodeError::Invalid("birth")));
+    }
+    Ok(Some(found).filter(|version| version.birth <= id))
 }
 
 /// Every key that changed in the epochs behind `after` up to `last`. Takes memory for what changed.

@@ -9,14 +9,12 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use verfs_base::Epoch;
-use verfs_format::{ChangeList, DeadList, DecodeError, PruneProgress, SnapshotRecord, keys, split_versioned};
+use verfs_format::{ChangeList, DeadList, PruneProgress, SnapshotRecord, keys};
 use verfs_meta::{Direction, KeyRange, MetaError, MetaStore, WriteBatch};
 use verfs_store::ChunkBatch;
 
 use crate::group::Group;
-
-/// References that one group gives back at most, and histories that it looks at.
-const STEP_MAX: usize = 32 << 10;
+use crate::versions::birth_of;
 
 /// A snapshot of which a group removes a part.
 #[derive(Clone, Debug)]
@@ -86,16 +84,28 @@ impl Lives {
     fn bytes(&self, meta: &dyn MetaStore) -> Result<u64, MetaError> {
         let mut bytes = 0;
         let _ = self.scan(meta, &[], &mut |key, value| {
-            let list = DeadList::decode(value).map_err(|error| corrupt(key, &error))?;
-            bytes += list.references.iter().map(|dead| dead.bytes).sum::<u64>();
+            bytes += decode_dead(key, value).references.iter().map(|dead| dead.bytes).sum::<u64>();
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(bytes)
     }
 }
 
-fn corrupt(key: &[u8], error: &DecodeError) -> MetaError {
-    MetaError::Corrupt(format!("the list at {}: {error}", key.escape_ascii()))
+/// References of a dead list. Those of a damaged one stay with their chunks, which are never reclaimed: nobody loses
+/// anything.
+fn decode_dead(key: &[u8], value: &[u8]) -> DeadList {
+    DeadList::decode(value).unwrap_or_else(|error| {
+        tracing::error!(key = %key.escape_ascii(), %error, "dead list is damaged; its chunks are not released");
+        DeadList::default()
+    })
+}
+
+/// Keys of a change list. What a damaged one named stays in history, where nobody looks for it.
+fn decode_changes(key: &[u8], value: &[u8]) -> ChangeList {
+    ChangeList::decode(value).unwrap_or_else(|error| {
+        tracing::error!(key = %key.escape_ascii(), %error, "change list is damaged; old versions of records are left");
+        ChangeList::default()
+    })
 }
 
 /// Snapshots that this group begins to delete leave what they shared with one other snapshot to that one alone.
@@ -124,15 +134,16 @@ pub(crate) fn count_shared(
     Ok(())
 }
 
-/// Does a part of the deletion that goes with the group.
+/// Does a part of the deletion that goes with the group: gives back at most `budget` references, or looks at so many
+/// histories.
 pub(crate) fn step(
     meta: &dyn MetaStore,
     batch: &mut WriteBatch,
     chunks: &mut ChunkBatch,
     group: &Group,
+    mut budget: usize,
 ) -> Result<Option<Pruned>, MetaError> {
     let Some(prune) = &group.prune else { return Ok(None) };
-    let mut budget = STEP_MAX;
     let mut progress = match &prune.record.pruning {
         None | Some(PruneProgress::Waiting) => PruneProgress::Dead { upper: prune.upper, cursor: Bytes::new() },
         Some(progress) => progress.clone(),
@@ -141,7 +152,7 @@ pub(crate) fn step(
         let (upper, mut cursor) = (*upper, cursor.clone());
         let lives = Lives { births: (prune.lower, prune.id), deaths: (prune.id, upper) };
         let flow = lives.scan(meta, &cursor.clone(), &mut |key, value| {
-            let list = DeadList::decode(value).map_err(|error| corrupt(key, &error))?;
+            let list = decode_dead(key, value);
             for dead in &list.references {
                 chunks.drop_reference(dead.chunk, u32::try_from(dead.references).unwrap_or(u32::MAX));
             }
@@ -159,7 +170,7 @@ pub(crate) fn step(
     if budget > 0
         && let PruneProgress::Changes { upper, cursor } = &progress
     {
-        match remove_histories(meta, batch, prune, *upper, cursor, &mut budget)? {
+        match remove_histories(meta, batch, (prune, group.epoch), *upper, cursor, &mut budget)? {
             Some(cursor) => progress = PruneProgress::Changes { upper: *upper, cursor },
             None => {
                 batch.delete(keys::snapshot(prune.id));
@@ -177,7 +188,7 @@ pub(crate) fn step(
 fn remove_histories(
     meta: &dyn MetaStore,
     batch: &mut WriteBatch,
-    prune: &Prune,
+    (prune, epoch): (&Prune, Epoch),
     upper: Epoch,
     cursor: &Bytes,
     budget: &mut usize,
@@ -189,29 +200,21 @@ fn remove_histories(
     }
     let mut lists = Vec::new();
     let mut left = *budget;
-    let mut broken = Ok(());
-    meta.scan(&KeyRange::between(start, end), Direction::Forward, &mut |key, value| match ChangeList::decode(value) {
-        Ok(list) => {
-            left = left.saturating_sub(list.keys.len() + 1);
-            lists.push((Bytes::copy_from_slice(key), list));
-            if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        }
-        Err(error) => {
-            broken = Err(corrupt(key, &error));
-            ControlFlow::Break(())
-        }
+    meta.scan(&KeyRange::between(start, end), Direction::Forward, &mut |key, value| {
+        let Some(death) = keys::parse_changes(key) else { return ControlFlow::Continue(()) };
+        let list = decode_changes(key, value);
+        left = left.saturating_sub(list.keys.len() + 1);
+        lists.push((Bytes::copy_from_slice(key), death, list));
+        if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    broken?;
     *budget = left;
     let mut last = cursor.clone();
-    for (key, list) in lists {
-        let death = keys::parse_changes(&key).ok_or_else(|| corrupt(&key, &DecodeError::Invalid("change list key")))?;
+    for (key, death, list) in lists {
         let histories: Vec<Bytes> = list.keys.iter().map(|key| keys::history(key, death).into()).collect();
         let values = meta.multi_get(&histories)?;
         for (history, value) in histories.into_iter().zip(values) {
             let Some(value) = value else { continue };
-            let (birth, _) = split_versioned(&value).map_err(|error| corrupt(&history, &error))?;
-            if birth > prune.lower {
+            if birth_of(&history, &value, epoch) > prune.lower {
                 batch.delete(history);
             }
         }

@@ -79,7 +79,22 @@ impl Past {
         wanted.iter().zip(live).map(|(key, live)| self.pick(key, live)).collect()
     }
 
+    /// Birth and record of a value, live or dead. One that was born in an epoch to come, or after its death, is damaged,
+    /// not younger than the snapshot.
+    fn split<'a>(&self, value: &'a [u8], death: Option<Epoch>) -> std::result::Result<(Epoch, &'a [u8]), DecodeError> {
+        let (birth, record) = split_versioned(value)?;
+        let may_be = birth <= self.id
+            || match death {
+                Some(death) => birth < death,
+                None => birth <= self.shared.state.lock().epoch,
+            };
+        if may_be { Ok((birth, record)) } else { Err(DecodeError::Invalid("birth")) }
+    }
+
     fn pick(&self, key: &[u8], live: Option<Bytes>) -> Result<Option<Bytes>> {
+        if let Some(live) = &live {
+            self.split(live, None).map_err(|error| self.damaged(key, error))?;
+        }
         let version = version_at(self.meta(), key, live.as_ref(), self.id);
         Ok(version.map_err(|error| self.shared.meta_error(&error))?.map(|version| version.record))
     }
@@ -114,6 +129,42 @@ impl Past {
             segments.push((index, Segment::decode(&record).map_err(|error| self.damaged(key, error))?));
         }
         Ok(segments)
+    }
+
+    /// The first segment from `from` on of which the content had a record.
+    fn next_segment(&self, content: ContentId, from: u32) -> Result<Option<u32>> {
+        let prefix = keys::segments(content);
+        let start = keys::segment(content, from);
+        let live = KeyRange { start: start.clone().into(), ..KeyRange::prefix(&prefix) };
+        let live = self.first_segment(&live, |key| Some((key, None)))?;
+        let past = KeyRange { start: keys::histories(&start).into(), ..KeyRange::prefix(&keys::histories(&prefix)) };
+        let past = self.first_segment(&past, |key| {
+            let (of, death) = keys::parse_history(key).filter(|(_, death)| *death > self.id)?;
+            Some((of, Some(death)))
+        })?;
+        Ok(live.into_iter().chain(past).min())
+    }
+
+    /// The first segment of a range whose record was born early enough; `of` tells of which key a record is, and when it
+    /// died.
+    fn first_segment(
+        &self,
+        range: &KeyRange,
+        of: impl Fn(&[u8]) -> Option<(&[u8], Option<Epoch>)>,
+    ) -> Result<Option<u32>> {
+        let mut found = Ok(None);
+        let scanned = self.meta().scan(range, Direction::Forward, &mut |key, value| {
+            let Some((of, death)) = of(key) else { return ControlFlow::Continue(()) };
+            let Some(index) = keys::parse_segment(of) else { return ControlFlow::Continue(()) };
+            match self.split(value, death) {
+                Ok((birth, _)) if birth > self.id => return ControlFlow::Continue(()),
+                Ok(_) => found = Ok(Some(index)),
+                Err(error) => found = Err(self.damaged(key, error)),
+            }
+            ControlFlow::Break(())
+        });
+        scanned.map_err(|error| self.shared.meta_error(&error))?;
+        found
     }
 
     /// All extended attributes of an inode.
@@ -180,7 +231,7 @@ impl Past {
         };
         let live = KeyRange { start: start.clone().into(), ..KeyRange::prefix(&keys::dirents(parent)) };
         let live = self.scan_names(&live, |key, value| {
-            let (birth, record) = split_versioned(value)?;
+            let (birth, record) = self.split(value, None)?;
             let early = birth <= self.id;
             let record = early.then(|| DirentRecord::decode(record)).transpose()?;
             Ok(Some((name_of(key)?, record)))
@@ -195,7 +246,7 @@ impl Past {
             if death <= self.id {
                 return Ok(None);
             }
-            let (birth, record) = split_versioned(value)?;
+            let (birth, record) = self.split(value, Some(death))?;
             let record = if birth <= self.id { Some(DirentRecord::decode(record)?) } else { None };
             Ok(Some((name_of(of)?, Some(record))))
         })?;
@@ -440,6 +491,15 @@ impl SnapshotTree {
             }
             let mut at = offset;
             while at < record.size {
+                let index = (at / SEGMENT_BYTES) as u32;
+                if wanted == SeekFor::Data {
+                    // Of a sparse file there may be millions of segments that are not there.
+                    let next = past.next_segment(record.content, index)?.ok_or(VfsError::NoSuchOffset)?;
+                    if next > index {
+                        at = u64::from(next) * SEGMENT_BYTES;
+                        continue;
+                    }
+                }
                 let len = (SEGMENT_BYTES - at % SEGMENT_BYTES).min(record.size - at);
                 for part in past.parts(record.content, ByteRange::new(at, len))? {
                     let is_hole = matches!(part, Part::Zeros(_));

@@ -99,31 +99,48 @@ impl SnapshotTable {
     pub(crate) fn read(meta: &dyn MetaStore) -> std::result::Result<SnapshotTable, Unreadable> {
         let mut table = SnapshotTable::default();
         let mut records = Vec::new();
-        let mut broken = None;
-        meta.scan(&KeyRange::prefix(&[keys::SNAPSHOT]), Direction::Forward, &mut |key, value| match (
-            keys::parse_snapshot(key),
-            SnapshotRecord::decode(value),
-        ) {
-            (Some(id), Ok(record)) => {
-                records.push((id, record));
-                ControlFlow::Continue(())
+        let mut damaged = Vec::new();
+        meta.scan(&KeyRange::prefix(&[keys::SNAPSHOT]), Direction::Forward, &mut |key, value| {
+            match (keys::parse_snapshot(key), SnapshotRecord::decode(value)) {
+                (Some(id), Ok(record)) => records.push((id, record)),
+                (Some(id), Err(error)) => {
+                    tracing::error!(snapshot = id.0, %error, "snapshot record is damaged; its tree is still there");
+                    damaged.push(id);
+                }
+                (None, _) => {}
             }
-            (None, _) => ControlFlow::Continue(()),
-            (Some(_), Err(error)) => {
-                broken = Some(error);
-                ControlFlow::Break(())
-            }
+            ControlFlow::Continue(())
         })?;
-        if let Some(error) = broken {
-            return Err(error.into());
-        }
         for (id, record) in records {
+            table.add(id, Entry { used_bytes: read_used(meta, id)?, record, made_in: GroupId(0), uses: 0 });
+        }
+        for id in damaged {
+            let record = table.stand_in(id);
             table.add(id, Entry { used_bytes: read_used(meta, id)?, record, made_in: GroupId(0), uses: 0 });
         }
         // The one whose deletion was under way goes on first: what the others wait for depends on it.
         let TableParts { entries, deleting } = table.parts();
         deleting.sort_by_key(|id| entries[id].record.pruning == Some(PruneProgress::Waiting));
         Ok(table)
+    }
+
+    /// A record for a snapshot that lost its own: what it keeps can be read, and deleted.
+    fn stand_in(&self, id: Epoch) -> SnapshotRecord {
+        let mut name = format!("damaged-{}", id.0).into_bytes();
+        while self.by_name.contains_key(&name[..]) {
+            name.push(b'+');
+        }
+        let mut uuid = [0; 16];
+        uuid[8..].copy_from_slice(&id.0.to_be_bytes());
+        SnapshotRecord {
+            uuid,
+            name: name.into(),
+            note: Bytes::from_static(b"Its record was damaged: name, note, time and counts are lost."),
+            created: Timestamp::default(),
+            counters: TreeCounters::default(),
+            holds: Vec::new(),
+            pruning: None,
+        }
     }
 
     fn parts(&mut self) -> TableParts<'_> {
@@ -177,15 +194,17 @@ impl SnapshotTable {
         if self.entries[&id].made_in <= committed { Ok(id) } else { Err(VfsError::NotFound) }
     }
 
-    /// Gives a closing group what it needs to know of snapshots.
-    pub(crate) fn close(&mut self, group: &mut Group) {
+    /// Gives a closing group what it needs to know of snapshots. Its counters have `nameless` inodes that no snapshot
+    /// shows.
+    pub(crate) fn close(&mut self, group: &mut Group, nameless: u64) {
         match group.ends {
             EpochEnd::No => {}
             EpochEnd::Snapshot => {
                 let made = (group.snapshots.get_mut(&group.epoch), self.entries.get_mut(&group.epoch));
                 if let (Some(record), Some(entry)) = made {
-                    record.counters = group.counters;
-                    entry.record.counters = group.counters;
+                    let inodes = group.counters.inodes - nameless;
+                    record.counters = TreeCounters { inodes, ..group.counters };
+                    entry.record.counters = record.counters;
                 }
             }
         }
@@ -319,6 +338,9 @@ impl Vfs {
         let id = self.change_snapshots(|state| {
             if state.snapshots.by_name.contains_key(name) {
                 return Err(VfsError::Exists);
+            }
+            if let Some(error) = state.stalled {
+                return Err(error);
             }
             match state.open.ends {
                 EpochEnd::Snapshot => return Ok(None),

@@ -267,6 +267,11 @@ impl State {
             self.open.inodes.insert(ino, record);
             self.unlogged.inodes.insert(ino);
         }
+        if record.nlink == 0
+            && let Some(died) = self.kept.get(&ino).filter(|died| **died < self.epoch)
+        {
+            self.open.nameless.insert(ino, *died);
+        }
     }
 
     /// Adds a new inode, and a new number for it and its content.

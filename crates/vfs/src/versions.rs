@@ -75,6 +75,9 @@ impl SnapshotIds {
 pub(crate) enum Next {
     /// This value, birth included.
     Value(Vec<u8>),
+    /// This value, of an inode that lost its last name in this epoch and is open still. What it had before died then, too:
+    /// a snapshot made since has nothing of it.
+    Nameless(Vec<u8>, Epoch),
     /// Nothing. Whatever it had died in this epoch, which may be an earlier one than the group's.
     Gone(Epoch),
 }
@@ -125,8 +128,23 @@ impl<'a> Versions<'a> {
 
     /// Sets a key to a record that is born now.
     pub(crate) fn put(&mut self, key: impl Into<Bytes>, record: impl FnOnce(&mut Vec<u8>)) {
+        let next = self.next(None, record);
+        self.change(key.into(), next);
+    }
+
+    /// Sets a key to a record that is born now, of an inode that lost its last name in epoch `died`, if it has none.
+    pub(crate) fn put_of(&mut self, key: impl Into<Bytes>, died: Option<Epoch>, record: impl FnOnce(&mut Vec<u8>)) {
+        let next = self.next(died, record);
+        self.change(key.into(), next);
+    }
+
+    /// A record that is born now, of an inode that lost its last name in epoch `died`, if it has none.
+    pub(crate) fn next(&self, died: Option<Epoch>, record: impl FnOnce(&mut Vec<u8>)) -> Next {
         let value = self.born(record);
-        self.change(key.into(), Next::Value(value));
+        match died {
+            None => Next::Value(value),
+            Some(died) => Next::Nameless(value, died),
+        }
     }
 
     /// Removes a key.
@@ -143,13 +161,13 @@ impl<'a> Versions<'a> {
     }
 
     /// Replaces what a key is known to have.
-    pub(crate) fn replace(&mut self, key: Bytes, old: Option<&[u8]>, next: Next) -> Result<(), MetaError> {
+    pub(crate) fn replace(&mut self, key: Bytes, old: Option<&[u8]>, next: Next) {
         let death = match next {
             Next::Value(_) => self.epoch,
-            Next::Gone(died) => died,
+            Next::Nameless(_, died) | Next::Gone(died) => died,
         };
         if self.keeps_versions() {
-            let birth = old.map(|old| birth_of(&key, old)).transpose()?;
+            let birth = old.map(|old| birth_of(&key, old, self.epoch));
             if let Some((birth, old)) = birth.zip(old)
                 && self.held.holders(birth, death) != Holders::None
             {
@@ -161,7 +179,6 @@ impl<'a> Versions<'a> {
             }
         }
         write(self.batch, key, next);
-        Ok(())
     }
 
     /// Gives up the reference of a run that was born in `birth` and dies in `death`.
@@ -184,9 +201,9 @@ impl<'a> Versions<'a> {
         dead.bytes += u64::from(run_bytes);
     }
 
-    /// Whether a snapshot has a run of the live tree that was born in `birth`.
-    pub(crate) fn is_held(&self, birth: Epoch) -> bool {
-        self.held.holders(birth, self.epoch) != Holders::None
+    /// Whether a snapshot has a run that was born in `birth` and would die in `death`.
+    pub(crate) fn is_held(&self, birth: Epoch, death: Epoch) -> bool {
+        self.held.holders(birth, death) != Holders::None
     }
 
     /// Writes what waits for a look at the old versions, and the lists. Returns by how much what single snapshots use
@@ -199,7 +216,7 @@ impl<'a> Versions<'a> {
             let wanted: Vec<Bytes> = some.iter().map(|(key, _)| key.clone()).collect();
             let values = self.meta.multi_get(&wanted)?;
             for ((key, next), old) in some.into_iter().zip(values) {
-                self.replace(key, old.as_deref(), next)?;
+                self.replace(key, old.as_deref(), next);
             }
         }
         for (death, keys) in std::mem::take(&mut self.changes) {
@@ -229,15 +246,20 @@ impl<'a> Versions<'a> {
 
 fn write(batch: &mut WriteBatch, key: Bytes, next: Next) {
     match next {
-        Next::Value(value) => batch.put(key, value),
+        Next::Value(value) | Next::Nameless(value, _) => batch.put(key, value),
         Next::Gone(_) => batch.delete(key),
     }
 }
 
-fn birth_of(key: &[u8], value: &[u8]) -> Result<Epoch, MetaError> {
+/// When a value was born, which was committed in `epoch` or before. Nobody knows that of a damaged one: it is taken to be
+/// as old as the volume, so that every snapshot that may have it keeps what is left of it, and says that it is damaged.
+pub(crate) fn birth_of(key: &[u8], value: &[u8], epoch: Epoch) -> Epoch {
     match split_versioned(value) {
-        Ok((birth, _)) => Ok(birth),
-        Err(error) => Err(MetaError::Corrupt(format!("birth of the record at {}: {error}", key.escape_ascii()))),
+        Ok((birth, _)) if birth <= epoch => birth,
+        Ok(_) | Err(_) => {
+            tracing::error!(key = %key.escape_ascii(), "metadata record is damaged: when it was written is not known");
+            Epoch::FIRST
+        }
     }
 }
 
@@ -261,9 +283,10 @@ pub(crate) fn put_used(
 /// Bytes that a snapshot alone uses.
 pub(crate) fn read_used(meta: &dyn MetaStore, id: Epoch) -> Result<u64, MetaError> {
     let Some(value) = meta.get(&keys::snapshot_used(id))? else { return Ok(0) };
-    varint::Reader::new(&value)
-        .u64()
-        .map_err(|error| MetaError::Corrupt(format!("what snapshot {} uses: {error}", id.0)))
+    Ok(varint::Reader::new(&value).u64().unwrap_or_else(|error| {
+        tracing::error!(snapshot = id.0, %error, "what a snapshot uses is damaged; it counts from nothing again");
+        0
+    }))
 }
 
 #[cfg(test)]

@@ -46,6 +46,9 @@ pub struct VfsOptions {
     pub dirent_cache_entries: usize,
     /// Extent segments in memory.
     pub segment_cache_bytes: usize,
+    /// References and old records that one group gives back at most for a snapshot that is being deleted. No key of the
+    /// configuration: tests make it small.
+    pub prune_step: usize,
     /// Owner of the root directory of a new volume.
     pub root_uid: u32,
     /// Group of the root directory of a new volume.
@@ -63,6 +66,7 @@ impl Default for VfsOptions {
             inode_cache_entries: 64 << 10,
             dirent_cache_entries: 128 << 10,
             segment_cache_bytes: 16 << 20,
+            prune_step: 32 << 10,
             root_uid: 0,
             root_gid: 0,
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use verfs_base::{Ino, RealDisk, SystemClock};
 use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_format::{ContentId, keys};
-use verfs_meta::{MemoryStore, MetaStore, WriteBatch};
+use verfs_meta::{Direction, KeyRange, MemoryStore, MetaStore, WriteBatch};
 use verfs_store::{ChunkStore, StoreOptions};
 use verfs_vfs::{Context, NodeKind, Patience, Vfs, VfsError, VfsOptions, VfsParts};
 
@@ -187,5 +187,150 @@ fn a_reader_from_front_to_back_finds_what_comes_next_in_memory_and_a_random_one_
     assert_eq!(open.vfs.read(&in_memory, ino, MIB as u64, 65_536), Err(VfsError::WouldBlock));
     assert_eq!(open.read(ino, MIB, MIB / 2).unwrap(), data[MIB..MIB + MIB / 2]);
     assert_eq!(open.store.stats().chunk_cache_misses, misses);
+    open.close();
+}
+
+impl Rig {
+    fn put(&self, key: Vec<u8>, value: &'static [u8]) {
+        let mut batch = WriteBatch::new();
+        batch.put(key, value);
+        self.meta.commit(batch).unwrap();
+    }
+
+    /// Writes something else in the place of every record of a keyspace.
+    fn damage_all(&self, first: u8) {
+        for key in self.keys_of(first) {
+            self.put(key, b"\xff\xff");
+        }
+    }
+
+    fn keys_of(&self, first: u8) -> Vec<Vec<u8>> {
+        let mut found = Vec::new();
+        let each = &mut |key: &[u8], _: &[u8]| {
+            found.push(key.to_vec());
+            std::ops::ControlFlow::Continue(())
+        };
+        self.meta.scan(&KeyRange::prefix(&[first]), Direction::Forward, each).unwrap();
+        found
+    }
+}
+
+impl Open {
+    fn read_then(&self, name: &[u8], ino: Ino, offset: usize, len: usize) -> Result<Vec<u8>, VfsError> {
+        let tree = self.vfs.open_snapshot(name).unwrap();
+        tree.read(ino, offset as u64, len as u32).map(|pieces| pieces.concat())
+    }
+
+    fn commit_something(&self) {
+        self.vfs.mknod(&ROOT, Ino::ROOT, b"next", NodeKind::Regular, 0o644).unwrap();
+        self.vfs.sync().unwrap();
+        self.vfs.unlink(&ROOT, Ino::ROOT, b"next").unwrap();
+        self.vfs.sync().unwrap();
+    }
+}
+
+#[test]
+fn what_is_damaged_under_a_snapshot_is_damaged_in_it_and_never_a_hole() {
+    let rig = Rig::new();
+    for ends in [false, true] {
+        let open = rig.open();
+        let hurt = open.write(b"hurt", &noise(3 * MIB, 1));
+        open.vfs.create_snapshot(b"then", b"").unwrap();
+        open.close();
+        rig.damage_segment(hurt, 1);
+
+        let open = rig.open();
+        assert_eq!(open.read_then(b"then", hurt, MIB + 5, 10), Err(VfsError::Io));
+        open.vfs.write(&ROOT, hurt, MIB as u64, &noise(MIB, 2)).unwrap();
+        open.vfs.sync().unwrap();
+        if ends {
+            open.vfs.unlink(&ROOT, Ino::ROOT, b"hurt").unwrap();
+            open.vfs.sync().unwrap();
+        } else {
+            assert_eq!(open.read(hurt, MIB, MIB).unwrap(), noise(MIB, 2));
+        }
+        assert_eq!(open.read_then(b"then", hurt, MIB + 5, 10), Err(VfsError::Io));
+        assert_eq!(open.read_then(b"then", hurt, 0, MIB).unwrap(), noise(3 * MIB, 1)[..MIB]);
+        open.vfs.delete_snapshot(b"then").unwrap();
+        open.commit_something();
+        assert_eq!(rig.keys_of(keys::HISTORY).len() + rig.keys_of(keys::SNAPSHOT).len(), 0);
+        if !ends {
+            open.vfs.unlink(&ROOT, Ino::ROOT, b"hurt").unwrap();
+        }
+        open.close();
+    }
+}
+
+#[test]
+fn a_removed_file_with_a_damaged_segment_is_damaged_in_its_snapshot() {
+    let rig = Rig::new();
+    let open = rig.open();
+    let hurt = open.write(b"hurt", &noise(3 * MIB, 1));
+    open.vfs.create_snapshot(b"then", b"").unwrap();
+    open.close();
+    rig.damage_segment(hurt, 1);
+    let open = rig.open();
+    open.vfs.unlink(&ROOT, Ino::ROOT, b"hurt").unwrap();
+    open.commit_something();
+    assert_eq!(open.read_then(b"then", hurt, MIB + 5, 10), Err(VfsError::Io));
+    assert_eq!(open.read_then(b"then", hurt, 2 * MIB, 10).unwrap(), noise(3 * MIB, 1)[2 * MIB..2 * MIB + 10]);
+    open.close();
+}
+
+#[test]
+fn a_damaged_record_that_is_replaced_stops_no_commit() {
+    let rig = Rig::new();
+    let open = rig.open();
+    let file = open.write(b"file", b"some bytes");
+    open.vfs.setxattr(&ROOT, file, b"user.a", b"1", verfs_vfs::XattrMode::Set).unwrap();
+    open.vfs.create_snapshot(b"then", b"").unwrap();
+    // Memory still has what the store loses.
+    for key in [keys::inode(file), keys::xattrs(file)] {
+        rig.put(key, b"\xff\xff");
+    }
+    open.vfs.write(&ROOT, file, 0, b"more").unwrap();
+    open.vfs.setxattr(&ROOT, file, b"user.a", b"2", verfs_vfs::XattrMode::Set).unwrap();
+    open.vfs.sync().unwrap();
+    open.commit_something();
+    assert_eq!(open.read(file, 0, 10).unwrap(), b"more bytes");
+    let tree = open.vfs.open_snapshot(b"then").unwrap();
+    assert_eq!(tree.getattr(file), Err(VfsError::Io));
+    open.vfs.delete_snapshot(b"then").unwrap();
+    open.commit_something();
+    assert_eq!(rig.keys_of(keys::HISTORY).len(), 0);
+    open.close();
+}
+
+#[test]
+fn damaged_lists_and_snapshot_records_keep_no_volume_from_opening_nor_a_snapshot_from_going() {
+    let rig = Rig::new();
+    let open = rig.open();
+    let file = open.write(b"file", &noise(MIB, 1));
+    let id = open.vfs.create_snapshot(b"then", b"").unwrap().id;
+    open.vfs.write(&ROOT, file, 0, &noise(MIB, 2)).unwrap();
+    open.vfs.sync().unwrap();
+    open.vfs.create_snapshot(format!("damaged-{}", id.0).as_bytes(), b"").unwrap();
+    open.close();
+    rig.put(keys::snapshot(id), b"\xff\xff");
+
+    let open = rig.open();
+    let names: Vec<_> = open.vfs.snapshots().into_iter().map(|snapshot| snapshot.name).collect();
+    let stand_in = format!("damaged-{}+", id.0).into_bytes();
+    assert_eq!(names, [stand_in.clone(), format!("damaged-{}", id.0).into_bytes()]);
+    assert_eq!(open.read_then(&stand_in, file, 0, MIB).unwrap(), noise(MIB, 1));
+    open.close();
+    for first in [keys::CHANGES, keys::DEAD, keys::HISTORY, keys::SNAPSHOT_USED] {
+        assert!(!rig.keys_of(first).is_empty());
+        rig.damage_all(first);
+    }
+
+    let open = rig.open();
+    assert_eq!(open.read_then(&stand_in, file, 0, MIB), Err(VfsError::Io));
+    open.vfs.delete_snapshot(&names[1]).unwrap();
+    open.vfs.delete_snapshot(&stand_in).unwrap();
+    open.commit_something();
+    open.commit_something();
+    assert_eq!(rig.keys_of(keys::SNAPSHOT).len(), 0);
+    assert_eq!(open.read(file, 0, MIB).unwrap(), noise(MIB, 2));
     open.close();
 }

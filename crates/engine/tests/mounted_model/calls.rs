@@ -146,6 +146,8 @@ impl Client {
             Op::Copy { from, from_offset, to, to_offset, len, .. } => {
                 self.copy(what, (from, *from_offset), (to, *to_offset), *len)
             }
+            // They are no calls of the kernel's.
+            Op::Snapshot(_) => Ok(()),
             // sync(2) does not reach a FUSE server.
             Op::Sync => mount.sync().map_err(|error| format!("{what}: {error}")),
             Op::Remount => Err("a client can't remount".to_owned()),

@@ -2,6 +2,7 @@
 
 mod extras;
 mod patterns;
+mod snapshots;
 
 use std::collections::VecDeque;
 
@@ -68,13 +69,17 @@ pub struct Generator {
     purpose: Purpose,
     ahead: VecDeque<Op>,
     bytes_left: u64,
+    /// How often something befalls a snapshot: in half of the sequences nothing does.
+    snapshots: u32,
 }
 
 impl Generator {
     /// Operations that start from `model`. `bytes` bounds what they write together.
     #[must_use]
     pub fn new(rng: TestRng, model: Model, purpose: Purpose, bytes: u64) -> Self {
-        Generator { rng, plan: Plan::new(model), purpose, ahead: VecDeque::new(), bytes_left: bytes }
+        let mut rng = rng;
+        let snapshots = *rng.pick(&[0, 0, 12, 30]);
+        Generator { rng, plan: Plan::new(model), purpose, ahead: VecDeque::new(), bytes_left: bytes, snapshots }
     }
 
     /// The next so many operations.
@@ -101,7 +106,7 @@ impl Generator {
             Purpose::Model => model,
             Purpose::Crash | Purpose::Fault | Purpose::Threads => crash,
         };
-        let choices: [(u32, Maker); 33] = [
+        let choices: [(u32, Maker); 34] = [
             (often(12, 10), Self::make),
             (often(6, 4), Self::create),
             (often(8, 6), Self::make_dir),
@@ -135,6 +140,7 @@ impl Generator {
             (often(7, 7), Self::allocate),
             (often(5, 1), Self::seek),
             (often(10, 12), Self::copy),
+            (self.snapshots, Self::snapshot),
         ];
         let maker = self.rng.weighted(&choices);
         maker(self)

@@ -13,6 +13,7 @@ mod extents;
 mod flags;
 mod names;
 mod rename;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 mod xattrs;
@@ -27,8 +28,10 @@ use verfs_vfs::{Attr, FileFlags, FileKind, VfsError};
 pub use self::attributes::Change;
 pub use self::contents::SIZE_MAX_BYTES;
 pub use self::rename::Place;
+pub use self::snapshots::{Snapshot, Sums};
 pub use self::xattrs::XattrMap;
 use crate::content::Content;
+use crate::snapshot::SnapshotName;
 
 /// Longest name, in bytes.
 pub const NAME_MAX_BYTES: usize = 255;
@@ -245,6 +248,8 @@ impl Node {
 pub struct Model {
     nodes: BTreeMap<Id, Node>,
     next: u32,
+    snapshots: BTreeMap<SnapshotName, Snapshot>,
+    rollbacks: u32,
     /// The time of the next operation.
     pub now: Timestamp,
 }
@@ -266,7 +271,7 @@ impl Model {
             flags: FileFlags::default(),
             body: Body::Directory { entries: BTreeMap::new(), parent: ROOT },
         };
-        Model { nodes: BTreeMap::from([(ROOT, root)]), next: 1, now }
+        Model { nodes: BTreeMap::from([(ROOT, root)]), next: 1, snapshots: BTreeMap::new(), rollbacks: 0, now }
     }
 
     /// An inode that exists, be it named or only held open.
@@ -291,12 +296,12 @@ impl Model {
         self.nodes.iter().map(|(id, node)| (*id, node))
     }
 
-    /// Whether any inode is different, times apart.
+    /// Whether any inode is different, times apart, or any snapshot.
     #[must_use]
     pub fn differs(&self, other: &Model) -> bool {
         let timeless = |node: &Node| Node { times: Times::at(Timestamp::default()), ..node.clone() };
         let nodes = |model: &Model| model.nodes.iter().map(|(id, node)| (*id, timeless(node))).collect::<Vec<_>>();
-        nodes(self) != nodes(other)
+        nodes(self) != nodes(other) || self.snapshots != other.snapshots
     }
 
     /// Number of inodes.

@@ -150,6 +150,7 @@ impl Session {
             let what = format!("{when}, comparing /{}", shown.join("/"));
             self.compare_inode(&what, id)?;
         }
+        self.compare_snapshots(when)?;
         let nameless: Vec<Id> = (self.model.nodes()).filter(|(_, node)| node.nlink == 0).map(|(id, _)| id).collect();
         for id in nameless {
             let what = format!("{when}, comparing nameless #{}", id.0);

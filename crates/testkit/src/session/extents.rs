@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use verfs_base::Ino;
-use verfs_vfs::{Context, Pin, SeekFor, Vfs, VfsError};
+use verfs_vfs::{Pin, SeekFor, VfsError};
 
 use super::step::Both;
 use super::{Session, Stop, demand, meet};
@@ -31,15 +30,13 @@ fn check_search(content: &Content, offset: u64, wanted: SeekFor, found: Option<u
 
 /// Walks over all data and holes of a file. The outer error is the volume's.
 pub(crate) fn walk_extents(
-    vfs: &Vfs,
-    context: &Context,
-    ino: Ino,
+    seek: impl Fn(u64, SeekFor) -> verfs_vfs::Result<u64>,
     content: &Content,
 ) -> verfs_vfs::Result<Result<(), String>> {
     let mut at = 0;
     let mut wanted = SeekFor::Data;
     while at < content.size() {
-        let next = found(vfs.seek(context, ino, at, wanted))?;
+        let next = found(seek(at, wanted))?;
         if let Err(difference) = check_search(content, at, wanted, next) {
             return Ok(Err(difference));
         }
@@ -84,7 +81,9 @@ impl Session {
     /// Compares data and holes of a file.
     pub(super) fn compare_extents(&self, what: &str, id: Id, content: &Content) -> Result<(), Stop> {
         let ino = self.ino(id)?;
-        let walked = self.ask(Who::ROOT, Pin::No, |context| walk_extents(&self.vfs, context, ino, content));
+        let walked = self.ask(Who::ROOT, Pin::No, |context| {
+            walk_extents(|at, wanted| self.vfs.seek(context, ino, at, wanted), content)
+        });
         demand(what, walked)?.map_err(|difference| Stop::Diverged(format!("{what}: {difference}; {content}")))
     }
 }

@@ -6,6 +6,7 @@
 mod compare;
 mod extents;
 mod listing;
+mod snapshots;
 mod step;
 mod xattrs;
 
@@ -20,6 +21,7 @@ use verfs_vfs::{Context, Patience, Pin, Vfs, VfsError};
 pub(crate) use self::compare::{Blocks, attribute_difference, size_difference};
 pub(crate) use self::extents::walk_extents;
 use self::listing::Cursor;
+pub(crate) use self::snapshots::{Caller, check_snapshots};
 pub(crate) use self::xattrs::extras_difference;
 use crate::model::{Answer, Id, Model, ROOT, Who};
 use crate::op::{CURSORS, SLOTS};

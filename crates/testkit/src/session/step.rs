@@ -183,6 +183,7 @@ impl Session {
                 let Some(Both { ino, .. }) = self.resolve(what, target)? else { return Ok(()) };
                 demand(what, self.vfs.fsync(&Context::ROOT, ino, *scope))
             }
+            Op::Snapshot(op) => self.snapshot(what, *op),
             Op::Sync => demand(what, self.vfs.sync()),
             Op::Remount => self.remount(),
             Op::Pause { millis } => {
@@ -276,7 +277,7 @@ impl Session {
         Ok(())
     }
 
-    fn close_slot(&mut self, slot: u8) -> Result<(), Stop> {
+    pub(super) fn close_slot(&mut self, slot: u8) -> Result<(), Stop> {
         if let Some(id) = self.slots[slot as usize].take() {
             self.vfs.forget(self.ino(id)?, 1);
             self.model.unpin(id);
