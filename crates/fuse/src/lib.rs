@@ -22,6 +22,7 @@ mod options;
 mod polling;
 mod run_queue;
 mod session;
+mod snapshots;
 mod stats;
 mod transport;
 mod tree;
@@ -30,7 +31,10 @@ pub use error::FuseError;
 pub use mount_table::{MountEntry, detach_stale, is_stale, mount_table};
 pub use notify::Invalidation;
 pub use operation::Operation;
-pub use options::{AccessMode, AllowOther, SessionOptions};
+pub use options::{AccessMode, AllowOther, SessionOptions, SnapshotsDirectory};
 pub use session::Session;
+pub use snapshots::VolumeMount;
 pub use stats::{LaneStats, OperationStats, SessionStats};
-pub use tree::Tree;
+
+
+pub use tree::{Lifetime, Opening, Tree};

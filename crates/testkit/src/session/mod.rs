@@ -115,7 +115,9 @@ fn environment(error: VfsError) -> bool {
         | VfsError::NameTooLong
         | VfsError::TooManyLinks
         | VfsError::FileTooLarge
-        | VfsError::Busy => false,
+        | VfsError::Busy
+        | VfsError::Stale
+        | VfsError::Overflow => false,
     }
 }
 
