@@ -42,7 +42,8 @@ const SPECIMENS: &str = r#"
     printf '#!/bin/sh\necho script runs\n' > run; chmod 755 run
     dd if=/dev/urandom of=random bs=1M count=3 status=none; truncate -s 20M sparse; printf x >> sparse
     touch -d '1999-12-31 23:59:59.123456789' deep/er/long 'na me'
-    setfattr -n user.note -v kept one; setfacl -m u:12345:r deep/er; setfacl -d -m g:54321:rx deep/er"#;
+    setfattr -n user.note -v kept one; setfacl -m u:12345:r deep/er; setfacl -d -m g:54321:rx deep/er
+    cp /bin/echo binary; find . -newermt '1 hour ago' -exec touch -h -d '2001-02-03 04:05:06.070809' {} +"#;
 
 fn mount_with(snapshots: SnapshotsDirectory) -> (tempfile::TempDir, std::sync::Arc<Volume>) {
     let folder = new_volume();
@@ -81,13 +82,17 @@ fn the_first_who_goes_there_finds_everything_as_it_was() {
     assert_eq!(sh(&first, "getfattr -d one; getfacl -p deep/er"), attributes);
     assert_eq!(sh(&first, "./run"), "script runs\n");
     assert_eq!(sh(&first, "grep -c 7 deep/er/long"), sh(&first, "cat deep/er/long | grep -c 7"));
-    assert_eq!(sh(&root, "ls -A"), "moved\nnew\none\nrun\nsparse\n");
+    assert_eq!(sh(&first, "./binary as well"), "as well\n");
+    assert_eq!(sh(&root, "ls -A"), "binary\nempty\nmoved\nnew\none\nrun\nsparse\n");
     assert_eq!(sh(&root, "ls -A .snapshots; ls -d .snapshots"), "first\n.snapshots\n");
     // After all was written, and by a volume that was opened again.
     mount.remount();
     assert_eq!(sh(&first, LISTING), before);
     mount.volume().create_snapshot(b"second", b"").unwrap();
-    assert_eq!(sh(&root, "ls .snapshots; ls .snapshots/second"), "first\nsecond\nmoved\nnew\none\nrun\nsparse\n");
+    assert_eq!(
+        sh(&root, "ls .snapshots; diff .snapshots/second/one one; ls .snapshots/second/moved"),
+        "first\nsecond\nlink\npipe\ntwo\n"
+    );
 }
 
 #[test]
@@ -156,7 +161,10 @@ fn every_tool_copies_out_of_it() {
     let expected = sh(&inside, listing);
     assert_eq!(sh(&copied, listing), expected);
     assert_eq!(sh(&synced, listing), expected);
-    sh(&root, "cp -a .snapshots/s/deep back; diff -r --no-dereference deep/er back/er; tar -C .snapshots/s -cf /dev/null .");
+    sh(
+        &root,
+        "cp -a .snapshots/s/deep back; diff -r --no-dereference deep/er back/er; tar -C .snapshots/s -cf /dev/null .",
+    );
     assert_eq!(sh(&inside, "df --output=target . | tail -1").trim(), mount.path(".snapshots").to_str().unwrap());
     // What is copied back shares what is stored.
     let before = mount.volume().stats().unique_bytes;
@@ -273,9 +281,10 @@ fn a_deleted_snapshot_is_gone_also_for_who_has_it_open() {
         assert!(reader.join().unwrap() > 0, "a deleted snapshot is still read");
     });
     assert!(!path.exists());
-    assert!(rustix::fs::openat(&directory, "long", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).is_ok_and(
-        |again| rustix::io::pread(&again, &mut start, 8 << 20) == Err(rustix::io::Errno::NOENT)
-    ));
+    assert!(
+        rustix::fs::openat(&directory, "long", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())
+            .is_ok_and(|again| rustix::io::pread(&again, &mut start, 8 << 20) == Err(rustix::io::Errno::NOENT))
+    );
 }
 
 #[test]
@@ -285,7 +294,7 @@ fn the_directory_is_listed_only_where_asked_for_and_its_name_is_taken() {
     sh(&root, "touch file; mkdir d; ! ls -A | grep -q snapshots; ! find . -name .snapshots | grep .");
     for (command, words) in [
         ("mkdir .snapshots", "File exists"),
-        ("ln -s x .snapshots", "File exists"),
+        ("ln -sT x .snapshots", "File exists"),
         ("rmdir .snapshots", "Device or resource busy"),
         ("mv .snapshots x", "Device or resource busy"),
         ("mv -T d .snapshots", "resource busy"),
@@ -303,7 +312,10 @@ fn the_directory_is_listed_only_where_asked_for_and_its_name_is_taken() {
     volume.mount(&root, &MountOptions { extra, ..MountOptions::default() }).unwrap();
     volume.create_snapshot(b"s", b"").unwrap();
     assert_eq!(sh(&root, "ls -A"), ".snapshots\nd\nfile\n");
-    assert_eq!(sh(&root, "find . | sort"), ".\n./.snapshots\n./.snapshots/s\n./.snapshots/s/d\n./.snapshots/s/file\n./d\n./file\n");
+    assert_eq!(
+        sh(&root, "find . | sort"),
+        ".\n./.snapshots\n./.snapshots/s\n./.snapshots/s/d\n./.snapshots/s/file\n./d\n./file\n"
+    );
     volume.close().unwrap();
 
     let volume = open();
@@ -326,10 +338,16 @@ fn every_directory_leads_to_its_earlier_states_wherever_it_was_moved() {
     sh(&root, "echo 2 > a/b/c/file; mv a/b b; mkdir b/late; mkdir .snapshots/two; mv b/c c; rm c/file");
     assert_eq!(sh(&root, "cd c; cat .snapshots/one/file .snapshots/two/file; ls -A"), "1\n2\n");
     assert_eq!(sh(&root, "ls c/.snapshots b/late/.snapshots"), "b/late/.snapshots:\ntwo\n\nc/.snapshots:\none\ntwo\n");
-    assert_eq!(sh(&root, "readlink c/.snapshots/one c/.snapshots/two"), "../../.snapshots/one/a/b/c\n../../.snapshots/two/b/c\n");
+    assert_eq!(
+        sh(&root, "readlink c/.snapshots/one c/.snapshots/two"),
+        "../../.snapshots/one/a/b/c\n../../.snapshots/two/b/c\n"
+    );
     // The kernel keeps what it read of a symlink; a move makes another of it.
     sh(&root, "mkdir -p x/y; mv c x/y/c");
-    assert_eq!(sh(&root, "cat x/y/c/.snapshots/one/file; readlink x/y/c/.snapshots/one"), "1\n../../../../.snapshots/one/a/b/c\n");
+    assert_eq!(
+        sh(&root, "cat x/y/c/.snapshots/one/file; readlink x/y/c/.snapshots/one"),
+        "1\n../../../../.snapshots/one/a/b/c\n"
+    );
     sh(&root, "! test -e b/late/.snapshots/one; ! find . -name .snapshots | grep .; ! test -e c/.snapshots");
     for command in ["mkdir x/.snapshots", "touch x/.snapshots/f", "rm x/y/c/.snapshots/one", "rmdir x/.snapshots"] {
         refused(&root, command);

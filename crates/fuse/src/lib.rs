@@ -36,5 +36,4 @@ pub use session::Session;
 pub use snapshots::VolumeMount;
 pub use stats::{LaneStats, OperationStats, SessionStats};
 
-
 pub use tree::{Lifetime, Opening, Tree};

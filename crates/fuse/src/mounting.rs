@@ -123,16 +123,14 @@ fn mount_as_root(path: &Path, options: &MountOptions) -> Result<OwnedFd, FuseErr
         options.flags,
         data.as_c_str(),
     )
-    .map_err(
-        |errno| match errno {
-            Errno::PERM | Errno::ACCESS => FuseError::PermissionDenied {
-                path: path.to_path_buf(),
-                detail: "this root may not mount: in a container it needs the capability SYS_ADMIN".to_owned(),
-            },
-            Errno::NODEV => FuseError::NoFuseDevice,
-            _ => FuseError::io("mounting at", path, errno),
+    .map_err(|errno| match errno {
+        Errno::PERM | Errno::ACCESS => FuseError::PermissionDenied {
+            path: path.to_path_buf(),
+            detail: "this root may not mount: in a container it needs the capability SYS_ADMIN".to_owned(),
         },
-    )?;
+        Errno::NODEV => FuseError::NoFuseDevice,
+        _ => FuseError::io("mounting at", path, errno),
+    })?;
     Ok(device)
 }
 

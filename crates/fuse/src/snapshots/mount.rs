@@ -72,7 +72,9 @@ impl VolumeMount {
         let mount = VolumeMount { session, snapshots };
         match shown {
             SnapshotsDirectory::Off => {}
-            SnapshotsDirectory::Hidden | SnapshotsDirectory::Listed | SnapshotsDirectory::Everywhere => mount.begin()?,
+            SnapshotsDirectory::Hidden | SnapshotsDirectory::Listed | SnapshotsDirectory::Everywhere => {
+                mount.begin()?
+            }
         }
         Ok(mount)
     }

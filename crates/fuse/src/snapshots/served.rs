@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use verfs_base::{Epoch, Ino};
 use verfs_vfs::{
-    Allocation, Attr, Context, DirEntry, FileFlags, FileKind, FsStat, Listing, NodeKind, Pin, RenameMode,
-    Result, SeekFor, SetAttr, SetId, Snapshot, SnapshotTree, SyncScope, Vfs, VfsError, XattrMode,
+    Allocation, Attr, Context, DirEntry, FileFlags, FileKind, FsStat, Listing, NodeKind, Pin, RenameMode, Result,
+    SeekFor, SetAttr, SetId, Snapshot, SnapshotTree, SyncScope, Vfs, VfsError, XattrMode,
 };
 
 use super::numbers;
