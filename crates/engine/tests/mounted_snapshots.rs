@@ -6,14 +6,14 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use support::{Mount, mountpoint, new_volume};
-use verfs_engine::{MountOptions, OpenOptions, SnapshotsDirectory, Volume};
+use verfs_engine::{AllowOther, MountOptions, OpenOptions, SnapshotsDirectory, Volume};
 
 /// Runs a script in a directory, and gives what it says. It must succeed.
 fn sh(directory: &Path, script: &str) -> String {
@@ -141,7 +141,38 @@ fn nothing_in_it_can_be_changed() {
         let opened = rustix::fs::open(inside.join("one"), flags, rustix::fs::Mode::empty());
         assert_eq!(opened.unwrap_err(), rustix::io::Errno::ROFS, "{flags:?}");
     }
+    // The kernel answers that from the mode.
+    sh(&inside, "test -w one");
     assert_eq!(sh(&inside, LISTING), before);
+}
+
+#[test]
+fn others_may_what_the_modes_of_then_let_them() {
+    let folder = new_volume();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let volume = Volume::open(&folder.path().join("volume"), &OpenOptions::default()).unwrap();
+    let options = MountOptions { allow_other: AllowOther::Yes, ..MountOptions::default() };
+    let root = mountpoint(folder.path());
+    volume.mount(&root, &options).unwrap();
+    sh(&root, "chmod 777 .; echo secret > secret; chmod 600 secret; echo open > open; echo listed > listed");
+    sh(&root, "chmod 600 listed; setfacl -m u:65534:r listed; mkdir own; chown 65534 own; mkdir .snapshots/s");
+    // What is allowed now doesn't matter there.
+    sh(&root, "chmod 644 secret; setfacl -b listed; chmod 600 open listed");
+    let as_user = |command: &str| format!("LC_ALL=C setpriv --reuid=65534 --regid=65534 --clear-groups {command}");
+    assert_eq!(sh(&root, &as_user("cat .snapshots/s/open .snapshots/s/listed")), "open\nlisted\n");
+    for (command, words) in [
+        ("cat .snapshots/s/secret", "Permission denied"),
+        ("mkdir .snapshots/mine", "Permission denied"),
+        ("rmdir .snapshots/s", "Permission denied"),
+        ("touch .snapshots/s/own/new", "Read-only file system"),
+        ("rm -f .snapshots/s/open", "Read-only file system"),
+    ] {
+        let said = refused(&root, &as_user(command));
+        assert!(said.contains(words), "{command}: {said}");
+    }
+    sh(&root, "mkdir -m 555 closed; touch closed/file; mkdir .snapshots/t");
+    assert!(refused(&root, &as_user("rm -f .snapshots/t/closed/file")).contains("Permission denied"));
+    volume.close().unwrap();
 }
 
 #[test]
@@ -232,9 +263,6 @@ fn making_and_removing_a_directory_makes_and_deletes_a_snapshot() {
     // A name that comes again is another snapshot.
     sh(&root, "echo three > file; mkdir .snapshots/b; rm file");
     assert_eq!(sh(&root, "cat .snapshots/b/file"), "three\n");
-    // Only who may write to the root of the volume.
-    fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    assert_eq!(fs::metadata(mount.path(".snapshots")).unwrap().mode() & 0o777, 0o755);
 }
 
 #[test]
