@@ -3,7 +3,7 @@
  *
  *   npm test                      everything
  *   npm run test:quick            without the slow steps and tests
- *   npm run test:long             random tests with 20 times as many cases
+ *   npm run test:long             random tests with 20 times as many cases, a flood of clients for ten minutes
  *   npm run test:apps             the programs of other projects in a mount
  *   npm test -- --only jest,tidy  some steps
  */

@@ -270,6 +270,7 @@ impl EngineError {
             | VfsError::Busy
             | VfsError::Stale
             | VfsError::Overflow
+            | VfsError::Interrupted
             | VfsError::Io => EngineError::Io { path, detail: error.to_string() },
         }
     }

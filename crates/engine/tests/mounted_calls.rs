@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, SeekFrom, fcntl_lock, flock};
 use rustix::io::Errno;
+use support::page::Page;
 use support::{Mount, Other, report, told, wait_for_the_end};
 
 fn open(path: &Path) -> File {
@@ -208,50 +209,13 @@ fn direct_and_buffered_io_see_each_other() {
     assert!(fs::read(mount.path("file")).unwrap() == expected);
 }
 
-/// A mapped page of a file.
-struct Page(*mut u8);
-
-impl Page {
-    fn map(file: &File, flags: libc::c_int) -> Page {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new map of a page where the kernel likes; nobody knows its address yet.
-        let at = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, file.as_raw_fd(), 0) };
-        assert_ne!(at, libc::MAP_FAILED);
-        Page(at.cast())
-    }
-
-    fn get(&self, at: usize) -> u8 {
-        assert!(at < 4096);
-        // SAFETY: within the page, which is mapped for as long as this lives and lies in the file.
-        unsafe { self.0.add(at).read_volatile() }
-    }
-
-    fn set(&self, at: usize, value: u8) {
-        assert!(at < 4096);
-        // SAFETY: as in `get`; writes are permitted.
-        unsafe { self.0.add(at).write_volatile(value) }
-    }
-
-    fn sync(&self) {
-        // SAFETY: the page is mapped.
-        assert_eq!(unsafe { libc::msync(self.0.cast(), 4096, libc::MS_SYNC) }, 0);
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        // SAFETY: it is mapped, and nobody uses it any more.
-        unsafe { libc::munmap(self.0.cast(), 4096) };
-    }
-}
-
 #[test]
 fn maps_and_files_see_each_other_but_private_maps_keep_their_changes() {
     let mut mount = Mount::new();
     let file = open(&mount.path("file"));
     file.write_all_at(&[b'-'; 4096], 0).unwrap();
-    let (first, second) = (Page::map(&file, libc::MAP_SHARED), Page::map(&file, libc::MAP_SHARED));
-    let private = Page::map(&file, libc::MAP_PRIVATE);
+    let (first, second) = (Page::map(&file, libc::MAP_SHARED, 0), Page::map(&file, libc::MAP_SHARED, 0));
+    let private = Page::map(&file, libc::MAP_PRIVATE, 0);
     let byte = |at: u64| {
         let mut byte = [0];
         file.read_exact_at(&mut byte, at).unwrap();
@@ -263,7 +227,7 @@ fn maps_and_files_see_each_other_but_private_maps_keep_their_changes() {
     assert_eq!((first.get(20), private.get(20)), (b'w', b'w'));
     private.set(30, b'p');
     assert_eq!((first.get(30), byte(30), private.get(30)), (b'-', b'-', b'p'));
-    first.sync();
+    first.sync().unwrap();
     drop((first, second, private, file));
     mount.remount();
     let content = fs::read(mount.path("file")).unwrap();
@@ -286,4 +250,30 @@ fn a_limit_of_file_size_is_a_signal_or_an_error_and_what_fits_is_written() {
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("File too large"), "{said}");
+}
+
+#[test]
+fn an_inode_takes_as_many_attributes_as_can_be_listed() {
+    let mount = Mount::new();
+    let path = mount.path("file");
+    open(&path);
+    let name = |number: u32| format!("user.{number:0>250}");
+    let set = |number| rustix::fs::setxattr(&path, name(number), b"v", rustix::fs::XattrFlags::empty());
+    // Of 255 bytes and a NUL each, so many are 64 KiB.
+    for number in 0..256 {
+        set(number).unwrap();
+    }
+    assert_eq!(set(256), Err(Errno::NOSPC));
+    let mut names = vec![0; 64 << 10];
+    assert_eq!(rustix::fs::listxattr(&path, &mut names[..]), Ok(64 << 10));
+    let listed: Vec<&[u8]> = names.split_inclusive(|byte| *byte == 0).collect();
+    assert!(
+        listed.len() == 256
+            && listed
+                .iter()
+                .enumerate()
+                .all(|(number, listed)| { listed.strip_suffix(b"\0") == Some(name(number as u32).as_bytes()) })
+    );
+    rustix::fs::removexattr(&path, name(7)).unwrap();
+    set(256).unwrap();
 }

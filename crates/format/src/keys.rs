@@ -56,6 +56,9 @@ pub const SYSTEM_EPOCH: &[u8] = b"Svfs.epoch";
 /// System value: id of the snapshot to which the tree is being rolled back, a varint.
 pub const SYSTEM_ROLLBACK: &[u8] = b"Svfs.rollback";
 
+/// System value: id of the stream that is being applied to the tree, 16 bytes.
+pub const SYSTEM_RECEIVE: &[u8] = b"Svfs.receive";
+
 /// Position of a dirent in its directory's order: 56 bits of the keyed hash of its name, at least 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NameHash(u64);
@@ -133,6 +136,21 @@ pub fn parse_dirent(key: &[u8]) -> Option<(NameHash, &[u8])> {
     Some((NameHash(u64::from_be_bytes(number)), name))
 }
 
+/// Inode of an inode key; `None` for any other key.
+#[must_use]
+pub fn parse_inode(key: &[u8]) -> Option<Ino> {
+    number_behind(INODE, key).map(Ino)
+}
+
+/// Directory, hash and name of a dirent key; `None` for any other key.
+#[must_use]
+pub fn parse_dirent_of(key: &[u8]) -> Option<(Ino, NameHash, &[u8])> {
+    let (hash, name) = parse_dirent(key)?;
+    let mut number = [0; 8];
+    number.copy_from_slice(&key[1..9]);
+    Some((Ino(u64::from_be_bytes(number)), hash, name))
+}
+
 /// Key of an extent segment.
 #[must_use]
 pub fn segment(content: ContentId, index: u32) -> Vec<u8> {
@@ -156,6 +174,29 @@ pub fn parse_segment(key: &[u8]) -> Option<u32> {
     let mut number = [0; 4];
     number.copy_from_slice(&key[9..]);
     Some(u32::from_be_bytes(number))
+}
+
+/// Content and index of an extent segment key; `None` for any other key.
+#[must_use]
+pub fn parse_segment_of(key: &[u8]) -> Option<(ContentId, u32)> {
+    let index = parse_segment(key)?;
+    Some((ContentId(u64::from_be_bytes(key[1..9].try_into().ok()?)), index))
+}
+
+fn number_behind(kind: u8, key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.strip_prefix(&[kind])?.try_into().ok()?))
+}
+
+/// Inode of the key of a symlink's target; `None` for any other key.
+#[must_use]
+pub fn parse_symlink(key: &[u8]) -> Option<Ino> {
+    number_behind(SYMLINK, key).map(Ino)
+}
+
+/// Inode of a key of extended attributes; `None` for any other key.
+#[must_use]
+pub fn parse_xattrs(key: &[u8]) -> Option<Ino> {
+    number_behind(XATTRS, key).map(Ino)
 }
 
 /// Key of a symlink's target.
@@ -270,8 +311,7 @@ pub fn snapshot(id: Epoch) -> Vec<u8> {
 /// Id of a snapshot key; `None` for any other key.
 #[must_use]
 pub fn parse_snapshot(key: &[u8]) -> Option<Epoch> {
-    let id = key.strip_prefix(&[SNAPSHOT])?;
-    Some(Epoch(u64::from_be_bytes(id.try_into().ok()?)))
+    number_behind(SNAPSHOT, key).map(Epoch)
 }
 
 /// Key of what a snapshot alone uses.

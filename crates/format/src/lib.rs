@@ -13,6 +13,7 @@ mod log_frame;
 pub mod pack;
 pub mod pack_index;
 mod snapshot;
+mod stream;
 pub mod superblock;
 pub mod varint;
 mod versioned;
@@ -26,5 +27,9 @@ pub use log_frame::{
     FrameBuilder, FrameHeader, HEADER_BYTES, InodeScope, LogEntry, MAGIC, TRAILER_BYTES, decode_frame,
 };
 pub use snapshot::{ChangeList, DeadList, DeadReference, PruneProgress, SnapshotRecord};
+pub use stream::{
+    STREAM_BODY_MAX_BYTES, STREAM_CHECK_BYTES, STREAM_HEAD_BYTES, STREAM_MAGIC, STREAM_RESUME_MAGIC,
+    STREAM_WINDOW_CHUNKS, StreamBegin, StreamCheck, StreamFrame, StreamRun, StreamRunData,
+};
 pub use versioned::{encode_versioned, record_of_versioned, split_versioned};
 pub use xattr::Xattrs;

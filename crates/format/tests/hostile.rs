@@ -13,7 +13,7 @@ use verfs_format::pack_index::{IndexEntry, IndexTable};
 use verfs_format::superblock::Superblock;
 use verfs_format::{
     ChangeList, DeadList, DirentRecord, FrameHeader, InodeRecord, Run, RunData, SEGMENT_BYTES, Segment, SnapshotRecord,
-    TreeCounters, decode_frame, keys, split_versioned,
+    StreamFrame, TreeCounters, decode_frame, keys, split_versioned,
 };
 
 /// Gives bytes to every decoder. What one accepts must be usable without overflow.
@@ -29,6 +29,9 @@ fn decode_all(bytes: &[u8]) {
     let _ = ChangeList::decode(bytes);
     let _ = DeadList::decode(bytes);
     let _ = split_versioned(bytes);
+    for kind in 0..10 {
+        let _ = StreamFrame::decode(kind, bytes);
+    }
     let _ = FrameHeader::decode(bytes).map(|header| header.frame_bytes());
     let _ = decode_frame(bytes, |_| ChunkId([0; 16]));
     let _ = decode_pack_header(bytes);

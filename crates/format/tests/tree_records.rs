@@ -6,8 +6,9 @@ use proptest::prelude::*;
 use verfs_base::{ChunkId, Epoch, GroupId, Ino, Timestamp};
 use verfs_format::{
     ChangeList, ContentId, DeadList, DeadReference, DirentRecord, FrameBuilder, InodeFlags, InodeKind, InodeRecord,
-    InodeScope, LogEntry, OrphanRecord, PruneProgress, Run, RunData, Segment, SnapshotRecord, TreeCounters, Xattrs,
-    decode_frame, encode_versioned, keys, record_of_versioned, split_versioned,
+    InodeScope, LogEntry, OrphanRecord, PruneProgress, Run, RunData, Segment, SnapshotRecord, StreamBegin, StreamCheck,
+    StreamFrame, StreamRun, StreamRunData, TreeCounters, Xattrs, decode_frame, encode_versioned, keys,
+    record_of_versioned, split_versioned,
 };
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -166,6 +167,61 @@ fn encodings_of_snapshots_are_those_of_format_1() {
     assert_eq!(split_versioned(&value).unwrap(), (Epoch(300), &b"rest"[..]));
     assert_eq!(record_of_versioned(&value).unwrap(), &b"rest"[..]);
 }
+
+#[test]
+fn frames_of_streams_are_those_of_format_1() {
+    let run = |len, data| StreamRun { len, data };
+    let frames = [
+        (
+            StreamFrame::Begin(StreamBegin {
+                stream: [1; 16],
+                uuid: [2; 16],
+                base: None,
+                name: Bytes::from_static(b"n"),
+                note: Bytes::new(),
+                created: Timestamp { seconds: 5, nanos: 6 },
+            }),
+            "010101010101010101010101010101010202020202020202020202020202020200000000000000000000000000000000016e000a06",
+        ),
+        (StreamFrame::Inode(Ino(5), None), "0500"),
+        (StreamFrame::Inode(Ino(5), Some(inode())), &format!("0501{INODE}")),
+        (
+            StreamFrame::Dirent(
+                Ino(1),
+                Bytes::from_static(b"n"),
+                Some(DirentRecord { kind: InodeKind::Symlink, ino: Ino(300) }),
+            ),
+            "01016e0103ac02",
+        ),
+        (StreamFrame::Symlink(Ino(5), Some(Bytes::from_static(b"to"))), "0501746f"),
+        (StreamFrame::Xattrs(Ino(5), None), "0500"),
+        (StreamFrame::Chunk(300, 1, Bytes::from_static(b"z")), "ac02017a"),
+        (
+            StreamFrame::Segment(
+                ContentId(7),
+                1,
+                vec![
+                    run(9, StreamRunData::Hole),
+                    run(8, StreamRunData::Chunk { back: 2, offset: 3 }),
+                    run(2, StreamRunData::Inline(Bytes::from_static(b"ab"))),
+                    run(1, StreamRunData::Kept),
+                ],
+            ),
+            "0701040900080102030202616201 03",
+        ),
+        (StreamFrame::End(300), "ac02"),
+    ];
+    for (frame, expected) in frames {
+        let (kind, body) = frame.encode();
+        assert_eq!(hex(&body), expected.replace(' ', ""), "{frame:?}");
+        assert_eq!(StreamFrame::decode(kind, &body).unwrap(), frame);
+    }
+    let check = StreamCheck::default().with(8, b"body");
+    assert_eq!(hex(&check.bytes()), STREAM_CHECK);
+    assert!(check.is(&check.bytes()) && !check.is(&StreamCheck::default().bytes()));
+}
+
+const STREAM_CHECK: &str = "9a54878def885dc37e3c4515cb222412";
 
 #[test]
 fn keys_of_snapshots_sort_by_epoch_and_parse_back() {

@@ -649,6 +649,11 @@ impl<P> Call<P> for Ioctl {
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Vec<Bytes>, VfsError> {
         self.command.perform(tree, context, self.ino)
     }
+
+    /// Flags that were set move the change time, of which the kernel isn't told otherwise.
+    fn outdated(&self, _: &Vec<Bytes>) -> Option<Ino> {
+        self.command.is_change().then_some(self.ino)
+    }
 }
 
 /// Asks for room and counts.

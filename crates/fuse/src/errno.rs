@@ -26,6 +26,7 @@ impl From<VfsError> for Errno {
             VfsError::IsDirectory => libc::EISDIR,
             VfsError::NotEmpty => libc::ENOTEMPTY,
             VfsError::Busy => libc::EBUSY,
+            VfsError::Interrupted => libc::EINTR,
             VfsError::NotPermitted => libc::EPERM,
             VfsError::Denied => libc::EACCES,
             VfsError::NoAttribute => libc::ENODATA,

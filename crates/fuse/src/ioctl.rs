@@ -60,6 +60,14 @@ impl IoctlCommand {
         }
     }
 
+    /// Whether it changes the inode.
+    pub(crate) fn is_change(self) -> bool {
+        match self {
+            IoctlCommand::SetFlags(_) | IoctlCommand::SetExtended(_) => true,
+            IoctlCommand::GetFlags | IoctlCommand::GetVersion | IoctlCommand::GetExtended => false,
+        }
+    }
+
     /// Asks the tree.
     pub(crate) fn perform<T: Tree>(self, tree: &T, context: &Context, ino: Ino) -> Result<Vec<Bytes>, VfsError> {
         let answer = |number: u32| Bytes::copy_from_slice(&number.to_ne_bytes());

@@ -15,6 +15,7 @@ use crate::content_commit::ContentCommit;
 use crate::group::{EpochEnd, Group, Reap, ReapExtent, ReapExtras};
 use crate::load::decode_inode;
 use crate::prune::{self, Pruned};
+use crate::rollback::Freeze;
 use crate::space::SpaceGauge;
 use crate::state::{Closing, Failure, Node, State};
 use crate::versions::{Versions, put_used};
@@ -80,6 +81,7 @@ fn next_group(shared: &Shared) -> Option<Arc<Group>> {
     let mut state = shared.state.lock();
     loop {
         match state.open.first_change {
+            _ if state.freeze == Freeze::Frozen => shared.work.wait(&mut state),
             Some(_) if state.close_requested || state.shutdown => return Some(close(&mut state, shared)),
             Some(first_change) => {
                 let age = shared.monotonic().saturating_sub(first_change);
@@ -118,10 +120,13 @@ fn close(state: &mut State, shared: &Shared) -> Arc<Group> {
             state.nodes.put(ino, Node::Gone, group.id, 1);
         }
     }
-    if !state.reapable.is_empty() || state.snapshots.is_pruning() {
+    if !state.reapable.is_empty() {
         state.begin_change(shared.monotonic());
     }
     state.snapshots.close(&mut group);
+    if state.freeze != Freeze::No {
+        group.prune = None;
+    }
     let group = Arc::new(group);
     let unlogged = std::mem::take(&mut state.unlogged);
     state.closing = Some(Closing { group: Arc::clone(&group), unlogged });
@@ -365,7 +370,7 @@ fn finish(shared: &Shared, group: &Group, committed: Committed) {
         state.space = space;
     }
     state.snapshots.committed(&committed.used, committed.pruned);
-    if state.snapshots.is_pruning() {
+    if state.snapshots.is_pruning() && state.freeze == Freeze::No {
         state.begin_change(shared.monotonic());
     }
     shared.progress.notify_all();

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use verfs_base::{ByteRange, Epoch};
+use verfs_base::{ByteRange, ChunkId, Epoch};
 use verfs_chunker::{Chunker, End};
 use verfs_format::{ContentId, LOST_CHUNK, Run, RunData, SEGMENT_BYTES, Segment, keys};
 use verfs_meta::{Direction, KeyRange, MetaStore};
@@ -160,7 +160,7 @@ impl ContentCommit<'_, '_> {
                 Content::Hole => self.punch(&mut editor, range),
                 Content::Data => self.store_range(&mut editor, range, size, dirty)?,
                 Content::Stored(stored) => {
-                    self.chunks.add_reference(stored.id, 1);
+                    self.refer(stored.id);
                     self.place(&mut editor, range.offset, stored);
                 }
             }
@@ -337,6 +337,13 @@ impl ContentCommit<'_, '_> {
         Ok(())
     }
 
+    /// Takes a reference of a chunk, if it is one.
+    fn refer(&mut self, id: ChunkId) {
+        if id != LOST_CHUNK {
+            self.chunks.add_reference(id, 1);
+        }
+    }
+
     /// Puts a stretch of a chunk, which has one reference for it, at a place in the file; a run ends with its segment.
     fn place(&mut self, editor: &mut Editor, at: u64, stored: Stored) {
         let Stored { id, offset, len } = stored;
@@ -347,7 +354,7 @@ impl ContentCommit<'_, '_> {
             let from = (position % SEGMENT_BYTES) as u32;
             let step = (len - done).min(SEGMENT_BYTES as u32 - from);
             if done > 0 {
-                self.chunks.add_reference(id, 1);
+                self.refer(id);
             }
             let data = RunData::Chunk { id, offset: offset + done, birth: self.versions.epoch };
             let run = Run { len: step, data };

@@ -27,6 +27,9 @@ pub enum VfsError {
     /// Something stands in the way that has to be taken away first.
     #[error("device or resource busy")]
     Busy,
+    /// The caller ended it.
+    #[error("interrupted")]
+    Interrupted,
     /// The operation is not for this inode or caller.
     #[error("operation not permitted")]
     NotPermitted,

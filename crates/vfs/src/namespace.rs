@@ -58,7 +58,12 @@ impl State {
 
         let default_acl = match birth.kind {
             InodeKind::Symlink => None,
-            _ => self.default_acl(parent, &directory)?,
+            InodeKind::Regular
+            | InodeKind::Directory
+            | InodeKind::Fifo
+            | InodeKind::Socket
+            | InodeKind::CharDevice
+            | InodeKind::BlockDevice => self.default_acl(parent, &directory)?,
         };
         let inherits_group = directory.mode & MODE_SETGID != 0;
         let mut mode = birth.mode & MODE_MASK;

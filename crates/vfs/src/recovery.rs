@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::{Condvar, Mutex};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use verfs_base::{ByteRange, Epoch, GroupId, Ino, Timestamp};
 use verfs_format::{
     ContentId, FrameHeader, HEADER_BYTES, InodeFlags, InodeKind, InodeRecord, InodeScope, LogEntry, OrphanRecord,
@@ -14,14 +14,18 @@ use verfs_format::{
 };
 use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
 
+use crate::apply::{Return, Steps};
 use crate::directory::DirectoryCache;
 use crate::group::{Group, Reap, Unlogged};
 use crate::intent_log::{IntentLog, create_files, log_path};
+use crate::load::{committed_node, decode_inode};
 use crate::read_ahead::ReadAhead;
 use crate::resident::Resident;
+use crate::rollback::Freeze;
 use crate::snapshots::SnapshotTable;
 use crate::space::SpaceGauge;
-use crate::state::{Birth, GroupLimits, Need, Node, State, Stop, xattr_weight};
+use crate::state::{Birth, GroupLimits, KEPT, Need, Node, State, Stop, xattr_weight};
+use crate::stream::{StreamError, complete_receive};
 use crate::volume::{Shared, VfsParts};
 use crate::{Context, Result, Vfs, VfsError, VfsOptions};
 
@@ -267,6 +271,64 @@ impl Shared {
     }
 }
 
+/// Completes a rollback that a crash interrupted.
+fn complete_rollback(parts: &VfsParts, base: &Base) -> Result<bool> {
+    let to = system_number(&*parts.meta, keys::SYSTEM_ROLLBACK).map_err(|error| unreadable(&error))?;
+    let Some(to) = to else { return Ok(false) };
+    tracing::info!(snapshot = to, "completing a rollback");
+    let steps = Steps { parts, standing: base.snapshots.standing(), epoch: base.epoch };
+    Return { steps, to: Epoch(to) }.run(base.committed.next())?;
+    Ok(true)
+}
+
+/// Completes what a crash interrupted that changes the tree in one piece. Returns whether there was anything.
+fn complete_changes(parts: &VfsParts, base: &Base) -> Result<bool> {
+    if complete_rollback(parts, base)? {
+        return Ok(true);
+    }
+    match complete_receive(parts, &base.snapshots, (base.committed, base.epoch)) {
+        Ok(completed) => Ok(completed),
+        Err(StreamError::Volume(error)) => Err(error),
+        Err(error) => {
+            tracing::error!(%error, "completing the application of a stream");
+            Err(VfsError::Io)
+        }
+    }
+}
+
+impl Shared {
+    /// Makes memory anew of what the store has as of `group`. Nothing may be uncommitted.
+    pub(crate) fn rebuild(&self, group: GroupId) -> Result<()> {
+        let meta = &*self.parts.meta;
+        let owner = (self.options.root_uid, self.options.root_gid);
+        let base = read_base(meta, self.now(), owner).map_err(|error| unreadable(&error))?;
+        let space = self.parts.disk.space().map_err(|error| self.io_error("statvfs", &error))?;
+        let mut fresh = new_state(base, group.next(), space, &self.options);
+        let mut state = self.state.lock();
+        fresh.commits = state.commits + 1;
+        fresh.freeze = state.freeze;
+        fresh.pins = std::mem::take(&mut state.pins);
+        // Orphans that somebody keeps are not released yet.
+        let is_kept = |reap: &Reap| reap.ino.is_some_and(|ino| fresh.pins.contains_key(&ino));
+        let (kept, released): (Vec<Reap>, Vec<Reap>) = fresh.reapable.drain(..).partition(is_kept);
+        fresh.reapable = released.into();
+        for reap in kept {
+            let Some(ino) = reap.ino else { continue };
+            let Some(value) = meta.get(&keys::inode(ino)).map_err(|error| self.meta_error(&error))? else { continue };
+            let record = decode_inode(&value).map_err(|error| self.damaged("inode", ino.0, error))?;
+            fresh.nodes.put(ino, committed_node(record), KEPT, 1);
+            fresh.kept.insert(ino, reap.died);
+        }
+        *state = fresh;
+        Ok(())
+    }
+}
+
+fn unreadable(error: &Unreadable) -> VfsError {
+    tracing::error!(%error, "reading the tree's base records");
+    VfsError::Io
+}
+
 fn record_of(node: &Node) -> Option<InodeRecord> {
     match node {
         Node::Present { record, .. } => Some(*record),
@@ -310,10 +372,11 @@ impl Vfs {
     /// [`VfsError::Io`] for metadata or a log that can't be read, [`VfsError::NoSpace`].
     pub fn open(parts: VfsParts, options: VfsOptions) -> Result<Arc<Vfs>> {
         let now = parts.clock.now();
-        let base = read_base(&*parts.meta, now, (options.root_uid, options.root_gid)).map_err(|error| {
-            tracing::error!(%error, "reading the tree's base records");
-            VfsError::Io
-        })?;
+        let read_base = || read_base(&*parts.meta, now, (options.root_uid, options.root_gid));
+        let mut base = read_base().map_err(|error| unreadable(&error))?;
+        if complete_changes(&parts, &base)? {
+            base = read_base().map_err(|error| unreadable(&error))?;
+        }
         let disk_error = |error: std::io::Error| {
             tracing::error!(%error, "opening the intent log");
             if error.kind() == std::io::ErrorKind::StorageFull { VfsError::NoSpace } else { VfsError::Io }
@@ -345,6 +408,8 @@ impl Vfs {
             log_frames: AtomicU64::new(0),
             damaged: Mutex::new(Vec::new()),
             read_ahead,
+            whole_tree: Mutex::new(()),
+            receiving: Mutex::new(()),
         });
         let replayed = frames.len();
         let mut stored = Stored::default();
@@ -392,7 +457,7 @@ fn new_state(base: Base, open: GroupId, space: verfs_base::Space, options: &VfsO
         close_requested: false,
         pins: FxHashMap::default(),
         reapable: base.orphans,
-        kept: FxHashSet::default(),
+        kept: FxHashMap::default(),
         counters: base.counters,
         next_number: base.next_number,
         epoch: base.epoch,
@@ -406,5 +471,6 @@ fn new_state(base: Base, open: GroupId, space: verfs_base::Space, options: &VfsO
         failure: None,
         stalled: None,
         shutdown: false,
+        freeze: Freeze::No,
     }
 }

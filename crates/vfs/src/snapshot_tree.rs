@@ -1,14 +1,13 @@
 //! The tree of a snapshot, read-only: every record as it was when the snapshot was made.
 //!
-//! A record of then is live still, if it was born early enough, or in the history of its key. Live is looked at first:
-//! what a commit takes away there meanwhile, it has put into history.
+//! A record of then is live still, if it was born early enough, or in the history of its key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use verfs_base::{ByteRange, Epoch, Ino};
+use verfs_base::{ByteRange, ChunkId, Epoch, Ino};
 use verfs_format::{
     ContentId, DecodeError, DirentRecord, InodeFlags, InodeKind, InodeRecord, SEGMENT_BYTES, Segment, Xattrs, keys,
     split_versioned,
@@ -19,6 +18,7 @@ use crate::attributes::{attr, file_kind};
 use crate::directory::Name;
 use crate::file_data::{Part, chunks_of, pieces, plan_segment};
 use crate::flags::shown;
+use crate::history::version_at;
 use crate::listing::{COOKIE_PARENT, COOKIE_SELF, Position, with_cookies};
 use crate::volume::Shared;
 use crate::{Attr, DirEntry, FileFlags, FileKind, Listing, Result, SeekFor, Snapshot, Vfs, VfsError};
@@ -79,37 +79,9 @@ impl Past {
         wanted.iter().zip(live).map(|(key, live)| self.pick(key, live)).collect()
     }
 
-    /// The record of a value that was born early enough.
-    fn early(&self, key: &[u8], value: &[u8]) -> Result<Option<Bytes>> {
-        let (birth, record) = split_versioned(value).map_err(|error| self.damaged(key, error))?;
-        Ok((birth <= self.id).then(|| Bytes::copy_from_slice(record)))
-    }
-
     fn pick(&self, key: &[u8], live: Option<Bytes>) -> Result<Option<Bytes>> {
-        if let Some(value) = live
-            && let Some(record) = self.early(key, &value)?
-        {
-            return Ok(Some(record));
-        }
-        let first = keys::history(key, Epoch(self.id.0 + 1));
-        let mut last = keys::history(key, Epoch(u64::MAX));
-        last.push(0);
-        let mut found = None;
-        let scanned = self.meta().scan(&KeyRange::between(first, last), Direction::Forward, &mut |history, value| {
-            // A longer key may lie between.
-            match keys::parse_history(history) {
-                Some((of, _)) if of == key => {
-                    found = Some(Bytes::copy_from_slice(value));
-                    ControlFlow::Break(())
-                }
-                Some(_) | None => ControlFlow::Continue(()),
-            }
-        });
-        scanned.map_err(|error| self.shared.meta_error(&error))?;
-        match found {
-            Some(value) => self.early(key, &value),
-            None => Ok(None),
-        }
+        let version = version_at(self.meta(), key, live.as_ref(), self.id);
+        Ok(version.map_err(|error| self.shared.meta_error(&error))?.map(|version| version.record))
     }
 
     fn damaged(&self, key: &[u8], error: DecodeError) -> VfsError {
@@ -239,6 +211,65 @@ impl Past {
             names.retain(|name, _| name.hash < cut.hash);
         }
         Ok(Page { names: names.into_iter().collect(), next: cut.map(|name| name.hash.number()) })
+    }
+
+    /// A whole chunk.
+    pub(crate) fn chunk(&self, id: ChunkId) -> Result<Bytes> {
+        self.shared.parts.store.read(id).map_err(|error| self.shared.store_error(None, &error))
+    }
+
+    /// Indexes of the segments that a content may have had, in order.
+    pub(crate) fn segment_indexes(&self, content: ContentId) -> Result<BTreeSet<u32>> {
+        let mut indexes = BTreeSet::new();
+        let prefix = keys::segments(content);
+        for range in [KeyRange::prefix(&prefix), KeyRange::prefix(&keys::histories(&prefix))] {
+            let scanned = self.meta().scan(&range, Direction::Forward, &mut |key, _| {
+                let key = keys::parse_history(key).map_or(key, |(of, _)| of);
+                indexes.extend(keys::parse_segment(key));
+                ControlFlow::Continue(())
+            });
+            scanned.map_err(|error| self.shared.meta_error(&error))?;
+        }
+        Ok(indexes)
+    }
+
+    /// Contents that waited for their release.
+    pub(crate) fn orphans(&self) -> Result<BTreeSet<ContentId>> {
+        let mut known = BTreeSet::new();
+        for range in [KeyRange::prefix(&[keys::ORPHAN]), KeyRange::prefix(&keys::histories(&[keys::ORPHAN]))] {
+            let scanned = self.meta().scan(&range, Direction::Forward, &mut |key, _| {
+                let key = keys::parse_history(key).map_or(key, |(of, _)| of);
+                known.extend(keys::parse_orphan(key));
+                ControlFlow::Continue(())
+            });
+            scanned.map_err(|error| self.shared.meta_error(&error))?;
+        }
+        let mut orphans = BTreeSet::new();
+        for content in known {
+            if self.get(&keys::orphan(content))?.is_some() {
+                orphans.insert(content);
+            }
+        }
+        Ok(orphans)
+    }
+
+    /// Visits all names of a directory, in order.
+    pub(crate) fn walk_names(
+        &self,
+        parent: Ino,
+        visit: &mut dyn FnMut(&Name, &DirentRecord) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mut from = 0;
+        loop {
+            let Page { names, next } = self.names(parent, from)?;
+            if names.iter().any(|(name, record)| visit(name, record).is_break()) {
+                return Ok(());
+            }
+            match next {
+                Some(next) => from = next,
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Names behind a position, at most `max_entries`, with their cookies.

@@ -16,6 +16,7 @@ use verfs_meta::{Direction, KeyRange, MetaStore};
 use crate::group::{EpochEnd, Group};
 use crate::prune::{Prune, Pruned};
 use crate::recovery::Unreadable;
+use crate::rollback::Freeze;
 use crate::state::{Demand, State, Stop};
 use crate::versions::{SnapshotIds, read_used};
 use crate::{Result, Vfs, VfsError};
@@ -58,6 +59,28 @@ struct Entry {
     used_bytes: u64,
     /// The group that it was made with: before that is durable, nobody is told of it.
     made_in: GroupId,
+    /// How many read it and must find it whole to the end.
+    uses: usize,
+}
+
+/// Keeps a snapshot from being deleted.
+pub(crate) struct SnapshotUse<'a> {
+    vfs: &'a Vfs,
+    id: Epoch,
+}
+
+impl SnapshotUse<'_> {
+    pub(crate) fn id(&self) -> Epoch {
+        self.id
+    }
+}
+
+impl Drop for SnapshotUse<'_> {
+    fn drop(&mut self) {
+        if let Some(entry) = self.vfs.shared.state.lock().snapshots.entries.get_mut(&self.id) {
+            entry.uses -= 1;
+        }
+    }
 }
 
 /// All snapshots of a volume, those included that are being deleted.
@@ -95,7 +118,7 @@ impl SnapshotTable {
             return Err(error.into());
         }
         for (id, record) in records {
-            table.add(id, Entry { used_bytes: read_used(meta, id)?, record, made_in: GroupId(0) });
+            table.add(id, Entry { used_bytes: read_used(meta, id)?, record, made_in: GroupId(0), uses: 0 });
         }
         // The one whose deletion was under way goes on first: what the others wait for depends on it.
         let TableParts { entries, deleting } = table.parts();
@@ -122,13 +145,34 @@ impl SnapshotTable {
         !self.deleting.is_empty()
     }
 
+    /// The standing snapshot of an identity.
+    pub(crate) fn with_uuid(&self, uuid: [u8; 16]) -> Option<Epoch> {
+        let standing = self.entries.iter().filter(|(_, entry)| entry.record.pruning.is_none());
+        standing.filter(|(_, entry)| entry.record.uuid == uuid).map(|(id, _)| *id).next()
+    }
+
+    /// Whether a name is taken.
+    pub(crate) fn has_name(&self, name: &[u8]) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// Whether nothing of any snapshot is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Ids of those that stand.
+    pub(crate) fn standing(&self) -> Arc<SnapshotIds> {
+        Arc::clone(&self.standing)
+    }
+
     /// Whether a snapshot is there and not being deleted.
     pub(crate) fn stands(&self, id: Epoch) -> bool {
         self.entries.get(&id).is_some_and(|entry| entry.record.pruning.is_none())
     }
 
     /// The snapshot of a name, made durable in `committed` or before.
-    fn find(&self, name: &[u8], committed: GroupId) -> Result<Epoch> {
+    pub(crate) fn find(&self, name: &[u8], committed: GroupId) -> Result<Epoch> {
         let id = self.by_name.get(name).copied().ok_or(VfsError::NotFound)?;
         if self.entries[&id].made_in <= committed { Ok(id) } else { Err(VfsError::NotFound) }
     }
@@ -234,6 +278,10 @@ impl Vfs {
         let shared = &self.shared;
         let mut state = shared.state.lock();
         loop {
+            if state.freeze != Freeze::No {
+                shared.progress.wait(&mut state);
+                continue;
+            }
             match state.admit(Demand::Release) {
                 Ok(()) => {}
                 Err(Stop::Fail(error)) => return Err(error),
@@ -288,7 +336,7 @@ impl Vfs {
                 pruning: None,
             };
             let made_in = state.open.id;
-            state.snapshots.add(id, Entry { record: record.clone(), used_bytes: 0, made_in });
+            state.snapshots.add(id, Entry { record: record.clone(), used_bytes: 0, made_in, uses: 0 });
             state.open.snapshots.insert(id, record);
             state.open.ends = EpochEnd::Snapshot;
             Ok(Some(id))
@@ -310,6 +358,16 @@ impl Vfs {
         standing.map(|(id, entry)| shown(*id, entry)).collect()
     }
 
+    /// Keeps a snapshot until the use is dropped.
+    pub(crate) fn use_snapshot(&self, name: &[u8]) -> Result<SnapshotUse<'_>> {
+        let mut state = self.shared.state.lock();
+        let id = state.snapshots.find(name, state.committed)?;
+        if let Some(entry) = state.snapshots.entries.get_mut(&id) {
+            entry.uses += 1;
+        }
+        Ok(SnapshotUse { vfs: self, id })
+    }
+
     /// The snapshot of a name.
     ///
     /// # Errors
@@ -324,11 +382,12 @@ impl Vfs {
     /// groups that follow.
     ///
     /// # Errors
-    /// [`VfsError::NotFound`], [`VfsError::Busy`] for one that is held, [`VfsError::ReadOnly`], [`VfsError::Io`].
+    /// [`VfsError::NotFound`], [`VfsError::Busy`] for one that is held or being copied, [`VfsError::ReadOnly`], [`VfsError::Io`].
     pub fn delete_snapshot(&self, name: &[u8]) -> Result<()> {
         self.change_snapshots(|state| {
             let id = state.snapshots.find(name, state.committed)?;
-            if !state.snapshots.entries[&id].record.holds.is_empty() {
+            let entry = &state.snapshots.entries[&id];
+            if !entry.record.holds.is_empty() || entry.uses > 0 {
                 return Err(VfsError::Busy);
             }
             // One with each group: what a third shared with two that go at once would be counted twice.

@@ -15,6 +15,8 @@ use crate::{Context, Result, Vfs, VfsError, XattrMode};
 const NAME_MAX_BYTES: usize = 255;
 /// Bytes of names and values that one inode may have: what `listxattr` and one value may have (`XATTR_SIZE_MAX`), twice.
 const INODE_MAX_BYTES: usize = 128 << 10;
+/// Bytes of the names alone, each with a NUL, which is what `listxattr` can give (`XATTR_LIST_MAX`).
+const LIST_MAX_BYTES: usize = 64 << 10;
 
 /// Whose an attribute is: by the first part of its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -164,7 +166,8 @@ impl State {
                 xattrs.insert(Bytes::copy_from_slice(name), Bytes::copy_from_slice(value));
             }
         }
-        if xattrs.data_bytes() > INODE_MAX_BYTES {
+        let list_bytes: usize = xattrs.iter().map(|(name, _)| name.len() + 1).sum();
+        if xattrs.data_bytes() > INODE_MAX_BYTES || list_bytes > LIST_MAX_BYTES {
             return Err(Stop::Fail(VfsError::NoSpace));
         }
         self.put_xattrs(ino, &mut record, xattrs);
@@ -181,7 +184,11 @@ impl State {
         self.admit(Demand::Release)?;
         let mut xattrs = Xattrs::clone(&*self.xattrs(ino, &record)?);
         if !xattrs.remove(name) {
-            return Err(Stop::Fail(VfsError::NoAttribute));
+            return match namespace {
+                // As for every file system of Linux: whoever wants an inode without a list has it.
+                Namespace::AccessAcl | Namespace::DefaultAcl => Ok(()),
+                Namespace::User | Namespace::Trusted | Namespace::Security => Err(Stop::Fail(VfsError::NoAttribute)),
+            };
         }
         self.put_xattrs(ino, &mut record, xattrs);
         record.ctime = now;
@@ -226,7 +233,8 @@ impl Vfs {
     ///
     /// # Errors
     /// [`VfsError::Exists`] and [`VfsError::NoAttribute`] as `mode` says; [`VfsError::InvalidArgument`] for a malformed
-    /// access control list or a name without its second part; [`VfsError::NoSpace`] for more than 128 KiB of attributes;
+    /// access control list or a name without its second part; [`VfsError::NoSpace`] for more than 128 KiB of attributes,
+    /// or 64 KiB of names;
     /// [`VfsError::Denied`] for a default list of anything but a directory; [`VfsError::NotPermitted`],
     /// [`VfsError::Unsupported`], [`VfsError::NameTooLong`], [`VfsError::NotFound`], [`VfsError::ReadOnly`],
     /// [`VfsError::Io`].
@@ -234,7 +242,7 @@ impl Vfs {
         self.shared.run_change(context, |state, now| state.set_xattr(context, ino, (name, value), mode, now))
     }
 
-    /// Removes an extended attribute.
+    /// Removes an extended attribute. That there is no access control list to be removed is no error.
     ///
     /// # Errors
     /// [`VfsError::NoAttribute`], [`VfsError::Unsupported`], [`VfsError::NotPermitted`], [`VfsError::NotFound`],

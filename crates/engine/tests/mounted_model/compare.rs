@@ -26,6 +26,7 @@ impl Client {
     fn compare_inode(&mut self, what: &str, way: &Target, id: Id, freshness: Freshness) -> Result<(), String> {
         let found = self.stat(way, freshness).map_err(|error| format!("{what}: {error:?}"))?;
         self.check_attr(what, id, &found)?;
+        self.compare_attributes(what, way, id)?;
         let Ok(Node { body, nlink, .. }) = self.model.node(id).cloned() else { return Ok(()) };
         match body {
             Body::File(content) => self.compare_content(what, way, id, &content, freshness),

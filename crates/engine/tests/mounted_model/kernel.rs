@@ -14,6 +14,7 @@ fn errno(error: VfsError) -> Errno {
         VfsError::IsDirectory => Errno::ISDIR,
         VfsError::NotEmpty => Errno::NOTEMPTY,
         VfsError::Busy => Errno::BUSY,
+        VfsError::Interrupted => Errno::INTR,
         VfsError::NotPermitted => Errno::PERM,
         VfsError::Denied => Errno::ACCESS,
         VfsError::NoAttribute => Errno::NODATA,
@@ -43,6 +44,10 @@ pub(crate) enum Circumstance {
     OldNameMissing,
     /// The file is held as a path only (O_PATH), as pipes, sockets, devices and links are here.
     PathOnly,
+    /// A pipe that was opened.
+    Pipe,
+    /// It is neither a file nor a directory.
+    Special,
     /// A write through a directory that is held open.
     WriteToDirectory,
     /// An ftruncate(2) of a directory that is held open.
@@ -70,6 +75,8 @@ const OLD_FIRST: &str = "the kernel looks the old name up before the new one";
 const PATH: &str = "such a descriptor is only good for looking";
 const WRITABLE: &str = "no directory can be opened for writing";
 const LINK_ONLY: &str = "an empty path stands only for an open symbolic link";
+const FLAGLESS: &str = "what is opened is the pipe, not the inode";
+const USERLESS: &str = "the kernel knows that such an inode has no user attributes before it looks at the name";
 const SIGNED: &str = "offsets are signed";
 
 #[rustfmt::skip]
@@ -82,6 +89,9 @@ const EXCUSES: &[Excuse] = &[
     Excuse { circumstance: Circumstance::PathOnly, model: Some(VfsError::InvalidArgument), kernel: Errno::BADF, reason: PATH },
     Excuse { circumstance: Circumstance::PathOnly, model: Some(VfsError::FileTooLarge), kernel: Errno::BADF, reason: PATH },
     Excuse { circumstance: Circumstance::PathOnly, model: None, kernel: Errno::BADF, reason: PATH },
+    Excuse { circumstance: Circumstance::PathOnly, model: Some(VfsError::Unsupported), kernel: Errno::BADF, reason: PATH },
+    Excuse { circumstance: Circumstance::Pipe, model: Some(VfsError::Unsupported), kernel: Errno::NOTTY, reason: FLAGLESS },
+    Excuse { circumstance: Circumstance::Special, model: Some(VfsError::InvalidArgument), kernel: Errno::NODATA, reason: USERLESS },
     Excuse { circumstance: Circumstance::WriteToDirectory, model: Some(VfsError::IsDirectory), kernel: Errno::BADF, reason: WRITABLE },
     Excuse { circumstance: Circumstance::TruncateDirectory, model: Some(VfsError::IsDirectory), kernel: Errno::INVAL, reason: WRITABLE },
     Excuse { circumstance: Circumstance::ReadLinkByHandle, model: Some(VfsError::InvalidArgument), kernel: Errno::NOENT, reason: LINK_ONLY },

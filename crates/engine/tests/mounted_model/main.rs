@@ -1,18 +1,22 @@
 //! A mounted volume does what POSIX says: random operations as system calls in a real mount, and in the model. What the
 //! kernel keeps, in which order it asks, and what it decides itself is under test with what the volume does.
 //!
-//! Lives here: the model test of `crates/testkit` through the kernel. Never here: another model. Data flows from an
-//! operation into system calls and into the model, and from both into a comparison; `kernel.rs` has the differences
-//! that are the kernel's own.
+//! Lives here: the model test of `crates/testkit` through the kernel, and a flood of its clients. Never here: another
+//! model. Data flows from an operation into system calls and into the model, and from both into a comparison;
+//! `kernel.rs` has the differences that are the kernel's own.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
+mod attributes;
 mod calls;
 mod client;
 mod compare;
-mod extras;
+mod extents;
+mod flood;
 mod kernel;
 mod listing;
 mod mount;
+#[path = "../support/mod.rs"]
+mod support;
 mod user;
 
 use std::path::PathBuf;
@@ -148,10 +152,16 @@ fn clients_case(seed: u64) -> Result<(), String> {
     caught(|| run_clients(&callers)).map_err(|what| format!("{what}\n{}", shown.join("\n")))
 }
 
-fn campaign(name: &'static str, cases: u64, time: Duration, case: fn(u64) -> Result<(), String>) {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+/// Waits until no other test is under way that needs what this one does.
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    let alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     assert!(rustix::process::geteuid().is_root(), "it makes devices and acts as other users: run it as root");
     rustix::process::umask(Mode::empty());
+    alone
+}
+
+fn campaign(name: &'static str, cases: u64, time: Duration, case: fn(u64) -> Result<(), String>) {
+    let _alone = alone();
     Campaign::new(name, cases, time).run(case);
 }
 

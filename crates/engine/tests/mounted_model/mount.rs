@@ -8,7 +8,6 @@ use verfs_base::{Clock, SystemClock, Timestamp};
 use verfs_engine::{AllowOther, CreateOptions, MountOptions, OpenOptions, Volume};
 use verfs_fuse::{Session, SessionOptions};
 use verfs_testkit::{Host, Machine, Settings};
-use verfs_vfs::Vfs;
 
 /// Where the volume lies.
 enum Place {
@@ -16,12 +15,18 @@ enum Place {
     Simulated { machine: Box<Machine>, session: Option<Session> },
     /// In a directory, as users have it.
     Real(Option<Arc<Volume>>),
+    /// In another process, which mounts it and ends it.
+    Elsewhere,
 }
+
+const ELSEWHERE: &str = "the volume is another process's";
 
 /// A mounted volume. Nothing of it stays.
 pub(crate) struct Mount {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
     place: Place,
+    /// Removes the folder, after the place.
+    _owner: Option<tempfile::TempDir>,
 }
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -39,9 +44,7 @@ impl Mount {
     pub(crate) fn simulated(settings: &Settings, seed: u64) -> Result<Mount, String> {
         let machine = Box::new(Machine::new(settings.clone(), seed));
         machine.open().map_err(text)?;
-        let mut mount = Mount { folder: Self::folder()?, place: Place::Simulated { machine, session: None } };
-        mount.mount()?;
-        Ok(mount)
+        Mount::begin(Self::folder()?, Place::Simulated { machine, session: None })
     }
 
     /// Mounts a new volume in a directory.
@@ -50,14 +53,28 @@ impl Mount {
         let path = folder.path().join("volume");
         Volume::create(&path, &CreateOptions::default()).map_err(text)?;
         let volume = Volume::open(&path, &OpenOptions::default()).map_err(text)?;
-        let mut mount = Mount { folder, place: Place::Real(Some(volume)) };
+        Mount::begin(folder, Place::Real(Some(volume)))
+    }
+
+    fn begin(folder: tempfile::TempDir, place: Place) -> Result<Mount, String> {
+        let mut mount = Mount { folder: folder.path().to_owned(), place, _owner: Some(folder) };
         mount.mount()?;
         Ok(mount)
     }
 
+    /// What another process mounts in `folder`.
+    pub(crate) fn elsewhere(folder: PathBuf) -> Mount {
+        Mount { folder, place: Place::Elsewhere, _owner: None }
+    }
+
+    /// The directory of the volume and the mountpoint.
+    pub(crate) fn folder_path(&self) -> &Path {
+        &self.folder
+    }
+
     /// A path in the mount.
     pub(crate) fn path(&self, below: &Path) -> PathBuf {
-        self.folder.path().join("mount").join(below)
+        self.folder.join("mount").join(below)
     }
 
     fn mount(&mut self) -> Result<(), String> {
@@ -71,13 +88,14 @@ impl Mount {
                 let options = MountOptions { allow_other: AllowOther::Yes, ..MountOptions::default() };
                 volume.as_ref().ok_or("the volume is closed")?.mount(&mountpoint, &options).map_err(text)?;
             }
+            Place::Elsewhere => return Err(ELSEWHERE.to_owned()),
         }
         Ok(())
     }
 
     /// Unmounts and closes the volume, opens it and mounts it again. Nobody may have a file open in it.
     pub(crate) fn remount(&mut self) -> Result<(), String> {
-        let path = self.folder.path().join("volume");
+        let path = self.folder.join("volume");
         match &mut self.place {
             Place::Simulated { machine, session } => {
                 if let Some(session) = session.take() {
@@ -91,6 +109,7 @@ impl Mount {
                 }
                 *volume = Some(Volume::open(&path, &OpenOptions::default()).map_err(text)?);
             }
+            Place::Elsewhere => return Err(ELSEWHERE.to_owned()),
         }
         self.mount()
     }
@@ -110,15 +129,27 @@ impl Mount {
                 Some(volume) => volume.close().map_err(text),
                 None => Ok(()),
             },
+            Place::Elsewhere => Err(ELSEWHERE.to_owned()),
         }
     }
 
-    /// The tree under the mount.
-    pub(crate) fn vfs(&self) -> Result<Arc<Vfs>, String> {
+    /// Makes everything durable.
+    pub(crate) fn sync(&self) -> Result<(), String> {
         match &self.place {
-            Place::Simulated { machine, .. } => Ok(machine.vfs()),
-            Place::Real(Some(volume)) => Ok(Arc::clone(volume.vfs())),
+            Place::Simulated { machine, .. } => machine.vfs().sync().map_err(text),
+            Place::Real(Some(volume)) => volume.sync().map_err(text),
             Place::Real(None) => Err("the volume is closed".to_owned()),
+            Place::Elsewhere => {
+                std::fs::File::open(self.path(Path::new(""))).and_then(|root| root.sync_all()).map_err(text)
+            }
+        }
+    }
+
+    /// The volume, where it lies in a directory.
+    pub(crate) fn volume(&self) -> Option<&Arc<Volume>> {
+        match &self.place {
+            Place::Real(volume) => volume.as_ref(),
+            Place::Simulated { .. } | Place::Elsewhere => None,
         }
     }
 
@@ -126,7 +157,7 @@ impl Mount {
     pub(crate) fn now(&self) -> Timestamp {
         match &self.place {
             Place::Simulated { machine, .. } => machine.now(),
-            Place::Real(_) => SystemClock::new().now(),
+            Place::Real(_) | Place::Elsewhere => SystemClock::new().now(),
         }
     }
 
@@ -134,7 +165,7 @@ impl Mount {
     pub(crate) fn advance(&self, by: Duration) {
         match &self.place {
             Place::Simulated { machine, .. } => machine.advance(by),
-            Place::Real(_) => {}
+            Place::Real(_) | Place::Elsewhere => {}
         }
     }
 }

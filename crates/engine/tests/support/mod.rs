@@ -1,6 +1,11 @@
 //! What the tests of a mounted volume share: a volume in a directory of its own, and other processes.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub mod connection;
+pub mod disk;
+pub mod gate;
+pub mod page;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -114,6 +119,11 @@ impl Other {
 
     pub fn pid(&self) -> i32 {
         self.process.id() as i32
+    }
+
+    /// Sends SIGKILL, and does not wait until it is gone.
+    pub fn send_kill(&mut self) {
+        self.process.kill().unwrap();
     }
 
     pub fn kill(&mut self) {

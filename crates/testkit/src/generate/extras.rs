@@ -49,7 +49,7 @@ impl Generator {
     pub(super) fn set_xattr(&mut self) -> Option<Op> {
         let name = self.xattr_name();
         let target = self.target_of(|kind| matches!(kind, FileKind::Regular | FileKind::Directory));
-        let target = if self.rng.chance(1, 10) { self.target_of(|_| true) } else { target };
+        let target = if self.rng.chance(1, 4) { self.target_of(|_| true) } else { target };
         let value = self.xattr_value(name);
         let mode = self.rng.weighted(&[(4, XattrMode::Set), (1, XattrMode::Create), (1, XattrMode::Replace)]);
         Some(Op::SetXattr { target, name, value, mode, who: self.who() })

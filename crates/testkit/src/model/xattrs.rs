@@ -13,6 +13,8 @@ pub type XattrMap = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Bytes of names and values that one inode may have together, in this volume.
 const ALL_MAX_BYTES: usize = 128 << 10;
+/// Bytes of its names in a list, each with a NUL.
+const LIST_MAX_BYTES: usize = 64 << 10;
 const NAME_MAX_BYTES: usize = 255;
 
 /// Which namespace a name is in; the error that it gets otherwise.
@@ -133,7 +135,8 @@ impl Model {
                 Arc::make_mut(&mut after.xattrs).insert(name.to_vec(), value.to_vec());
             }
         }
-        if after.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > ALL_MAX_BYTES {
+        let all: usize = after.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if all > ALL_MAX_BYTES || after.xattrs.keys().map(|name| name.len() + 1).sum::<usize>() > LIST_MAX_BYTES {
             errors.push(VfsError::NoSpace);
         }
         refuse(errors)?;
@@ -142,7 +145,7 @@ impl Model {
         Ok(())
     }
 
-    /// `removexattr`. The mode stays what it is when the access list goes.
+    /// `removexattr`. The mode stays what it is when the access list goes; a list need not be there to be removed.
     ///
     /// # Errors
     /// As the operation.
@@ -159,10 +162,14 @@ impl Model {
         let kind = refuse_kind(node, name).err();
         errors.extend(kind);
         errors.extend(errors_of(node.refuse_change()));
-        if kind.is_none() && !node.xattrs.contains_key(name) {
+        let is_there = node.xattrs.contains_key(name);
+        if kind.is_none() && !is_there && !is_acl(name) {
             errors.push(VfsError::NoAttribute);
         }
         refuse(errors)?;
+        if !is_there {
+            return Ok(());
+        }
         Arc::make_mut(&mut node.xattrs).remove(name);
         node.times.change = Time::exactly(now);
         Ok(())

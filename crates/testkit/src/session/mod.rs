@@ -117,7 +117,8 @@ fn environment(error: VfsError) -> bool {
         | VfsError::FileTooLarge
         | VfsError::Busy
         | VfsError::Stale
-        | VfsError::Overflow => false,
+        | VfsError::Overflow
+        | VfsError::Interrupted => false,
     }
 }
 

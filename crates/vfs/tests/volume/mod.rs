@@ -1,6 +1,8 @@
 //! A volume in a temporary directory, with its metadata in memory.
 #![allow(dead_code, clippy::unwrap_used, reason = "a test may panic, and each file uses its part")]
 
+pub mod tree;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
