@@ -489,6 +489,32 @@ fn umount_works_as_without_snapshots_until_somebody_went_there_and_after_he_left
 }
 
 #[test]
+fn many_who_go_there_first_at_once_all_arrive() {
+    let mount = Mount::new();
+    let root = mount.path("");
+    sh(&root, "mkdir d; echo content > d/file; mkdir .snapshots/s");
+    for round in 0..20 {
+        sh(&root, "umount .snapshots");
+        std::thread::scope(|scope| {
+            for client in 0..12 {
+                let root = &root;
+                scope.spawn(move || match (client + round) % 4 {
+                    0 => assert_eq!(fs::read(root.join(".snapshots/s/d/file")).unwrap(), b"content\n"),
+                    1 => assert!(fs::read_dir(root.join(".snapshots")).unwrap().count() >= 1),
+                    2 => assert_eq!(fs::metadata(root.join(".snapshots")).unwrap().ino(), 1),
+                    _ => {
+                        let made = fs::create_dir(root.join(format!(".snapshots/s{client}")));
+                        fs::remove_dir(root.join(format!(".snapshots/s{client}"))).unwrap();
+                        made.unwrap();
+                    }
+                });
+            }
+        });
+    }
+    assert_eq!(mount.volume().snapshots().len(), 1);
+}
+
+#[test]
 fn an_unmount_ends_both_and_waits_for_who_has_files_open() {
     let mount = Mount::new();
     let root = mount.path("");
