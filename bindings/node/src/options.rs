@@ -201,6 +201,8 @@ impl MountOptions {
             },
             io_threads: self.io_threads.unwrap_or(defaults.io_threads),
             poll_us: self.poll_us.unwrap_or(defaults.poll_us),
+            // It comes with `extra`.
+            snapshots: defaults.snapshots,
             extra: self.extra.unwrap_or(defaults.extra),
         }
     }

@@ -268,6 +268,8 @@ impl EngineError {
             | VfsError::TooManyLinks
             | VfsError::FileTooLarge
             | VfsError::Busy
+            | VfsError::Stale
+            | VfsError::Overflow
             | VfsError::Interrupted
             | VfsError::Io => EngineError::Io { path, detail: error.to_string() },
         }

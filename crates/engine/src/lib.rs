@@ -7,6 +7,7 @@
 mod error;
 mod lock;
 mod options;
+mod snapshots;
 mod stats;
 mod volume;
 
@@ -14,7 +15,7 @@ pub use error::{ERROR_CODES, EngineError};
 pub use options::{CreateOptions, MountOptions, OpenOptions, ReadOnly};
 pub use stats::{Damage, OpLatency, Stats, VolumeInfo};
 pub use verfs_chunker::ChunkerKind;
-pub use verfs_fuse::AllowOther;
+pub use verfs_fuse::{AllowOther, SnapshotsDirectory};
 pub use verfs_meta::EngineKind as MetaEngine;
-pub use verfs_vfs::Vfs;
+pub use verfs_vfs::{Snapshot, Vfs};
 pub use volume::Volume;

@@ -1,7 +1,7 @@
 //! How a volume is made, opened and mounted. Every limit of a running volume is a field here.
 
 use verfs_chunker::{ChunkSizes, ChunkerKind};
-use verfs_fuse::{AccessMode, AllowOther, SessionOptions};
+use verfs_fuse::{AccessMode, AllowOther, SessionOptions, SnapshotsDirectory};
 use verfs_meta::{EngineKind, EngineOptions};
 use verfs_store::StoreOptions;
 use verfs_vfs::VfsOptions;
@@ -136,6 +136,8 @@ pub struct MountOptions {
     pub io_threads: u32,
     /// Microseconds that the dispatcher polls before it sleeps; 0 never polls.
     pub poll_us: u32,
+    /// Where the mount shows snapshots. `snapshots=` among the extra options says the same.
+    pub snapshots: SnapshotsDirectory,
     /// Values of `-o`.
     pub extra: Vec<String>,
 }
@@ -147,6 +149,7 @@ impl Default for MountOptions {
             allow_other: session.allow_other,
             io_threads: session.io_threads,
             poll_us: session.poll_us,
+            snapshots: session.snapshots,
             extra: Vec::new(),
         }
     }
@@ -163,6 +166,7 @@ impl MountOptions {
             },
             io_threads: self.io_threads,
             poll_us: self.poll_us,
+            snapshots: self.snapshots,
             extra_options: self.extra.clone(),
             ..SessionOptions::default()
         }

@@ -13,12 +13,13 @@ use rustix::io::Errno;
 use verfs_base::{Clock, Disk, OsRng, RealDisk, Rng, SystemClock};
 use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_format::superblock::{FORMAT_VERSION, ID_SECRET_BYTES, SUPERBLOCK_FILE, Superblock};
-use verfs_fuse::Session;
+use verfs_fuse::{SessionOptions, VolumeMount};
 use verfs_meta::{EngineKind, MetaStore};
 use verfs_store::ChunkStore;
 use verfs_vfs::{Vfs, VfsParts};
 
 use crate::lock::VolumeLock;
+use crate::snapshots::mountpoint_outside;
 use crate::stats::{latencies, resident_bytes};
 use crate::{CreateOptions, Damage, EngineError, MountOptions, OpenOptions, ReadOnly, Stats, VolumeInfo};
 
@@ -35,7 +36,7 @@ pub struct Volume {
     meta: Arc<dyn MetaStore>,
     store: Arc<ChunkStore>,
     vfs: Arc<Vfs>,
-    session: Mutex<Option<Arc<Session>>>,
+    session: Mutex<Option<Arc<VolumeMount>>>,
     lock: Mutex<Option<VolumeLock>>,
 }
 
@@ -258,6 +259,11 @@ impl Volume {
         }))
     }
 
+    /// Its directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The tree, for callers without a mount.
     #[must_use]
     pub fn vfs(&self) -> &Arc<Vfs> {
@@ -279,7 +285,7 @@ impl Volume {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (vfs, store) = (self.vfs.stats(), self.store.stats());
-        let session = self.session.lock().as_ref().map(|session| session.stats());
+        let session = self.session.lock().as_ref().map(|mount| mount.session().stats());
         let room = self.vfs.statfs().ok();
         let damaged = self.vfs.damaged().into_iter().map(|file| Damage {
             path: String::from_utf8_lossy(&file.path).into_owned(),
@@ -333,15 +339,18 @@ impl Volume {
             return Err(EngineError::Closed { path: self.path.clone() });
         }
         // One that `umount(8)` ended is over, whoever saw it.
-        if let Some(ended) = session.take_if(|session| !session.is_connected()) {
+        if let Some(ended) = session.take_if(|mount| !mount.session().is_connected()) {
             ended.wait();
         }
         if let Some(session) = &*session {
-            let mountpoint = session.mountpoint().to_path_buf();
+            let mountpoint = session.session().mountpoint().to_path_buf();
             return Err(EngineError::AlreadyMounted { path: self.path.clone(), mountpoint });
         }
-        let options = options.session(self.path.display().to_string(), self.read_only);
-        *session = Some(Arc::new(Session::mount(Arc::clone(&self.vfs), mountpoint, &options)?));
+        let options = SessionOptions {
+            snapshots_mountpoint: Some(mountpoint_outside(&self.superblock.uuid_text())),
+            ..options.session(self.path.display().to_string(), self.read_only)
+        };
+        *session = Some(Arc::new(VolumeMount::mount(&self.vfs, mountpoint, &options)?));
         Ok(())
     }
 
@@ -371,7 +380,7 @@ impl Volume {
     }
 
     /// Lets go of a session that ended. Another one, mounted since by somebody else, stays.
-    fn forget_session(&self, ended: &Arc<Session>) {
+    fn forget_session(&self, ended: &Arc<VolumeMount>) {
         self.session.lock().take_if(|current| Arc::ptr_eq(current, ended));
     }
 

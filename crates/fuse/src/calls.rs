@@ -12,7 +12,7 @@ use verfs_vfs::{
 use crate::errno::Errno;
 use crate::ioctl::IoctlCommand;
 use crate::operation::Operation;
-use crate::tree::Tree;
+use crate::tree::{Lifetime, Tree};
 
 /// A request with its arguments, which may borrow the transport's buffer. `P` is the reply that it is answered by.
 pub(crate) trait Call<P>: Sized {
@@ -54,8 +54,8 @@ pub(crate) trait ListingReply: Reply<()> {
     const BATCH_ENTRIES: usize;
     /// Its name among the operations.
     const OPERATION: Operation;
-    /// Adds `entry` where there is room.
-    fn add(&mut self, entry: &DirEntry) -> Added;
+    /// Adds `entry`, which holds for `lifetime`, where there is room.
+    fn add(&mut self, entry: &DirEntry, lifetime: Lifetime) -> Added;
 }
 
 /// Whether an entry is part of the reply now.
@@ -69,13 +69,32 @@ pub(crate) enum Added {
     Incomplete,
 }
 
-/// What a look-up answers. Both are cached.
+/// Attributes, and how long they hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Known {
+    pub(crate) attr: Attr,
+    pub(crate) lifetime: Lifetime,
+}
+
+impl Known {
+    fn of<T: Tree>(tree: &T, attr: Attr) -> Known {
+        Known { attr, lifetime: tree.attr_lifetime(attr.ino) }
+    }
+}
+
+/// What a look-up answers, and how long that holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Entry {
     /// The name is this inode.
-    Found(Attr),
+    Found(Known, Lifetime),
     /// There is no such name.
-    Absent,
+    Absent(Lifetime),
+}
+
+impl Entry {
+    fn found<T: Tree>(tree: &T, parent: Ino, attr: Attr) -> Entry {
+        Entry::Found(Known::of(tree, attr), tree.names_lifetime(parent))
+    }
 }
 
 /// What changed a file's content.
@@ -122,8 +141,8 @@ impl<P> Call<P> for Lookup<'_> {
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Entry, VfsError> {
         match tree.lookup(context, self.parent, &self.name) {
-            Ok(attr) => Ok(Entry::Found(attr)),
-            Err(VfsError::NotFound) => Ok(Entry::Absent),
+            Ok(attr) => Ok(Entry::found(tree, self.parent, attr)),
+            Err(VfsError::NotFound) => Ok(Entry::Absent(tree.names_lifetime(self.parent))),
             Err(error) => Err(error),
         }
     }
@@ -135,12 +154,12 @@ pub(crate) struct Getattr {
 }
 
 impl<P> Call<P> for Getattr {
-    type Answer = Attr;
+    type Answer = Known;
     const OPERATION: Operation = Operation::Getattr;
     owned_as_is!();
 
-    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Attr, VfsError> {
-        tree.getattr(context, self.ino)
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Known, VfsError> {
+        Ok(Known::of(tree, tree.getattr(context, self.ino)?))
     }
 }
 
@@ -151,12 +170,12 @@ pub(crate) struct Setattr {
 }
 
 impl<P> Call<P> for Setattr {
-    type Answer = Attr;
+    type Answer = Known;
     const OPERATION: Operation = Operation::Setattr;
     owned_as_is!();
 
-    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Attr, VfsError> {
-        tree.setattr(context, self.ino, &self.change)
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Known, VfsError> {
+        Ok(Known::of(tree, tree.setattr(context, self.ino, &self.change)?))
     }
 }
 
@@ -193,7 +212,8 @@ impl<P> Call<P> for Mknod<'_> {
     }
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Entry, VfsError> {
-        tree.mknod(context, self.parent, &self.name, self.kind, self.mode).map(Entry::Found)
+        let attr = tree.mknod(context, self.parent, &self.name, self.kind, self.mode)?;
+        Ok(Entry::found(tree, self.parent, attr))
     }
 }
 
@@ -214,7 +234,8 @@ impl<P> Call<P> for Mkdir<'_> {
     }
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Entry, VfsError> {
-        tree.mkdir(context, self.parent, &self.name, self.mode).map(Entry::Found)
+        let attr = tree.mkdir(context, self.parent, &self.name, self.mode)?;
+        Ok(Entry::found(tree, self.parent, attr))
     }
 }
 
@@ -239,7 +260,8 @@ impl<P> Call<P> for Symlink<'_> {
     }
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Entry, VfsError> {
-        tree.symlink(context, self.parent, &self.name, &self.target).map(Entry::Found)
+        let attr = tree.symlink(context, self.parent, &self.name, &self.target)?;
+        Ok(Entry::found(tree, self.parent, attr))
     }
 }
 
@@ -260,7 +282,8 @@ impl<P> Call<P> for Link<'_> {
     }
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Entry, VfsError> {
-        tree.link(context, self.ino, self.parent, &self.name).map(Entry::Found)
+        let attr = tree.link(context, self.ino, self.parent, &self.name)?;
+        Ok(Entry::found(tree, self.parent, attr))
     }
 }
 
@@ -401,8 +424,9 @@ impl<P: ListingReply> Call<P> for Readdir {
         let entries = tree.readdir(context, self.ino, self.cookie, P::BATCH_ENTRIES, P::LISTING)?;
         let mut outcome = Added::Yes;
         let mut added = 0;
+        let names_lifetime = tree.names_lifetime(self.ino);
         for entry in &entries {
-            outcome = reply.add(entry);
+            outcome = reply.add(entry, names_lifetime.min(tree.attr_lifetime(entry.ino)));
             if outcome != Added::Yes {
                 break;
             }

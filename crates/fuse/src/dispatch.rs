@@ -14,7 +14,7 @@ use crate::operation::Operation;
 use crate::polling::Poller;
 use crate::stats::Stats;
 use crate::transport::Notifier;
-use crate::tree::Tree;
+use crate::tree::{Lifetime, Tree};
 
 /// Who sent a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,6 +109,13 @@ impl<T: Tree> Dispatcher<T> {
             machinery.finish(C::OPERATION, arrival, reply, answer);
         };
         self.machinery.lanes.run(lane, data_bytes, Box::new(job));
+    }
+
+    /// Answers that a directory may be listed, and how long the kernel may keep the listing.
+    pub(crate) fn open_directory<P: Reply<Lifetime>>(&self, ino: Ino, reply: P) {
+        let arrival = Instant::now();
+        self.machinery.poller.request(arrival);
+        self.answer(Operation::Opendir, arrival, reply, Ok(self.tree.names_lifetime(ino)));
     }
 
     /// The kernel dropped `count` of its references to an inode. There is no reply.

@@ -9,6 +9,8 @@ pub(crate) struct Errno(pub(crate) i32);
 impl Errno {
     /// The answer of an operation that panicked, and of a bug.
     pub(crate) const IO: Errno = Errno(libc::EIO);
+    /// What a tree that never changes answers to whoever wants to change it.
+    pub(crate) const READ_ONLY: Errno = Errno(libc::EROFS);
     /// The kernel must not ask for this operation again.
     pub(crate) const NOT_IMPLEMENTED: Errno = Errno(libc::ENOSYS);
     /// The file system has no such ioctl.
@@ -37,6 +39,8 @@ impl From<VfsError> for Errno {
             VfsError::FileTooLarge => libc::EFBIG,
             VfsError::NoSpace => libc::ENOSPC,
             VfsError::ReadOnly => libc::EROFS,
+            VfsError::Stale => libc::ESTALE,
+            VfsError::Overflow => libc::EOVERFLOW,
             // WouldBlock is the dispatcher's to handle: an operation that may wait must not answer it.
             VfsError::Io | VfsError::Closed | VfsError::WouldBlock => libc::EIO,
         })

@@ -87,7 +87,7 @@ fn program() -> Result<Command, FuseError> {
 fn option_string(options: &MountOptions) -> String {
     let mut parts = vec![
         format!("fsname={}", escape_option_value(&options.fs_name)),
-        "subtype=verfs".to_owned(),
+        format!("subtype={}", options.kind.subtype()),
         "default_permissions".to_owned(),
     ];
     if options.allow_other == AllowOther::Yes {

@@ -2,9 +2,18 @@
 
 use std::time::Duration;
 
-/// How long the kernel may keep an entry, a missing entry or attributes. Only this kernel changes the tree, and what
-/// changes otherwise is invalidated explicitly, so: for ever. (34 years; larger values overflow in some kernels.)
-pub(crate) const CACHE_LIFETIME: Duration = Duration::from_secs(1 << 30);
+use crate::tree::Lifetime;
+
+/// For ever, in the kernel's words. (34 years; larger values overflow in some kernels.)
+const FOREVER: Duration = Duration::from_secs(1 << 30);
+
+/// How long the kernel may keep an entry, a missing entry or attributes.
+pub(crate) fn duration(lifetime: Lifetime) -> Duration {
+    match lifetime {
+        Lifetime::Moment => Duration::ZERO,
+        Lifetime::Forever => FOREVER,
+    }
+}
 
 /// Largest WRITE and READ request.
 pub(crate) const WRITE_MAX_BYTES: u32 = 1 << 20;

@@ -11,8 +11,32 @@ use rustix::io::Errno;
 use crate::error::FuseError;
 use crate::mounting;
 
-/// The file system type of our mounts in the mount table.
-pub(crate) const FILE_SYSTEM_TYPE: &str = "fuse.verfs";
+/// What a mount of ours shows, told apart in the mount table by its type.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum MountKind {
+    /// A tree.
+    Tree,
+    /// The snapshots of one that is mounted itself.
+    Snapshots,
+}
+
+impl MountKind {
+    /// The subtype, as `fusermount3` wants it.
+    pub(crate) fn subtype(self) -> &'static str {
+        match self {
+            MountKind::Tree => "verfs",
+            MountKind::Snapshots => "verfs-snapshots",
+        }
+    }
+
+    /// The file system type.
+    pub(crate) fn file_system_type(self) -> &'static str {
+        match self {
+            MountKind::Tree => "fuse.verfs",
+            MountKind::Snapshots => "fuse.verfs-snapshots",
+        }
+    }
+}
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
@@ -23,7 +47,7 @@ pub struct MountEntry {
     pub device: (u32, u32),
     /// Where it is mounted.
     pub mount_point: PathBuf,
-    /// Type of the file system with its subtype: `fuse.verfs` for ours.
+    /// Type of the file system with its subtype: `fuse.verfs` for our trees, `fuse.verfs-snapshots` for their snapshots.
     pub file_system_type: OsString,
     /// What is mounted: for ours the volume's path.
     pub source: OsString,
@@ -33,7 +57,7 @@ impl MountEntry {
     /// Whether it is one of ours, living or stale.
     #[must_use]
     pub fn is_verfs(&self) -> bool {
-        self.file_system_type == FILE_SYSTEM_TYPE
+        [MountKind::Tree, MountKind::Snapshots].iter().any(|kind| self.file_system_type == kind.file_system_type())
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags};
 
 use crate::error::FuseError;
 use crate::fusermount;
-use crate::mount_table::{FILE_SYSTEM_TYPE, detach_stale, mount_at, mount_table, resolve_parent, shown};
+use crate::mount_table::{detach_stale, mount_at, mount_table, resolve_parent, shown};
 use crate::options::{AllowOther, MountOptions};
 
 /// The device through which the kernel talks to a file system in user space.
@@ -54,7 +54,12 @@ pub(crate) enum Unmounting {
 
 /// Checks the mountpoint, detaches a stale mount of ours there, and mounts.
 pub(crate) fn mount(mountpoint: &Path, options: &MountOptions) -> Result<Mounted, FuseError> {
-    let path = checked_mountpoint(mountpoint)?;
+    mount_unchecked(checked_mountpoint(mountpoint)?, options)
+}
+
+/// Mounts at `path`, which is without symlinks, and asks for nothing in the directory there: its file system may be
+/// waiting for this mount.
+pub(crate) fn mount_unchecked(path: PathBuf, options: &MountOptions) -> Result<Mounted, FuseError> {
     let device = if rustix::process::geteuid().is_root() {
         mount_as_root(&path, options)?
     } else {
@@ -111,16 +116,21 @@ fn mount_as_root(path: &Path, options: &MountOptions) -> Result<OwnedFd, FuseErr
         }
     );
     let data = CString::new(data).map_err(|error| FuseError::io("mounting at", path, error))?;
-    rustix::mount::mount(options.fs_name.as_str(), path, FILE_SYSTEM_TYPE, options.flags, data.as_c_str()).map_err(
-        |errno| match errno {
-            Errno::PERM | Errno::ACCESS => FuseError::PermissionDenied {
-                path: path.to_path_buf(),
-                detail: "this root may not mount: in a container it needs the capability SYS_ADMIN".to_owned(),
-            },
-            Errno::NODEV => FuseError::NoFuseDevice,
-            _ => FuseError::io("mounting at", path, errno),
+    rustix::mount::mount(
+        options.fs_name.as_str(),
+        path,
+        options.kind.file_system_type(),
+        options.flags,
+        data.as_c_str(),
+    )
+    .map_err(|errno| match errno {
+        Errno::PERM | Errno::ACCESS => FuseError::PermissionDenied {
+            path: path.to_path_buf(),
+            detail: "this root may not mount: in a container it needs the capability SYS_ADMIN".to_owned(),
         },
-    )?;
+        Errno::NODEV => FuseError::NoFuseDevice,
+        _ => FuseError::io("mounting at", path, errno),
+    })?;
     Ok(device)
 }
 
@@ -139,7 +149,7 @@ pub(crate) fn device_error(errno: Errno) -> FuseError {
 
 impl MountPoint {
     /// Where the mount is now: it moves when a directory above it is renamed, and is gone after `umount(8)`.
-    fn current(&self) -> Result<Option<PathBuf>, FuseError> {
+    pub(crate) fn current(&self) -> Result<Option<PathBuf>, FuseError> {
         let table = mount_table().map_err(|source| FuseError::io("reading the mount table for", &self.path, source))?;
         let ours: Vec<PathBuf> = table
             .into_iter()
@@ -170,6 +180,18 @@ impl MountPoint {
         tracing::info!(path = %path.display(), "the mount is in use: detaching it");
         detach(&path)?;
         Ok(Unmounting::Busy)
+    }
+
+    /// Unmounts if nobody went there since the last call of this, and nobody has anything open there. Says whether it is
+    /// gone. For root only.
+    pub(crate) fn expire(&self) -> Result<bool, FuseError> {
+        let Some(path) = self.current()? else { return Ok(true) };
+        match rustix::mount::unmount(&path, UnmountFlags::EXPIRE | UnmountFlags::NOFOLLOW) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(true),
+            // The first call since somebody went there: the mount is marked now.
+            Err(Errno::AGAIN | Errno::BUSY) => Ok(false),
+            Err(errno) => Err(FuseError::io("unmounting", &path, errno)),
+        }
     }
 
     /// Raises the kernel's read-ahead window, which INIT can only lower.

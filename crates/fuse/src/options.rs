@@ -1,9 +1,12 @@
 //! Options of a mount: ours, and those of `mount -o`.
 
+use std::path::PathBuf;
+
 use rustix::mount::MountFlags;
 use verfs_vfs::AccessTimes;
 
 use crate::error::FuseError;
+use crate::mount_table::MountKind;
 
 /// Who may enter the mount.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -25,6 +28,21 @@ pub enum AccessMode {
     ReadOnly,
 }
 
+/// Whether a mounted volume shows its snapshots, and where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SnapshotsDirectory {
+    /// Nowhere: `.snapshots` is a name like any other.
+    Off,
+    /// In `.snapshots` in the root, which is found by its name and not listed.
+    #[default]
+    Hidden,
+    /// In `.snapshots` in the root, also in its listing.
+    Listed,
+    /// As [`SnapshotsDirectory::Hidden`]; and in `.snapshots` of every other directory, also only by name, that
+    /// directory's earlier states.
+    Everywhere,
+}
+
 /// How to mount a tree and how many threads serve it.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
@@ -43,6 +61,11 @@ pub struct SessionOptions {
     pub queue_max_bytes: usize,
     /// How long the leader goes on polling after a request before it blocks, in microseconds; 0 never polls.
     pub poll_us: u32,
+    /// Where a volume shows its snapshots. The option `snapshots=` among the extra options says the same.
+    pub snapshots: SnapshotsDirectory,
+    /// Where an ordinary user's snapshots are mounted: he can't have a mount inside of his own, so `.snapshots` is a
+    /// symlink to this directory, which is made. Without it he has none.
+    pub snapshots_mountpoint: Option<PathBuf>,
     /// Values of `mount -o`, each one option or several with commas.
     pub extra_options: Vec<String>,
 }
@@ -57,6 +80,8 @@ impl Default for SessionOptions {
             sync_threads: 16,
             queue_max_bytes: 64 << 20,
             poll_us: 100,
+            snapshots: SnapshotsDirectory::default(),
+            snapshots_mountpoint: None,
             extra_options: Vec::new(),
         }
     }
@@ -77,6 +102,10 @@ pub(crate) struct MountOptions {
     pub(crate) flags: MountFlags,
     /// Who may enter.
     pub(crate) allow_other: AllowOther,
+    /// Where a volume shows its snapshots.
+    pub(crate) snapshots: SnapshotsDirectory,
+    /// What it shows.
+    pub(crate) kind: MountKind,
 }
 
 impl MountOptions {
@@ -139,6 +168,8 @@ impl SessionOptions {
             // Device nodes and set-id programs of a volume that anyone may have written are not to be trusted.
             flags: MountFlags::NOSUID | MountFlags::NODEV,
             allow_other: self.allow_other,
+            snapshots: self.snapshots,
+            kind: MountKind::Tree,
         };
         if self.access == AccessMode::ReadOnly {
             options.flags |= MountFlags::RDONLY;
@@ -163,10 +194,15 @@ impl MountOptions {
             "allow_other" => self.allow_other = AllowOther::Yes,
             // Always on.
             "default_permissions" => {}
+            "snapshots=off" => self.snapshots = SnapshotsDirectory::Off,
+            "snapshots=hidden" => self.snapshots = SnapshotsDirectory::Hidden,
+            "snapshots=listed" => self.snapshots = SnapshotsDirectory::Listed,
+            "snapshots=everywhere" => self.snapshots = SnapshotsDirectory::Everywhere,
             // By convention only for tools that read fstab(5).
             tool if tool.starts_with("x-") => {}
             _ => {
-                let known: Vec<&str> = FLAGS.iter().map(|(name, ..)| *name).chain(["allow_other"]).collect();
+                let ours = ["allow_other", "snapshots=off|hidden|listed|everywhere"];
+                let known: Vec<&str> = FLAGS.iter().map(|(name, ..)| *name).chain(ours).collect();
                 return Err(invalid(option, &format!("known are {}", known.join(", "))));
             }
         }
@@ -219,6 +255,15 @@ mod tests {
     fn allow_other_is_an_option_too_and_tool_options_are_ignored() {
         let options = validate(&["allow_other,,default_permissions", "x-systemd.automount"]).unwrap();
         assert_eq!(options.allow_other, AllowOther::Yes);
+    }
+
+    #[test]
+    fn snapshots_are_hidden_until_an_option_says_otherwise() {
+        assert_eq!(validate(&[]).unwrap().snapshots, SnapshotsDirectory::Hidden);
+        assert_eq!(validate(&["snapshots=listed"]).unwrap().snapshots, SnapshotsDirectory::Listed);
+        assert_eq!(validate(&["snapshots=listed,snapshots=off"]).unwrap().snapshots, SnapshotsDirectory::Off);
+        assert_eq!(validate(&["snapshots=everywhere"]).unwrap().snapshots, SnapshotsDirectory::Everywhere);
+        assert!(matches!(validate(&["snapshots=some"]), Err(FuseError::InvalidOption { .. })));
     }
 
     #[test]

@@ -39,8 +39,16 @@ impl Session {
     /// # Errors
     /// One [`FuseError`] for each thing that may be wrong. Nothing is mounted then.
     pub fn mount<T: Tree>(tree: Arc<T>, mountpoint: &Path, options: &SessionOptions) -> Result<Session, FuseError> {
-        let mount_options = options.validate()?;
-        let Mounted { device, mount } = mounting::mount(mountpoint, &mount_options)?;
+        let mounted = mounting::mount(mountpoint, &options.validate()?)?;
+        Session::serve_mounted(tree, mounted, options)
+    }
+
+    /// Serves what is mounted, or takes the mount away.
+    pub(crate) fn serve_mounted<T: Tree>(
+        tree: Arc<T>,
+        Mounted { device, mount }: Mounted,
+        options: &SessionOptions,
+    ) -> Result<Session, FuseError> {
         let served = Session::serve::<FuserTransport<T>>(tree, device, mount.clone(), options);
         if served.is_err()
             && let Err(error) = mounting::detach(&mount.path)
@@ -111,6 +119,11 @@ impl Session {
     #[must_use]
     pub fn mountpoint(&self) -> &Path {
         &self.mount.path
+    }
+
+    /// The mount.
+    pub(crate) fn mount_point(&self) -> &MountPoint {
+        &self.mount
     }
 
     /// Whether the kernel still holds the connection: not after `umount(8)`, unless somebody uses the mount still.

@@ -7,12 +7,43 @@ use verfs_vfs::{
     SetId, SyncScope, Vfs, VfsError, XattrMode,
 };
 
+/// How long the kernel may keep what it was told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Lifetime {
+    /// It asks again each time: this changes without its knowledge.
+    Moment,
+    /// For good: only this kernel changes it, or nobody.
+    Forever,
+}
+
+/// Whether the kernel asks before it opens a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Opening {
+    /// It doesn't: nothing hangs on an open file.
+    Unasked,
+    /// It does, and who wants to write is refused with EROFS: files of this tree never change.
+    ReadersOnly,
+}
+
 /// A tree of files that can be mounted. [`Vfs`] is the real one and documents every operation; tests and the
 /// transport's bench mount others.
 ///
 /// Every operation may be called from several threads at once. With [`verfs_vfs::Patience::Try`] it must not wait.
 #[allow(missing_docs, reason = "the operations are those of `Vfs`, documented there")]
 pub trait Tree: Send + Sync + 'static {
+    /// Whether the kernel asks before it opens a file.
+    const OPENING: Opening = Opening::Unasked;
+
+    /// How long attributes of an inode hold.
+    fn attr_lifetime(&self, _: Ino) -> Lifetime {
+        Lifetime::Forever
+    }
+
+    /// How long the names of a directory hold, its lack of other names, and its listing.
+    fn names_lifetime(&self, _: Ino) -> Lifetime {
+        Lifetime::Forever
+    }
+
     fn lookup(&self, context: &Context, parent: Ino, name: &[u8]) -> Result<Attr>;
     fn forget(&self, ino: Ino, count: u64);
     fn forget_all(&self);

@@ -66,6 +66,12 @@ pub enum VfsError {
     /// The volume takes no writes.
     #[error("read-only file system")]
     ReadOnly,
+    /// What was found by a name is no longer what the name leads to. Whoever looked it up is to look again.
+    #[error("stale file handle")]
+    Stale,
+    /// A number that the caller's form of it can't hold.
+    #[error("value too large")]
+    Overflow,
     /// The store failed, or a record is damaged; the log has the details.
     #[error("input/output error")]
     Io,

@@ -27,6 +27,8 @@ fn errno(error: VfsError) -> Errno {
         VfsError::FileTooLarge => Errno::FBIG,
         VfsError::NoSpace => Errno::NOSPC,
         VfsError::ReadOnly => Errno::ROFS,
+        VfsError::Stale => Errno::STALE,
+        VfsError::Overflow => Errno::OVERFLOW,
         VfsError::Io | VfsError::Closed => Errno::IO,
     }
 }

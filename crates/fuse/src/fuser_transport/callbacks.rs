@@ -17,7 +17,7 @@ use verfs_vfs::{SetAttr, SyncScope};
 
 use super::convert::{
     access_times, allocation, caller, creator, ino, name, node_kind, permissions, rename_mode, seek_for, set_time,
-    timestamp, xattr_mode,
+    timestamp, wants_to_write, xattr_mode,
 };
 use crate::calls::{
     CopyFileRange, Fallocate, Fsync, Getattr, Getxattr, Ioctl, Link, Listxattr, Lookup, Lseek, Mkdir, Mknod, Read,
@@ -28,7 +28,7 @@ use crate::errno::Errno;
 use crate::ioctl::IoctlCommand;
 use crate::kernel;
 use crate::operation::Operation;
-use crate::tree::Tree;
+use crate::tree::{Lifetime, Opening, Tree};
 
 /// What the kernel is asked for, where it has it; see docs/decisions/0009-kernel-interface.md for why each.
 const CAPABILITIES: [InitFlags; 11] = [
@@ -185,11 +185,13 @@ impl<T: Tree> Filesystem for Adapter<T> {
         self.dispatcher.serve(caller(request), call, reply);
     }
 
-    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        if self.no_open {
-            self.dispatcher.decline(Operation::Open, reply);
-        } else {
-            self.dispatcher.accept(Operation::Open, reply);
+    fn open(&self, _: &Request, _: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match T::OPENING {
+            Opening::Unasked if self.no_open => self.dispatcher.decline(Operation::Open, reply),
+            Opening::ReadersOnly if wants_to_write(flags) => {
+                self.dispatcher.refuse::<Lifetime, _>(Operation::Open, Errno::READ_ONLY, reply);
+            }
+            Opening::Unasked | Opening::ReadersOnly => self.dispatcher.accept(Operation::Open, reply),
         }
     }
 
@@ -246,11 +248,10 @@ impl<T: Tree> Filesystem for Adapter<T> {
         self.dispatcher.serve(caller(request), Fsync { ino: ino(number), scope }, reply);
     }
 
-    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        if self.no_opendir {
-            self.dispatcher.decline(Operation::Opendir, reply);
-        } else {
-            self.dispatcher.accept(Operation::Opendir, reply);
+    fn opendir(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        match T::OPENING {
+            Opening::Unasked if self.no_opendir => self.dispatcher.decline(Operation::Opendir, reply),
+            Opening::Unasked | Opening::ReadersOnly => self.dispatcher.open_directory(ino(number), reply),
         }
     }
 
@@ -308,7 +309,10 @@ impl<T: Tree> Filesystem for Adapter<T> {
     }
 
     fn create(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
-        self.dispatcher.decline(Operation::Create, reply);
+        match T::OPENING {
+            Opening::Unasked => self.dispatcher.decline(Operation::Create, reply),
+            Opening::ReadersOnly => self.dispatcher.refuse::<(), _>(Operation::Create, Errno::READ_ONLY, reply),
+        }
     }
 
     fn getlk(

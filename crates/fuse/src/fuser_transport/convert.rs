@@ -58,6 +58,11 @@ pub(super) fn access_times(flags: OpenFlags) -> AccessTimes {
     if flags.0 & libc::O_NOATIME == 0 { AccessTimes::Move } else { AccessTimes::Stay }
 }
 
+/// Whether who opens a file with these flags may change it.
+pub(super) fn wants_to_write(flags: OpenFlags) -> bool {
+    flags.0 & libc::O_ACCMODE != libc::O_RDONLY || flags.0 & libc::O_TRUNC != 0
+}
+
 pub(super) fn node_kind(mode: u32, device: u32) -> Option<NodeKind> {
     match mode & libc::S_IFMT {
         libc::S_IFREG | 0 => Some(NodeKind::Regular),

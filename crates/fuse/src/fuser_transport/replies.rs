@@ -10,13 +10,14 @@ use fuser::{
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
     ReplyWrite, ReplyXattr,
 };
-use verfs_vfs::{Attr, DirEntry, FileKind, FsStat, Listing};
+use verfs_vfs::{DirEntry, FileKind, FsStat, Listing};
 
 use super::convert::{bare_attr, error, file_attr, file_type};
-use crate::calls::{Added, Entry, ListingReply, Offset, Reply, Written, XattrAnswer};
+use crate::calls::{Added, Entry, Known, ListingReply, Offset, Reply, Written, XattrAnswer};
 use crate::errno::Errno;
 use crate::kernel;
 use crate::operation::Operation;
+use crate::tree::Lifetime;
 
 /// Inode numbers are never reused, so one generation serves them all.
 const GENERATION: Generation = Generation(0);
@@ -24,24 +25,23 @@ const GENERATION: Generation = Generation(0);
 impl Reply<Entry> for ReplyEntry {
     fn send(self, answer: Result<Entry, Errno>) {
         match answer {
-            Ok(Entry::Found(attr)) => self.entry(&kernel::CACHE_LIFETIME, &file_attr(&attr), GENERATION),
-            Ok(Entry::Absent) => {
-                self.entry_with_ttls(
-                    &Duration::ZERO,
-                    &kernel::CACHE_LIFETIME,
-                    &bare_attr(0, FileKind::Regular),
-                    GENERATION,
-                );
+            Ok(Entry::Found(Known { attr, lifetime }, name_lifetime)) => {
+                let (attr_time, name_time) = (kernel::duration(lifetime), kernel::duration(name_lifetime));
+                self.entry_with_ttls(&attr_time, &name_time, &file_attr(&attr), GENERATION);
+            }
+            Ok(Entry::Absent(lifetime)) => {
+                let nothing = bare_attr(0, FileKind::Regular);
+                self.entry_with_ttls(&Duration::ZERO, &kernel::duration(lifetime), &nothing, GENERATION);
             }
             Err(errno) => self.error(error(errno)),
         }
     }
 }
 
-impl Reply<Attr> for ReplyAttr {
-    fn send(self, answer: Result<Attr, Errno>) {
+impl Reply<Known> for ReplyAttr {
+    fn send(self, answer: Result<Known, Errno>) {
         match answer {
-            Ok(attr) => self.attr(&kernel::CACHE_LIFETIME, &file_attr(&attr)),
+            Ok(Known { attr, lifetime }) => self.attr(&kernel::duration(lifetime), &file_attr(&attr)),
             Err(errno) => self.error(error(errno)),
         }
     }
@@ -83,16 +83,26 @@ impl Reply<()> for ReplyEmpty {
     }
 }
 
-impl Reply<()> for ReplyOpen {
-    /// Accepted for a kernel that can't do without: nothing hangs on the handle.
-    fn send(self, answer: Result<(), Errno>) {
+impl Reply<Lifetime> for ReplyOpen {
+    /// Nothing hangs on the handle: it says only how long content or listing may be kept.
+    fn send(self, answer: Result<Lifetime, Errno>) {
         match answer {
-            Ok(()) => {
-                let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_NOFLUSH;
-                self.opened(FileHandle(0), flags);
+            Ok(lifetime) => {
+                let cached = match lifetime {
+                    Lifetime::Forever => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR,
+                    Lifetime::Moment => FopenFlags::empty(),
+                };
+                self.opened(FileHandle(0), cached | FopenFlags::FOPEN_NOFLUSH);
             }
             Err(errno) => self.error(error(errno)),
         }
+    }
+}
+
+impl Reply<()> for ReplyOpen {
+    /// Accepted for a kernel that can't do without.
+    fn send(self, answer: Result<(), Errno>) {
+        Reply::<Lifetime>::send(self, answer.map(|()| Lifetime::Forever));
     }
 }
 
@@ -133,7 +143,7 @@ impl ListingReply for ReplyDirectory {
     const BATCH_ENTRIES: usize = kernel::NAMES_BATCH_ENTRIES;
     const OPERATION: Operation = Operation::Readdir;
 
-    fn add(&mut self, entry: &DirEntry) -> Added {
+    fn add(&mut self, entry: &DirEntry, _: Lifetime) -> Added {
         let name = OsStr::from_bytes(&entry.name);
         let full = ReplyDirectory::add(self, INodeNo(entry.ino.0), entry.cookie, file_type(entry.kind), name);
         if full { Added::Full } else { Added::Yes }
@@ -154,7 +164,7 @@ impl ListingReply for ReplyDirectoryPlus {
     const BATCH_ENTRIES: usize = kernel::PLUS_BATCH_ENTRIES;
     const OPERATION: Operation = Operation::Readdirplus;
 
-    fn add(&mut self, entry: &DirEntry) -> Added {
+    fn add(&mut self, entry: &DirEntry, lifetime: Lifetime) -> Added {
         let attr = match &entry.attr {
             Some(attr) => file_attr(attr),
             None if matches!(&*entry.name, b"." | b"..") => bare_attr(entry.ino.0, entry.kind),
@@ -162,8 +172,8 @@ impl ListingReply for ReplyDirectoryPlus {
         };
         let name = OsStr::from_bytes(&entry.name);
         let number = INodeNo(entry.ino.0);
-        let full =
-            ReplyDirectoryPlus::add(self, number, entry.cookie, name, &kernel::CACHE_LIFETIME, &attr, GENERATION);
+        let time = kernel::duration(lifetime);
+        let full = ReplyDirectoryPlus::add(self, number, entry.cookie, name, &time, &attr, GENERATION);
         if full { Added::Full } else { Added::Yes }
     }
 }

@@ -118,6 +118,8 @@ fn environment(error: VfsError) -> bool {
         | VfsError::TooManyLinks
         | VfsError::FileTooLarge
         | VfsError::Busy
+        | VfsError::Stale
+        | VfsError::Overflow
         | VfsError::Interrupted => false,
     }
 }
