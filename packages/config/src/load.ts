@@ -4,7 +4,7 @@ import { isAbsolute, join, resolve } from 'node:path';
 import { ConfigFileError } from '@verfs/errors';
 import { parse, TomlError } from 'smol-toml';
 import { type Config, type ConfigKey, configKeys } from './keys.ts';
-import { flatten, type KeyTable, type RawValues, validate, type ValuesOf } from './validate.ts';
+import { flatten, type KeyTable, type RawValues, type ValuesOf, validate } from './validate.ts';
 
 /** Who asks, and where his files are; by default this process. */
 export interface Surroundings {
@@ -54,11 +54,11 @@ export function readIfPresent(file: string): string | undefined {
   try {
     return readFileSync(file, 'utf8');
   } catch (cause) {
-    if (cause instanceof Error && 'code' in cause && (cause.code === 'ENOENT' || cause.code === 'ENOTDIR')) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') {
       return undefined;
     }
-    const detail = cause instanceof Error ? cause.message : String(cause);
-    throw new ConfigFileError(`${file}: cannot be read: ${detail}`, { path: file, cause });
+    throw new ConfigFileError(`${file}: cannot be read: ${message}`, { path: file, cause });
   }
 }
 

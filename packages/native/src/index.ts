@@ -27,6 +27,7 @@ export type {
   VolumeInfo,
 } from '@verfs/bindings';
 export { addonFile, currentPlatform, type Platform } from './platform.ts';
+export type { Snapshot, SnapshotCalls, SnapshotChange } from './snapshots.ts';
 
 /** Severity of a log record. */
 export type LogLevel = LogRecord['level'];
