@@ -14,6 +14,7 @@ import type {
 } from '@verfs/bindings';
 import { CancelledError } from '@verfs/errors';
 import { addon, fromAddon } from './addon.ts';
+import type { Snapshot, SnapshotBindings, SnapshotCalls, SnapshotChange } from './snapshots.ts';
 
 export type {
   CreateOptions,
@@ -63,7 +64,7 @@ async function cancellable<T>(promise: Promise<T>, name: string, signal: Signal)
 }
 
 /** An open volume of the engine. Every rejection is a `VerfsError`; the addon's types say what the calls do. */
-export class NativeVolume {
+export class NativeVolume implements SnapshotCalls {
   readonly #volume: NativeVolumeClass;
   /** The wait for the end of the mount, which occupies a thread: shared by all who wait. */
   #unmounted: Promise<void> | undefined;
@@ -111,8 +112,59 @@ export class NativeVolume {
     return translated(() => this.#volume.info());
   }
 
+  snapshotCreate(name: string, note: string, signal?: Signal): Promise<Snapshot> {
+    return translated(() => this.#snapshots.snapshotCreate(name, note, signal));
+  }
+
+  snapshots(signal?: Signal): Promise<Snapshot[]> {
+    return translated(() => this.#snapshots.snapshots(signal));
+  }
+
+  async snapshotDelete(name: string, signal?: Signal): Promise<void> {
+    await translated(() => this.#snapshots.snapshotDelete(name, signal));
+  }
+
+  async snapshotHold(name: string, tag: string, signal?: Signal): Promise<void> {
+    await translated(() => this.#snapshots.snapshotHold(name, tag, signal));
+  }
+
+  async snapshotRelease(name: string, tag: string, signal?: Signal): Promise<void> {
+    await translated(() => this.#snapshots.snapshotRelease(name, tag, signal));
+  }
+
+  async *snapshotDiff(
+    from: string,
+    to: string | undefined,
+    signal?: Signal,
+  ): AsyncGenerator<readonly SnapshotChange[], void> {
+    const diff = await translated(() => this.#snapshots.snapshotDiff(from, to, signal));
+    for (;;) {
+      const changes = await translated(() => diff.next(signal));
+      if (changes === null) {
+        return;
+      }
+      yield changes;
+    }
+  }
+
+  async snapshotRollback(name: string, signal?: Signal): Promise<void> {
+    await translated(() => this.#snapshots.snapshotRollback(name, signal));
+  }
+
+  async snapshotClone(name: string, path: string, signal?: Signal): Promise<void> {
+    await translated(() => this.#snapshots.snapshotClone(name, path, signal));
+  }
+
+  async snapshotRestore(name: string, path: string, target: string | undefined, signal?: Signal): Promise<void> {
+    await translated(() => this.#snapshots.snapshotRestore(name, path, target, signal));
+  }
+
   async close(signal?: Signal): Promise<void> {
     await translated(() => this.#volume.close(signal));
+  }
+
+  get #snapshots(): SnapshotBindings {
+    return this.#volume as unknown as SnapshotBindings;
   }
 }
 

@@ -37,19 +37,39 @@ export interface SnapshotChange {
  */
 export interface SnapshotCalls {
   /** Takes a snapshot of everything that was done before. */
-  snapshotCreate(name: string, note: string, signal?: AbortSignal): Promise<Snapshot>;
+  snapshotCreate(name: string, note: string, signal?: AbortSignal | undefined): Promise<Snapshot>;
   /** Every snapshot, the oldest first. */
-  snapshots(signal?: AbortSignal): Promise<Snapshot[]>;
-  snapshotDelete(name: string, signal?: AbortSignal): Promise<void>;
+  snapshots(signal?: AbortSignal | undefined): Promise<Snapshot[]>;
+  snapshotDelete(name: string, signal?: AbortSignal | undefined): Promise<void>;
   /** Keeps a snapshot from being deleted, until `tag` is released. */
-  snapshotHold(name: string, tag: string, signal?: AbortSignal): Promise<void>;
-  snapshotRelease(name: string, tag: string, signal?: AbortSignal): Promise<void>;
+  snapshotHold(name: string, tag: string, signal?: AbortSignal | undefined): Promise<void>;
+  snapshotRelease(name: string, tag: string, signal?: AbortSignal | undefined): Promise<void>;
   /** What changed from one snapshot to another, or to what is there now; in batches, as they are found. */
-  snapshotDiff(from: string, to: string | undefined, signal?: AbortSignal): AsyncIterable<readonly SnapshotChange[]>;
+  snapshotDiff(
+    from: string,
+    to: string | undefined,
+    signal?: AbortSignal | undefined,
+  ): AsyncIterable<readonly SnapshotChange[]>;
   /** Makes the volume what it was. */
-  snapshotRollback(name: string, signal?: AbortSignal): Promise<void>;
+  snapshotRollback(name: string, signal?: AbortSignal | undefined): Promise<void>;
   /** Makes the new directory `path` a copy of the snapshot that can be written, and shares all data with it. */
-  snapshotClone(name: string, path: string, signal?: AbortSignal): Promise<void>;
+  snapshotClone(name: string, path: string, signal?: AbortSignal | undefined): Promise<void>;
   /** Puts `path` and all below it back as it was, or at `target` instead. */
-  snapshotRestore(name: string, path: string, target: string | undefined, signal?: AbortSignal): Promise<void>;
+  snapshotRestore(
+    name: string,
+    path: string,
+    target: string | undefined,
+    signal?: AbortSignal | undefined,
+  ): Promise<void>;
+}
+
+/** The same, as the addon has it. */
+export interface SnapshotBindings extends Omit<SnapshotCalls, 'snapshotDiff'> {
+  snapshotDiff(from: string, to: string | undefined, signal?: AbortSignal | undefined): Promise<DiffBindings>;
+}
+
+/** A diff that is being made. */
+export interface DiffBindings {
+  /** The next batch; null after the last. */
+  next(signal?: AbortSignal | undefined): Promise<SnapshotChange[] | null>;
 }

@@ -17,5 +17,5 @@ export {
 } from './keys.ts';
 export { automaticName, isAutomatic } from './names.ts';
 export { type KeepReason, type Kept, type Moment, type Prunable, planRetention, type Retention } from './retention.ts';
-export { type PolicyRun, PolicyRunner, type RunCalls } from './runner.ts';
+export { type PolicyRun, PolicyRunner, type PolicyStatus, type RunCalls } from './runner.ts';
 export { type Schedule, scheduleFault, scheduleForms, scheduleOf } from './schedule.ts';

@@ -21,6 +21,13 @@ export interface PolicyRun {
   readonly next: number | null;
 }
 
+/** The policy of a volume, and how it stands. */
+export interface PolicyStatus {
+  readonly policy: Policy;
+  /** When the next snapshot is due, in milliseconds since 1970; none when the schedule is off. */
+  readonly next: number | null;
+}
+
 /** The calls that a run needs. */
 export type RunCalls = Pick<SnapshotCalls, 'snapshotCreate' | 'snapshots' | 'snapshotDelete'>;
 
