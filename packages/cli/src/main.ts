@@ -76,6 +76,8 @@ const snapshots = (yargs: Argv<CommonArguments>) =>
     .command('restore <name> <paths..>', 'Put files back', snapshot.restoreBuilder, snapshot.snapshotRestore)
     .command('hold <names..>', 'Keep snapshots from being deleted', snapshot.holdBuilder, snapshot.snapshotHold)
     .command('release <names..>', 'End a hold', snapshot.holdBuilder, snapshot.snapshotRelease)
+    .example('$0 snapshot create monday', 'takes a snapshot')
+    .example('$0 snapshot diff monday', 'what changed since')
     .demandCommand(1, 'Name a command of `verfs snapshot`: create, list, delete, diff, rollback, clone, restore, …')
     .recommendCommands();
 
@@ -84,6 +86,8 @@ const policies = (yargs: Argv<CommonArguments>) =>
     .command('show', 'Show the policy of a volume', showBuilder, policyShow)
     .command('set', 'Change it', setBuilder, policySet)
     .command('run', 'Take a snapshot when one is due, and prune', runBuilder, policyRun)
+    .example('$0 policy set --schedule hourly --keep-hourly 24', 'takes one each hour, and keeps 24')
+    .example('$0 policy run --dry-run', 'what would be done now')
     .demandCommand(1, 'Name a command of `verfs policy`: show, set or run')
     .recommendCommands();
 

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { toVerfsError } from '@verfs/errors';
 
 /** Where a command writes, and in which form. */
@@ -6,8 +5,24 @@ export interface Output {
   readonly form: 'text' | 'json';
   /** Writes a result: `text` for people, or `value` as JSON. */
   result(value: object, text: () => readonly string[]): void;
-  /** Writes one of many items, in a line of its own; resolves when there is room for the next. */
-  item(value: object, text: () => string): Promise<void>;
+  /** Writes one of many items, in a line of its own. Resolves when there is room for the next, if somebody reads on. */
+  item(value: object, text: () => string): Promise<'more' | 'enough'>;
+}
+
+/** Resolves when `stream` takes more, or never will: `main` sees to errors of standard output. */
+function roomIn(stream: NodeJS.WritableStream): Promise<void> {
+  const events = ['drain', 'close', 'error'] as const;
+  return new Promise((resolve) => {
+    const settle = () => {
+      for (const event of events) {
+        stream.off(event, settle);
+      }
+      resolve();
+    };
+    for (const event of events) {
+      stream.on(event, settle);
+    }
+  });
 }
 
 /** The output of a command. `form` is `json` for `--json`. */
@@ -18,11 +33,12 @@ export function createOutput(form: Output['form']): Output {
       process.stdout.write(form === 'json' ? `${JSON.stringify(value)}\n` : `${text().join('\n')}\n`);
     },
     item: async (value, text) => {
+      const { stdout } = process;
       const line = form === 'json' ? JSON.stringify(value) : text();
-      if (!process.stdout.write(`${line}\n`) && !process.stdout.destroyed) {
-        // A reader that hangs up makes an error of the stream, which `main` sees to.
-        await Promise.race([once(process.stdout, 'drain'), once(process.stdout, 'close')]);
+      if (!stdout.write(`${line}\n`) && stdout.writable) {
+        await roomIn(stdout);
       }
+      return stdout.writable ? 'more' : 'enough';
     },
   };
 }

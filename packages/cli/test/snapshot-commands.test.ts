@@ -1,6 +1,8 @@
+import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { serveControl } from '../../sdk/src/control/server.ts';
 import { snapshotHandlers } from '../../sdk/src/daemon/handlers.ts';
@@ -134,6 +136,25 @@ describe('verfs snapshot', () => {
       ['diff', 'a', undefined],
       ['diff', 'a', 'b'],
     ]);
+  });
+
+  test('waits for whoever reads the changes, and stops when he has enough', async () => {
+    await calls.snapshotCreate('a', '');
+    calls.batches = Array.from({ length: 10_000 }, (_, index) => [
+      { kind: 'added', path: `${index}/${'.'.repeat(1000)}`, type: 'file', sizeAfter: 1 },
+    ]);
+    const words = ['snapshot', 'diff', 'a', '--volume', directory].map((word) => JSON.stringify(word)).join(', ');
+    const program = fileURLToPath(new URL('../dist/main.js', import.meta.url));
+    const script = `import(${JSON.stringify(program)}).then(({ main }) => main([${words}]))`;
+    const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    const given = calls.batchesGiven;
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect([given > 0 && given < 1000, calls.batchesGiven]).toEqual([true, given]);
+    child.stdout.destroy();
+    expect(await ended).toBe(0);
+    expect(calls.batchesGiven).toBeLessThan(1000);
   });
 
   test('goes back, clones and restores, by paths in the mount or in the volume', async () => {

@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, wr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import { changePolicy, noPolicy, policyFile, policyRows, readPolicy } from '@verfs/snapshots';
+import { changePolicy, noPolicy, type PolicyChanges, policyFile, policyRows, readPolicy } from '@verfs/snapshots';
 
 let volume: string;
 
@@ -47,7 +47,7 @@ test.each([
   [{ 'keep.minage': '5d' }, 'VERFS_E_CONFIG_KEY', 'did you mean keep.min_age? docs/SNAPSHOTS.md lists every key.'],
 ])('%j gives %s, and changes nothing', (change, code, message) => {
   changePolicy(volume, { schedule: 'hourly' });
-  expect(() => changePolicy(volume, change)).toThrow(
+  expect(() => changePolicy(volume, change as PolicyChanges)).toThrow(
     expect.objectContaining({ code, message: expect.stringContaining(message) }),
   );
   expect(readPolicy(volume)).toEqual({ ...noPolicy, schedule: 'hourly' });

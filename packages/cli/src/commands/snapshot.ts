@@ -171,7 +171,9 @@ export async function snapshotDiff(
     for await (const change of snapshots.diff(args.from, args.to)) {
       counts[change.kind] += 1;
       grownBytes += (change.sizeAfter ?? 0) - (change.sizeBefore ?? 0);
-      await output.item(change, () => changeText(change));
+      if ((await output.item(change, () => changeText(change))) === 'enough') {
+        break;
+      }
     }
   });
   output.result({ summary: { ...counts, grownBytes } }, () => {
