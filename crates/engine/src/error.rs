@@ -267,6 +267,8 @@ impl EngineError {
             | VfsError::NameTooLong
             | VfsError::TooManyLinks
             | VfsError::FileTooLarge
+            | VfsError::Busy
+            | VfsError::Interrupted
             | VfsError::Io => EngineError::Io { path, detail: error.to_string() },
         }
     }

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! inode:  kind 1 | mode v | flags v | nlink v | uid v | gid v | rdev v | size v | allocated v | content v | parent v
-//!         | birth v | 4 x time (seconds zigzag, nanos v): atime mtime ctime btime
-//! dirent: kind 1 | ino v | birth v
-//! orphan: ino v (0: content only)
+//!         | 4 x time (seconds zigzag, nanos v): atime mtime ctime btime
+//! dirent: kind 1 | ino v
+//! orphan: ino v (0: content only) | died v
 //! counters: inodes v | directories v | logical bytes v
 //! ```
 //! `v` is a varint (LEB128). Times are since 1970.
@@ -112,8 +112,6 @@ pub struct InodeRecord {
     pub content: ContentId,
     /// Directory of its latest name: `..` of a directory, and how a damaged file is named in messages.
     pub parent: Ino,
-    /// Epoch of this version of the record.
-    pub birth: Epoch,
     /// Last access.
     pub atime: Timestamp,
     /// Last change of the content.
@@ -146,7 +144,7 @@ impl InodeRecord {
         for number in [self.flags.0, self.nlink, self.uid, self.gid, self.rdev] {
             put_u64(out, u64::from(number));
         }
-        for number in [self.size, self.allocated, self.content.0, self.parent.0, self.birth.0] {
+        for number in [self.size, self.allocated, self.content.0, self.parent.0] {
             put_u64(out, number);
         }
         for time in [self.atime, self.mtime, self.ctime, self.btime] {
@@ -178,7 +176,6 @@ impl InodeRecord {
             allocated: reader.u64()?,
             content: ContentId(reader.u64()?),
             parent: Ino(reader.u64()?),
-            birth: Epoch(reader.u64()?),
             atime: read_time(reader)?,
             mtime: read_time(reader)?,
             ctime: read_time(reader)?,
@@ -205,8 +202,6 @@ pub struct DirentRecord {
     pub kind: InodeKind,
     /// The inode.
     pub ino: Ino,
-    /// Epoch in which the name came to lead there.
-    pub birth: Epoch,
 }
 
 impl DirentRecord {
@@ -214,7 +209,6 @@ impl DirentRecord {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.kind as u8);
         put_u64(out, self.ino.0);
-        put_u64(out, self.birth.0);
     }
 
     /// Reads a record off the front.
@@ -222,11 +216,7 @@ impl DirentRecord {
     /// # Errors
     /// [`DecodeError`].
     pub fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(DirentRecord {
-            kind: InodeKind::decode(reader.u8()?)?,
-            ino: Ino(reader.u64()?),
-            birth: Epoch(reader.u64()?),
-        })
+        Ok(DirentRecord { kind: InodeKind::decode(reader.u8()?)?, ino: Ino(reader.u64()?) })
     }
 
     /// Decodes a whole value.
@@ -246,12 +236,15 @@ impl DirentRecord {
 pub struct OrphanRecord {
     /// The inode that goes with it, if one does: its other records are removed too.
     pub ino: Option<Ino>,
+    /// Epoch in which it lost its last name: snapshots of that epoch and later ones don't have it.
+    pub died: Epoch,
 }
 
 impl OrphanRecord {
     /// Appends the record.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_u64(out, self.ino.map_or(0, |ino| ino.0));
+        put_u64(out, self.died.0);
     }
 
     /// Decodes a whole value.
@@ -261,8 +254,9 @@ impl OrphanRecord {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let ino = reader.u64()?;
+        let died = Epoch(reader.u64()?);
         reader.finish()?;
-        Ok(OrphanRecord { ino: (ino != 0).then_some(Ino(ino)) })
+        Ok(OrphanRecord { ino: (ino != 0).then_some(Ino(ino)), died })
     }
 }
 
@@ -285,13 +279,21 @@ impl TreeCounters {
         put_u64(out, self.logical_bytes);
     }
 
+    /// Reads a record off the front.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(TreeCounters { inodes: reader.u64()?, directories: reader.u64()?, logical_bytes: reader.u64()? })
+    }
+
     /// Decodes a whole value.
     ///
     /// # Errors
     /// [`DecodeError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let counters = TreeCounters { inodes: reader.u64()?, directories: reader.u64()?, logical_bytes: reader.u64()? };
+        let counters = Self::read(&mut reader)?;
         reader.finish()?;
         Ok(counters)
     }

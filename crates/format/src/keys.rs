@@ -7,11 +7,16 @@
 //! l | ino 8                          symlink target
 //! x | ino 8                          extended attributes
 //! o | content 8                      orphan: content to be released
+//! h | one of the keys above | death 8                  history: what the key had before epoch `death`
+//! L | death 8 | group 8 | part 4                       keys that changed in an epoch
+//! D | death 8 | birth 8 | group 8 | part 4             references that only snapshots have
+//! s | id 8                           snapshot; its id is the epoch that it ended
+//! u | id 8                           bytes that only this snapshot has, a varint
 //! c, p                               chunk and pack records (chunk_record)
 //! S | name                           system values
 //! ```
 
-use verfs_base::{ChunkId, Ino};
+use verfs_base::{ChunkId, Epoch, GroupId, Ino};
 
 use crate::content::ContentId;
 
@@ -28,12 +33,28 @@ pub const XATTRS: u8 = b'x';
 /// First byte of orphan keys.
 pub const ORPHAN: u8 = b'o';
 
+/// First byte of history keys.
+pub const HISTORY: u8 = b'h';
+/// First byte of keys of change lists.
+pub const CHANGES: u8 = b'L';
+/// First byte of keys of dead lists.
+pub const DEAD: u8 = b'D';
+/// First byte of snapshot keys.
+pub const SNAPSHOT: u8 = b's';
+/// First byte of keys of what a snapshot alone uses.
+pub const SNAPSHOT_USED: u8 = b'u';
+
 /// System value: id of the last committed group, a varint.
 pub const SYSTEM_GROUP: &[u8] = b"Svfs.group";
 /// System value: next inode and content number, a varint.
 pub const SYSTEM_NEXT_NUMBER: &[u8] = b"Svfs.next-number";
 /// System value: counters of the whole tree ([`crate::TreeCounters`]).
 pub const SYSTEM_COUNTERS: &[u8] = b"Svfs.counters";
+
+/// System value: the epoch in which records are born, a varint; without it the first.
+pub const SYSTEM_EPOCH: &[u8] = b"Svfs.epoch";
+/// System value: id of the snapshot to which the tree is being rolled back, a varint.
+pub const SYSTEM_ROLLBACK: &[u8] = b"Svfs.rollback";
 
 /// Position of a dirent in its directory's order: 56 bits of the keyed hash of its name, at least 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -112,6 +133,22 @@ pub fn parse_dirent(key: &[u8]) -> Option<(NameHash, &[u8])> {
     Some((NameHash(u64::from_be_bytes(number)), name))
 }
 
+/// Inode of an inode key; `None` for any other key.
+#[must_use]
+pub fn parse_inode(key: &[u8]) -> Option<Ino> {
+    let number = key.strip_prefix(&[INODE])?;
+    Some(Ino(u64::from_be_bytes(number.try_into().ok()?)))
+}
+
+/// Directory, hash and name of a dirent key; `None` for any other key.
+#[must_use]
+pub fn parse_dirent_of(key: &[u8]) -> Option<(Ino, NameHash, &[u8])> {
+    let (hash, name) = parse_dirent(key)?;
+    let mut number = [0; 8];
+    number.copy_from_slice(&key[1..9]);
+    Some((Ino(u64::from_be_bytes(number)), hash, name))
+}
+
 /// Key of an extent segment.
 #[must_use]
 pub fn segment(content: ContentId, index: u32) -> Vec<u8> {
@@ -164,4 +201,97 @@ pub fn parse_orphan(key: &[u8]) -> Option<ContentId> {
     let mut number = [0; 8];
     number.copy_from_slice(&key[1..]);
     Some(ContentId(u64::from_be_bytes(number)))
+}
+
+/// Key of what another key had before epoch `death`.
+#[must_use]
+pub fn history(record_key: &[u8], death: Epoch) -> Vec<u8> {
+    let mut key = Vec::with_capacity(record_key.len() + 9);
+    key.push(HISTORY);
+    key.extend_from_slice(record_key);
+    key.extend_from_slice(&death.0.to_be_bytes());
+    key
+}
+
+/// Prefix of the history of all keys that begin with `prefix`.
+#[must_use]
+pub fn histories(prefix: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(prefix.len() + 9);
+    key.push(HISTORY);
+    key.extend_from_slice(prefix);
+    key
+}
+
+/// Record key and death of a history key; `None` for any other key.
+#[must_use]
+pub fn parse_history(key: &[u8]) -> Option<(&[u8], Epoch)> {
+    let (record_key, death) = key.strip_prefix(&[HISTORY])?.split_last_chunk::<8>()?;
+    Some((record_key, Epoch(u64::from_be_bytes(*death))))
+}
+
+/// Key of a part of the list of keys that changed in epoch `death`.
+#[must_use]
+pub fn changes(death: Epoch, group: GroupId, part: u32) -> Vec<u8> {
+    let mut key = with_number(CHANGES, death.0, 12);
+    key.extend_from_slice(&group.0.to_be_bytes());
+    key.extend_from_slice(&part.to_be_bytes());
+    key
+}
+
+/// First key of the change lists of epoch `death` and later ones.
+#[must_use]
+pub fn changes_from(death: Epoch) -> Vec<u8> {
+    with_number(CHANGES, death.0, 0)
+}
+
+/// Epoch of a key of a change list; `None` for any other key.
+#[must_use]
+pub fn parse_changes(key: &[u8]) -> Option<Epoch> {
+    let number = key.strip_prefix(&[CHANGES])?.get(..8)?;
+    (key.len() == 21).then_some(())?;
+    Some(Epoch(u64::from_be_bytes(number.try_into().ok()?)))
+}
+
+/// Key of a part of the list of references born in `birth` and given up in `death`.
+#[must_use]
+pub fn dead(death: Epoch, birth: Epoch, group: GroupId, part: u32) -> Vec<u8> {
+    let mut key = dead_from(death, birth);
+    key.extend_from_slice(&group.0.to_be_bytes());
+    key.extend_from_slice(&part.to_be_bytes());
+    key
+}
+
+/// First key of the dead lists of epoch `death` with references born in `birth` or later.
+#[must_use]
+pub fn dead_from(death: Epoch, birth: Epoch) -> Vec<u8> {
+    let mut key = with_number(DEAD, death.0, 20);
+    key.extend_from_slice(&birth.0.to_be_bytes());
+    key
+}
+
+/// Death and birth of the references of a dead list; `None` for any other key.
+#[must_use]
+pub fn parse_dead(key: &[u8]) -> Option<(Epoch, Epoch)> {
+    let number = |at: usize| Some(u64::from_be_bytes(key.get(at..at + 8)?.try_into().ok()?));
+    (key.first() == Some(&DEAD) && key.len() == 29).then_some(())?;
+    Some((Epoch(number(1)?), Epoch(number(9)?)))
+}
+
+/// Key of a snapshot.
+#[must_use]
+pub fn snapshot(id: Epoch) -> Vec<u8> {
+    with_number(SNAPSHOT, id.0, 0)
+}
+
+/// Id of a snapshot key; `None` for any other key.
+#[must_use]
+pub fn parse_snapshot(key: &[u8]) -> Option<Epoch> {
+    let id = key.strip_prefix(&[SNAPSHOT])?;
+    Some(Epoch(u64::from_be_bytes(id.try_into().ok()?)))
+}
+
+/// Key of what a snapshot alone uses.
+#[must_use]
+pub fn snapshot_used(id: Epoch) -> Vec<u8> {
+    with_number(SNAPSHOT_USED, id.0, 0)
 }

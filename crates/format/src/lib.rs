@@ -12,8 +12,10 @@ pub mod keys;
 mod log_frame;
 pub mod pack;
 pub mod pack_index;
+mod snapshot;
 pub mod superblock;
 pub mod varint;
+mod versioned;
 mod xattr;
 
 pub use content::{ContentId, LOST_CHUNK, Run, RunData, SEGMENT_BYTES, Segment};
@@ -23,4 +25,6 @@ pub use keys::NameHash;
 pub use log_frame::{
     FrameBuilder, FrameHeader, HEADER_BYTES, InodeScope, LogEntry, MAGIC, TRAILER_BYTES, decode_frame,
 };
+pub use snapshot::{ChangeList, DeadList, DeadReference, PruneProgress, SnapshotRecord};
+pub use versioned::{encode_versioned, record_of_versioned, split_versioned};
 pub use xattr::Xattrs;

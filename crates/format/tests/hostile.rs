@@ -12,7 +12,8 @@ use verfs_format::pack::{RecordHeader, RecordSeed, decode_pack_header, encode_pa
 use verfs_format::pack_index::{IndexEntry, IndexTable};
 use verfs_format::superblock::Superblock;
 use verfs_format::{
-    DirentRecord, FrameHeader, InodeRecord, Run, RunData, SEGMENT_BYTES, Segment, TreeCounters, decode_frame, keys,
+    ChangeList, DeadList, DirentRecord, FrameHeader, InodeRecord, Run, RunData, SEGMENT_BYTES, Segment, SnapshotRecord,
+    TreeCounters, decode_frame, keys, split_versioned,
 };
 
 /// Gives bytes to every decoder. What one accepts must be usable without overflow.
@@ -24,6 +25,10 @@ fn decode_all(bytes: &[u8]) {
     let _ = InodeRecord::decode(bytes);
     let _ = DirentRecord::decode(bytes);
     let _ = TreeCounters::decode(bytes);
+    let _ = SnapshotRecord::decode(bytes);
+    let _ = ChangeList::decode(bytes);
+    let _ = DeadList::decode(bytes);
+    let _ = split_versioned(bytes);
     let _ = FrameHeader::decode(bytes).map(|header| header.frame_bytes());
     let _ = decode_frame(bytes, |_| ChunkId([0; 16]));
     let _ = decode_pack_header(bytes);

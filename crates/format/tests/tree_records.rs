@@ -5,8 +5,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use verfs_base::{ChunkId, Epoch, GroupId, Ino, Timestamp};
 use verfs_format::{
-    ContentId, DirentRecord, FrameBuilder, InodeFlags, InodeKind, InodeRecord, InodeScope, LogEntry, OrphanRecord, Run,
-    RunData, Segment, TreeCounters, Xattrs, decode_frame, keys,
+    ChangeList, ContentId, DeadList, DeadReference, DirentRecord, FrameBuilder, InodeFlags, InodeKind, InodeRecord,
+    InodeScope, LogEntry, OrphanRecord, PruneProgress, Run, RunData, Segment, SnapshotRecord, TreeCounters, Xattrs,
+    decode_frame, encode_versioned, keys, record_of_versioned, split_versioned,
 };
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -31,7 +32,6 @@ fn inode() -> InodeRecord {
         allocated: 4096,
         content: ContentId(77),
         parent: Ino(1),
-        birth: Epoch(1),
         atime: Timestamp { seconds: -1, nanos: 999_999_999 },
         mtime: Timestamp { seconds: 4_102_444_800, nanos: 1 },
         ctime: Timestamp { seconds: 0, nanos: 0 },
@@ -62,7 +62,7 @@ fn entries() -> Vec<LogEntry> {
         LogEntry::Dirent {
             parent: Ino(1),
             name: Bytes::from_static(b"n\xffme"),
-            target: Some(DirentRecord { kind: InodeKind::Directory, ino: Ino(9), birth: Epoch(1) }),
+            target: Some(DirentRecord { kind: InodeKind::Directory, ino: Ino(9) }),
         },
         LogEntry::Dirent { parent: Ino(1), name: Bytes::from_static(b"gone"), target: None },
         LogEntry::Symlink { ino: Ino(10), target: Bytes::from_static(b"../t") },
@@ -85,10 +85,10 @@ fn encodings_are_those_of_format_1() {
     assert_eq!(hex(&out), INODE);
     assert_eq!(InodeRecord::decode(&out).unwrap(), inode());
 
-    let record = DirentRecord { kind: InodeKind::Symlink, ino: Ino(300), birth: Epoch(1) };
+    let record = DirentRecord { kind: InodeKind::Symlink, ino: Ino(300) };
     let mut out = Vec::new();
     record.encode(&mut out);
-    assert_eq!(hex(&out), "03ac0201");
+    assert_eq!(hex(&out), "03ac02");
     assert_eq!(DirentRecord::decode(&out).unwrap(), record);
 
     assert_eq!(hex(&segment().encode()), SEGMENT);
@@ -100,9 +100,9 @@ fn encodings_are_those_of_format_1() {
 
     for ino in [None, Some(Ino(5))] {
         let mut out = Vec::new();
-        OrphanRecord { ino }.encode(&mut out);
-        assert_eq!(hex(&out), if ino.is_none() { "00" } else { "05" });
-        assert_eq!(OrphanRecord::decode(&out).unwrap(), OrphanRecord { ino });
+        OrphanRecord { ino, died: Epoch(3) }.encode(&mut out);
+        assert_eq!(hex(&out), if ino.is_none() { "0003" } else { "0503" });
+        assert_eq!(OrphanRecord::decode(&out).unwrap(), OrphanRecord { ino, died: Epoch(3) });
     }
     let counters = TreeCounters { inodes: 200, directories: 3, logical_bytes: 1 };
     let mut out = Vec::new();
@@ -115,14 +115,77 @@ fn encodings_are_those_of_format_1() {
     assert_eq!((header.group, header.sequence, decoded), (GroupId(6), 42, entries()));
 }
 
-const INODE: &str = "01ed131103e807feff030080e497d01280204d010101ff93ebdc0380dcb2c81e0100000202";
+const INODE: &str = "01ed131103e807feff030080e497d01280204d0101ff93ebdc0380dcb2c81e0100000202";
 const SEGMENT: &str = "0300802001ac02028101abababababababababababababababab0203616263";
 const FRAME: &str = concat!(
-    "5646534c4f47310a06000000000000002a000000000000006d000000000000000701090101ed131103e807feff030080e497",
-    "d01280204d010101ff93ebdc0380dcb2c81e01000002020201046eff6d6501020901020104676f6e6500030a042e2e2f7404",
-    "4d8080808080200464617461054d05808080802006090206757365722e610006757365722e620200767ef4ebf263e650704b",
-    "527108ec27b120",
+    "5646534c4f47310a06000000000000002a000000000000006b000000000000000701090101ed131103e807feff030080e497",
+    "d01280204d0101ff93ebdc0380dcb2c81e01000002020201046eff6d65010209020104676f6e6500030a042e2e2f74044d80",
+    "80808080200464617461054d05808080802006090206757365722e610006757365722e620200763ef96914efdaf1f8d5deaa",
+    "77fc986a87",
 );
+
+fn snapshot() -> SnapshotRecord {
+    SnapshotRecord {
+        uuid: [0x5a; 16],
+        name: Bytes::from_static(b"before"),
+        note: Bytes::from_static(b"why"),
+        created: Timestamp { seconds: 1_000, nanos: 7 },
+        counters: TreeCounters { inodes: 200, directories: 3, logical_bytes: 1 },
+        holds: vec![Bytes::from_static(b"send")],
+        pruning: None,
+    }
+}
+
+#[test]
+fn encodings_of_snapshots_are_those_of_format_1() {
+    let common = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a066265666f726503776879d00f07c80103010104";
+    let cursor = Bytes::from_static(b"k");
+    let states = [
+        (None, "00"),
+        (Some(PruneProgress::Waiting), "01"),
+        (Some(PruneProgress::Dead { upper: Epoch(9), cursor: cursor.clone() }), "0209016b"),
+        (Some(PruneProgress::Changes { upper: Epoch(9), cursor }), "0309016b"),
+    ];
+    for (pruning, ends) in states {
+        let record = SnapshotRecord { pruning, ..snapshot() };
+        assert_eq!(hex(&record.encode()), format!("{common}73656e64{ends}"));
+        assert_eq!(SnapshotRecord::decode(&record.encode()).unwrap(), record);
+    }
+
+    let changed = vec![Bytes::from(keys::inode(Ino(5))), Bytes::from_static(b"x")];
+    let encoded = ChangeList::encode(&changed);
+    assert_eq!(hex(&encoded), "02096900000000000000050178");
+    assert_eq!(ChangeList::decode(&encoded).unwrap().keys, changed);
+
+    let dead = vec![DeadReference { chunk: ChunkId([1; 16]), references: 2, bytes: 300 }];
+    assert_eq!(hex(&DeadList::encode(&dead)), "010101010101010101010101010101010102ac02");
+    assert_eq!(DeadList::decode(&DeadList::encode(&dead)).unwrap().references, dead);
+
+    let value = Bytes::from(encode_versioned(Epoch(300), |out| out.extend_from_slice(b"rest")));
+    assert_eq!(hex(&value), "ac0272657374");
+    assert_eq!(split_versioned(&value).unwrap(), (Epoch(300), &b"rest"[..]));
+    assert_eq!(record_of_versioned(&value).unwrap(), &b"rest"[..]);
+}
+
+#[test]
+fn keys_of_snapshots_sort_by_epoch_and_parse_back() {
+    let key = keys::history(&keys::inode(Ino(3)), Epoch(9));
+    assert_eq!(keys::parse_history(&key), Some((&keys::inode(Ino(3))[..], Epoch(9))));
+    assert!(key.starts_with(&keys::histories(&keys::inode(Ino(3)))));
+    assert!(key < keys::history(&keys::inode(Ino(3)), Epoch(256)));
+    assert_eq!(keys::parse_changes(&keys::changes(Epoch(7), GroupId(1), 2)), Some(Epoch(7)));
+    assert!(keys::changes(Epoch(7), GroupId(u64::MAX), 2) < keys::changes_from(Epoch(8)));
+    let dead = keys::dead(Epoch(7), Epoch(4), GroupId(1), 2);
+    assert_eq!(keys::parse_dead(&dead), Some((Epoch(7), Epoch(4))));
+    assert!(dead > keys::dead_from(Epoch(7), Epoch(4)) && dead < keys::dead_from(Epoch(7), Epoch(5)));
+    assert_eq!(keys::parse_snapshot(&keys::snapshot(Epoch(7))), Some(Epoch(7)));
+    for other in [keys::inode(Ino(3)), keys::snapshot_used(Epoch(7)), Vec::new()] {
+        assert_eq!(keys::parse_history(&other), None);
+        assert_eq!(keys::parse_changes(&other), None);
+        assert_eq!(keys::parse_dead(&other), None);
+        assert_eq!(keys::parse_snapshot(&other), None);
+    }
+}
 
 #[test]
 fn keys_sort_by_number_and_parse_back() {
@@ -143,6 +206,10 @@ proptest! {
         let _ = InodeRecord::decode(&bytes);
         let _ = DirentRecord::decode(&bytes);
         let _ = OrphanRecord::decode(&bytes);
+        let _ = SnapshotRecord::decode(&bytes);
+        let _ = ChangeList::decode(&bytes);
+        let _ = DeadList::decode(&bytes);
+        let _ = split_versioned(&bytes);
         let _ = TreeCounters::decode(&bytes);
         let _ = Segment::decode(&bytes);
         let _ = Xattrs::decode(&bytes);

@@ -23,6 +23,8 @@ impl From<VfsError> for Errno {
             VfsError::NotDirectory => libc::ENOTDIR,
             VfsError::IsDirectory => libc::EISDIR,
             VfsError::NotEmpty => libc::ENOTEMPTY,
+            VfsError::Busy => libc::EBUSY,
+            VfsError::Interrupted => libc::EINTR,
             VfsError::NotPermitted => libc::EPERM,
             VfsError::Denied => libc::EACCES,
             VfsError::NoAttribute => libc::ENODATA,

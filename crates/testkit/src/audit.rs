@@ -9,7 +9,7 @@ use verfs_base::{ChunkId, Ino};
 use verfs_format::chunk_record::{CHUNK, ChunkRecord};
 use verfs_format::{
     ContentId, DirentRecord, InodeFlags, InodeKind, InodeRecord, OrphanRecord, RunData, SEGMENT_BYTES, Segment,
-    TreeCounters, Xattrs, keys, varint,
+    TreeCounters, Xattrs, keys, split_versioned, varint,
 };
 use verfs_meta::{Direction, KeyRange, MetaStore, MetaView};
 use verfs_store::ChunkStore;
@@ -30,6 +30,11 @@ pub struct Audit {
 
 fn number(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(1..9)?.try_into().ok()?))
+}
+
+/// The record in the value of a key of the tree.
+fn record(value: &[u8]) -> Option<&[u8]> {
+    split_versioned(value).ok().map(|(_, record)| record)
 }
 
 /// Takes one pair of a keyspace; `None` for one that can't be decoded.
@@ -69,17 +74,17 @@ impl Audit {
         audit.counters = TreeCounters::decode(&counters).map_err(|error| format!("audit: counters: {error}"))?;
         audit.next_number = varint::Reader::new(&next).u64().map_err(|error| format!("audit: next number: {error}"))?;
         scan(view, keys::INODE, &mut |key, value| {
-            audit.inodes.insert(Ino(number(key)?), InodeRecord::decode(value).ok()?);
+            audit.inodes.insert(Ino(number(key)?), InodeRecord::decode(record(value)?).ok()?);
             Some(())
         })?;
         scan(view, keys::DIRENT, &mut |key, value| {
             let (_, name) = keys::parse_dirent(key)?;
-            audit.dirents.push((Ino(number(key)?), name.to_vec(), DirentRecord::decode(value).ok()?));
+            audit.dirents.push((Ino(number(key)?), name.to_vec(), DirentRecord::decode(record(value)?).ok()?));
             Some(())
         })?;
         scan(view, keys::SEGMENT, &mut |key, value| {
             let index = keys::parse_segment(key)?;
-            audit.segments.insert((ContentId(number(key)?), index), Segment::decode(value).ok()?);
+            audit.segments.insert((ContentId(number(key)?), index), Segment::decode(record(value)?).ok()?);
             Some(())
         })?;
         scan(view, keys::SYMLINK, &mut |key, _| {
@@ -87,11 +92,11 @@ impl Audit {
             Some(())
         })?;
         scan(view, keys::XATTRS, &mut |key, value| {
-            audit.xattrs.insert(Ino(number(key)?), Xattrs::decode(value).ok()?);
+            audit.xattrs.insert(Ino(number(key)?), Xattrs::decode(record(value)?).ok()?);
             Some(())
         })?;
         scan(view, keys::ORPHAN, &mut |key, value| {
-            audit.orphans.insert(keys::parse_orphan(key)?, OrphanRecord::decode(value).ok()?);
+            audit.orphans.insert(keys::parse_orphan(key)?, OrphanRecord::decode(record(value)?).ok()?);
             Some(())
         })?;
         scan(view, CHUNK, &mut |key, value| {

@@ -128,8 +128,15 @@ impl State {
         }
         Self::check_writable(&target, to_offset)?;
         let parts = self.parts_of(from, &source, ByteRange::new(from_offset, len))?;
-        let held = parts.iter().map(|part| if let Part::Bytes(bytes) = part { bytes.len() as u64 } else { 0 }).sum();
-        self.admit(Demand::Bytes(held))?;
+        self.admit(Demand::Bytes(held_bytes(&parts)))?;
+        self.put_parts(&mut target, to_offset, &parts);
+        let set_id = changed(context, &mut target, now);
+        self.put_inode(to, target);
+        Ok((len, set_id))
+    }
+
+    /// Makes a file consist of `parts` from an offset on. Its record, which the caller puts, follows.
+    pub(crate) fn put_parts(&mut self, target: &mut InodeRecord, to_offset: u64, parts: &[Part]) {
         if to_offset > target.size {
             let gap = ByteRange::new(target.size, to_offset - target.size);
             self.change_data(target.content, gap, 0, |dirty| dirty.punch(gap));
@@ -149,22 +156,24 @@ impl State {
                 }
                 Part::Chunk(stored) => {
                     copied += range.len;
-                    self.change_data(target.content, range, 0, |dirty| dirty.refer(range.offset, stored));
+                    self.change_data(target.content, range, 0, |dirty| dirty.refer(range.offset, *stored));
                     self.unlogged.note_references(target.content, range);
                 }
             }
         }
-        if end > target.size {
+        if at > target.size {
             if target.nlink > 0 {
-                self.counters.logical_bytes += end - target.size;
+                self.counters.logical_bytes += at - target.size;
             }
-            target.size = end;
+            target.size = at;
         }
         target.allocated = (target.allocated + copied).min(target.size);
-        let set_id = changed(context, &mut target, now);
-        self.put_inode(to, target);
-        Ok((len, set_id))
     }
+}
+
+/// Bytes that parts hold in memory.
+pub(crate) fn held_bytes(parts: &[Part]) -> u64 {
+    parts.iter().map(|part| if let Part::Bytes(bytes) = part { bytes.len() as u64 } else { 0 }).sum()
 }
 
 impl Shared {

@@ -1,20 +1,24 @@
 //! The committer: closes groups and makes them durable, one after the other, on a thread of its own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use verfs_base::Ino;
-use verfs_format::{ContentId, InodeKind, InodeRecord, OrphanRecord, Segment, keys, varint};
+use verfs_base::{Epoch, Ino};
+use verfs_format::{ContentId, InodeKind, InodeRecord, OrphanRecord, Segment, encode_versioned, keys, varint};
 use verfs_meta::WriteBatch;
 
 use crate::VfsError;
 use crate::content_commit::ContentCommit;
-use crate::group::{Group, Reap, ReapExtent, ReapExtras};
+use crate::group::{EpochEnd, Group, Reap, ReapExtent, ReapExtras};
+use crate::load::decode_inode;
+use crate::prune::{self, Pruned};
+use crate::rollback::Freeze;
 use crate::space::SpaceGauge;
 use crate::state::{Closing, Failure, Node, State};
+use crate::versions::{Versions, put_used};
 use crate::volume::Shared;
 
 /// Runs whose references one group drops at most for contents that are released.
@@ -32,6 +36,9 @@ struct Committed {
     /// Contents that were not released whole.
     unfinished: Vec<Reap>,
     space: Option<SpaceGauge>,
+    /// What single snapshots use, where that changed.
+    used: BTreeMap<Epoch, u64>,
+    pruned: Option<Pruned>,
 }
 
 /// Runs until the filesystem is closed. A panic makes the volume read-only instead of silently never committing.
@@ -74,6 +81,7 @@ fn next_group(shared: &Shared) -> Option<Arc<Group>> {
     let mut state = shared.state.lock();
     loop {
         match state.open.first_change {
+            _ if state.freeze == Freeze::Frozen => shared.work.wait(&mut state),
             Some(_) if state.close_requested || state.shutdown => return Some(close(&mut state, shared)),
             Some(first_change) => {
                 let age = shared.monotonic().saturating_sub(first_change);
@@ -96,7 +104,11 @@ fn next_group(shared: &Shared) -> Option<Arc<Group>> {
 /// Moves the open group out, in constant time, and opens the next one.
 fn close(state: &mut State, shared: &Shared) -> Arc<Group> {
     let next = state.open.id.next();
-    let mut group = std::mem::replace(&mut state.open, Group::new(next, state.next_number));
+    match state.open.ends {
+        EpochEnd::No => {}
+        EpochEnd::Snapshot => state.epoch = Epoch(state.epoch.0 + 1),
+    }
+    let mut group = std::mem::replace(&mut state.open, Group::new(next, state.epoch, state.next_number));
     group.counters = state.counters;
     group.next_number = state.next_number;
     let reaped = state.reapable.len().min(REAP_MAX);
@@ -110,6 +122,10 @@ fn close(state: &mut State, shared: &Shared) -> Arc<Group> {
     }
     if !state.reapable.is_empty() {
         state.begin_change(shared.monotonic());
+    }
+    state.snapshots.close(&mut group);
+    if state.freeze != Freeze::No {
+        group.prune = None;
     }
     let group = Arc::new(group);
     let unlogged = std::mem::take(&mut state.unlogged);
@@ -147,13 +163,14 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
     let parts = &shared.parts;
     let mut chunks = parts.store.begin();
     let mut batch = WriteBatch::new();
+    let mut versions =
+        Versions::new(&*parts.meta, &mut batch, (group.epoch, group.id), std::sync::Arc::clone(&group.held));
     let mut content = ContentCommit {
         meta: &*parts.meta,
         store: &parts.store,
         chunker: &*parts.chunker,
-        epoch: verfs_base::Epoch::FIRST,
         chunks: &mut chunks,
-        batch: &mut batch,
+        versions: &mut versions,
         segments: Vec::new(),
     };
 
@@ -179,7 +196,13 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
     let segments = content.segments;
 
     let unfinished_contents: HashSet<ContentId> = unfinished.iter().map(|reap| reap.content).collect();
-    put_records(&mut batch, group, records, &released, &unfinished_contents);
+    put_records(&mut versions, group, records, &released, &unfinished_contents);
+    let mut grown = versions.finish().map_err(|error| shared.meta_error(&error))?;
+    put_system_records(&mut batch, group);
+    prune::count_shared(&*parts.meta, group, &mut grown).map_err(|error| shared.meta_error(&error))?;
+    let used = put_used(&*parts.meta, &mut batch, &grown).map_err(|error| shared.meta_error(&error))?;
+    let pruned =
+        prune::step(&*parts.meta, &mut batch, &mut chunks, group).map_err(|error| shared.meta_error(&error))?;
     chunks.finish(&mut batch).map_err(|error| shared.store_error(None, &error))?;
     parts.meta.commit(batch).map_err(|error| shared.meta_error(&error))?;
     // The batch is visible: it must not be made a second time, whatever happens to its sync.
@@ -191,7 +214,7 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
     }
     chunks.committed();
     let space = parts.disk.space().ok().map(SpaceGauge::new);
-    Ok(Committed { segments, allocated, unfinished, space })
+    Ok(Committed { segments, allocated, unfinished, space, used, pruned })
 }
 
 /// Allocation of the group's files as of the last committed group: their records in the group only have a bound.
@@ -207,7 +230,7 @@ fn committed_allocations(shared: &Shared, group: &Group) -> Result<HashMap<Ino, 
     let mut allocations = HashMap::with_capacity(older.len());
     for ((ino, content), value) in older.into_iter().zip(values) {
         let Some(value) = value else { continue };
-        let record = InodeRecord::decode(&value).map_err(|error| shared.damaged("inode", ino.0, error))?;
+        let record = decode_inode(&value).map_err(|error| shared.damaged("inode", ino.0, error))?;
         if record.content == content {
             allocations.insert(ino, record.allocated);
         }
@@ -216,15 +239,16 @@ fn committed_allocations(shared: &Shared, group: &Group) -> Result<HashMap<Ino, 
 }
 
 /// Drops the references of contents that nothing leads to. Returns those for which the budget was too small.
-fn release(shared: &Shared, group: &Group, content: &mut ContentCommit<'_>) -> Result<Vec<Reap>, VfsError> {
+fn release(shared: &Shared, group: &Group, content: &mut ContentCommit<'_, '_>) -> Result<Vec<Reap>, VfsError> {
     let mut budget = RELEASE_RUNS_MAX;
     let mut unfinished = Vec::new();
     for reap in &group.reap {
         let complete = match reap.extent {
             ReapExtent::Nothing => Ok(true),
             ReapExtent::FirstSegment | ReapExtent::All if budget == 0 => Ok(false),
-            ReapExtent::FirstSegment => content.release(reap.content, true, &mut budget),
-            ReapExtent::All => content.release(reap.content, false, &mut budget),
+            ReapExtent::FirstSegment | ReapExtent::All => {
+                content.release(reap.content, reap.died, reap.extent, &mut budget)
+            }
         };
         let complete = complete.map_err(|error| shared.store_error(reap.ino, &error))?;
         if !complete {
@@ -236,76 +260,86 @@ fn release(shared: &Shared, group: &Group, content: &mut ContentCommit<'_>) -> R
 }
 
 fn put_records(
-    batch: &mut WriteBatch,
+    versions: &mut Versions<'_>,
     group: &Group,
     records: Vec<(Ino, InodeRecord)>,
     released: &HashSet<ContentId>,
     unfinished: &HashSet<ContentId>,
 ) {
-    let gone: HashSet<Ino> = group.reap.iter().filter_map(|reap| reap.ino).collect();
+    let gone: HashMap<Ino, Epoch> = group.reap.iter().filter_map(|reap| Some((reap.ino?, reap.died))).collect();
     for (ino, record) in records {
-        if !gone.contains(&ino) {
-            let mut value = Vec::with_capacity(64);
-            record.encode(&mut value);
-            batch.put(keys::inode(ino), value);
+        if !gone.contains_key(&ino) {
+            versions.put(keys::inode(ino), |out| record.encode(out));
         }
     }
     for ((parent, name), target) in &group.dirents {
         let key = keys::dirent(*parent, name.hash, &name.bytes);
         match target {
-            None => batch.delete(key),
-            Some(record) => {
-                let mut value = Vec::with_capacity(16);
-                record.encode(&mut value);
-                batch.put(key, value);
-            }
+            None => versions.delete(key, group.epoch),
+            Some(record) => versions.put(key, |out| record.encode(out)),
         }
     }
     for (ino, target) in &group.symlinks {
-        if !gone.contains(ino) {
-            batch.put(keys::symlink(*ino), target.clone());
+        if !gone.contains_key(ino) {
+            versions.put(keys::symlink(*ino), |out| out.extend_from_slice(target));
         }
     }
     for (ino, xattrs) in &group.xattrs {
+        let died = gone.get(ino).copied();
         // An inode that loses them and goes in one group has a record of an earlier one, and nobody else deletes it.
-        match xattrs.is_empty() || gone.contains(ino) {
-            true => batch.delete(keys::xattrs(*ino)),
-            false => batch.put(keys::xattrs(*ino), xattrs.encode()),
+        match xattrs.is_empty() || died.is_some() {
+            true => versions.delete(keys::xattrs(*ino), died.unwrap_or(group.epoch)),
+            false => versions.put(keys::xattrs(*ino), |out| out.extend_from_slice(&xattrs.encode())),
         }
     }
     for orphan in group.orphans.iter().filter(|orphan| is_recorded(group, orphan)) {
         if !released.contains(&orphan.content) {
-            put_orphan(batch, orphan);
+            put_orphan(versions, orphan);
         }
     }
     for reap in &group.reap {
         if unfinished.contains(&reap.content) {
-            put_orphan(batch, &Reap { ino: None, ..*reap });
+            // Not a new version: a snapshot that had the whole orphan loses what is released of it.
+            let record = OrphanRecord { ino: None, died: reap.died };
+            versions.batch.put(keys::orphan(reap.content), encode_versioned(reap.died, |out| record.encode(out)));
         } else {
-            batch.delete(keys::orphan(reap.content));
+            versions.delete(keys::orphan(reap.content), reap.died);
         }
         if let Some(ino) = reap.ino {
-            batch.delete(keys::inode(ino));
+            versions.delete(keys::inode(ino), reap.died);
             match reap.extras {
                 ReapExtras::Any => {
-                    batch.delete(keys::symlink(ino));
-                    batch.delete(keys::xattrs(ino));
+                    versions.delete(keys::symlink(ino), reap.died);
+                    if !group.xattrs.contains_key(&ino) {
+                        versions.delete(keys::xattrs(ino), reap.died);
+                    }
                 }
                 ReapExtras::Nothing => {}
             }
         }
+    }
+}
+
+fn put_orphan(versions: &mut Versions<'_>, reap: &Reap) {
+    let record = OrphanRecord { ino: reap.ino, died: reap.died };
+    versions.put(keys::orphan(reap.content), |out| record.encode(out));
+}
+
+/// Records of the tree as a whole.
+fn put_system_records(batch: &mut WriteBatch, group: &Group) {
+    for (id, record) in &group.snapshots {
+        batch.put(keys::snapshot(*id), record.encode());
     }
     let mut counters = Vec::new();
     group.counters.encode(&mut counters);
     batch.put(Bytes::from_static(keys::SYSTEM_COUNTERS), counters);
     put_system(batch, keys::SYSTEM_NEXT_NUMBER, group.next_number);
     put_system(batch, keys::SYSTEM_GROUP, group.id.0);
-}
-
-fn put_orphan(batch: &mut WriteBatch, reap: &Reap) {
-    let mut value = Vec::new();
-    OrphanRecord { ino: reap.ino }.encode(&mut value);
-    batch.put(keys::orphan(reap.content), value);
+    let next_epoch = match group.ends {
+        EpochEnd::No => group.epoch.0,
+        EpochEnd::Snapshot => group.epoch.0 + 1,
+    };
+    put_system(batch, keys::SYSTEM_EPOCH, next_epoch);
 }
 
 /// The group is durable: memory follows.
@@ -334,6 +368,10 @@ fn finish(shared: &Shared, group: &Group, committed: Committed) {
     }
     if let Some(space) = committed.space {
         state.space = space;
+    }
+    state.snapshots.committed(&committed.used, committed.pruned);
+    if state.snapshots.is_pruning() && state.freeze == Freeze::No {
+        state.begin_change(shared.monotonic());
     }
     shared.progress.notify_all();
     drop(state);

@@ -5,13 +5,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use verfs_base::{ByteRange, Epoch};
+use verfs_base::{ByteRange, ChunkId, Epoch};
 use verfs_chunker::{Chunker, End};
 use verfs_format::{ContentId, LOST_CHUNK, Run, RunData, SEGMENT_BYTES, Segment, keys};
-use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
+use verfs_meta::{Direction, KeyRange, MetaStore};
 use verfs_store::{ChunkBatch, ChunkStore, Indexed, StoreError};
 
 use crate::dirty::{Content, DirtyContent, Stored, View};
+use crate::group::ReapExtent;
+use crate::load::decode_segment;
+use crate::versions::{Next, Versions};
 
 /// Files up to this size are stored in their segment record.
 pub(crate) const INLINE_MAX_BYTES: u64 = 2048;
@@ -20,13 +23,12 @@ pub(crate) const INLINE_MAX_BYTES: u64 = 2048;
 const JOIN_BYTES: usize = 512 << 10;
 
 /// What committing contents needs and leaves.
-pub(crate) struct ContentCommit<'a> {
+pub(crate) struct ContentCommit<'a, 'b> {
     pub(crate) meta: &'a dyn MetaStore,
     pub(crate) store: &'a ChunkStore,
     pub(crate) chunker: &'a dyn Chunker,
-    pub(crate) epoch: Epoch,
     pub(crate) chunks: &'a mut ChunkBatch,
-    pub(crate) batch: &'a mut WriteBatch,
+    pub(crate) versions: &'a mut Versions<'b>,
     /// Segments as they are after the commit, for the cache.
     pub(crate) segments: Vec<((ContentId, u32), Arc<Segment>)>,
 }
@@ -35,13 +37,21 @@ pub(crate) struct ContentCommit<'a> {
 struct Editor {
     content: ContentId,
     segments: BTreeMap<u32, Segment>,
+    /// Values that the store has of them, while a snapshot stands.
+    stored: BTreeMap<u32, Bytes>,
     allocated_before: u64,
     changed: std::collections::BTreeSet<u32>,
 }
 
 impl Editor {
-    /// Replaces `range` of one segment by `runs`. Returns the references dropped and added.
-    fn replace(&mut self, index: u32, range: std::ops::Range<u32>, runs: Vec<Run>, chunks: &mut ChunkBatch) {
+    /// Replaces `range` of one segment by `runs`, which have their references, and gives up those of what was there.
+    fn replace(
+        &mut self,
+        index: u32,
+        range: std::ops::Range<u32>,
+        runs: Vec<Run>,
+        (chunks, versions): (&mut ChunkBatch, &mut Versions<'_>),
+    ) {
         let segment = self.segments.entry(index).or_default();
         self.changed.insert(index);
         let mut out: Vec<Run> = Vec::with_capacity(segment.runs.len() + runs.len() + 1);
@@ -57,12 +67,26 @@ impl Editor {
             } else {
                 let head = range.start.saturating_sub(at);
                 let tail = end.saturating_sub(range.end);
-                match (&run.data, head > 0, tail > 0) {
-                    (RunData::Chunk { id, .. }, _, _) if *id == LOST_CHUNK => {}
-                    (RunData::Chunk { id, .. }, false, false) => chunks.drop_reference(*id, 1),
-                    (RunData::Chunk { id, .. }, true, true) => chunks.add_reference(*id, 1),
-                    (RunData::Chunk { .. } | RunData::Hole | RunData::Inline(_), _, _) => {}
-                }
+                let run = match &run.data {
+                    RunData::Chunk { id, offset, birth } if *id != LOST_CHUNK => {
+                        let (id, offset, birth) = (*id, *offset, *birth);
+                        let pieces = u32::from(head > 0) + u32::from(tail > 0);
+                        if pieces == 0 || versions.is_held(birth) {
+                            // A snapshot has the run as it is: pieces of it are runs of their own.
+                            versions.give_up(chunks, (id, run.len), (birth, versions.epoch));
+                            if pieces > 0 {
+                                chunks.add_reference(id, pieces);
+                            }
+                            Run { len: run.len, data: RunData::Chunk { id, offset, birth: versions.epoch } }
+                        } else {
+                            if pieces > 1 {
+                                chunks.add_reference(id, pieces - 1);
+                            }
+                            run
+                        }
+                    }
+                    RunData::Chunk { .. } | RunData::Hole | RunData::Inline(_) => run,
+                };
                 if head > 0 {
                     out.push(slice(&run, 0, head));
                 }
@@ -114,12 +138,13 @@ fn join_holes(runs: &mut Vec<Run>) {
     }
 }
 
-impl ContentCommit<'_> {
+impl ContentCommit<'_, '_> {
     /// Commits the overlay of one content whose file has `size` bytes. Returns the change of allocated bytes.
     pub(crate) fn commit(&mut self, content: ContentId, size: u64, dirty: &DirtyContent) -> Result<i64, StoreError> {
         let mut editor = Editor {
             content,
             segments: BTreeMap::new(),
+            stored: BTreeMap::new(),
             allocated_before: 0,
             changed: std::collections::BTreeSet::new(),
         };
@@ -128,19 +153,19 @@ impl ContentCommit<'_> {
             self.load(&mut editor, *range, *sort, size)?;
         }
         if size <= INLINE_MAX_BYTES && self.commit_inline(&mut editor, size, dirty) {
-            return Ok(self.finish(editor));
+            return self.finish(editor);
         }
         for (range, sort) in extents {
             match sort {
                 Content::Hole => self.punch(&mut editor, range),
                 Content::Data => self.store_range(&mut editor, range, size, dirty)?,
                 Content::Stored(stored) => {
-                    self.chunks.add_reference(stored.id, 1);
+                    self.refer(stored.id);
                     self.place(&mut editor, range.offset, stored);
                 }
             }
         }
-        Ok(self.finish(editor))
+        self.finish(editor)
     }
 
     /// Stores a small file in its segment record, unless parts of it are in chunks already.
@@ -184,7 +209,7 @@ impl ContentCommit<'_> {
             return false;
         }
         let run = Run { len: len as u32, data: RunData::Inline(bytes.into()) };
-        editor.replace(0, 0..SEGMENT_BYTES as u32, vec![run], self.chunks);
+        editor.replace(0, 0..SEGMENT_BYTES as u32, vec![run], (self.chunks, self.versions));
         true
     }
 
@@ -197,18 +222,29 @@ impl ContentCommit<'_> {
         let mut end = keys::segment(editor.content, last);
         end.push(0);
         let keys_range = KeyRange::between(keys::segment(editor.content, first), end);
-        let (content, segments, allocated) = (editor.content, &mut editor.segments, &mut editor.allocated_before);
+        let keeps_versions = self.versions.keeps_versions();
+        let Editor { content, segments, stored, allocated_before: allocated, .. } = editor;
+        let content = *content;
         self.meta.scan(&keys_range, Direction::Forward, &mut |key, value| {
             let Some(index) = keys::parse_segment(key) else { return ControlFlow::Continue(()) };
             if segments.contains_key(&index) {
                 return ControlFlow::Continue(());
             }
-            let segment = Segment::decode(value).unwrap_or_else(|error| {
-                tracing::error!(content = content.0, index, %error, "extent segment is damaged; what it had is lost");
-                lost_segment(size.saturating_sub(u64::from(index) * SEGMENT_BYTES))
-            });
-            *allocated += segment.allocated();
-            segments.insert(index, segment);
+            match decode_segment(value) {
+                Ok(segment) => {
+                    *allocated += segment.allocated();
+                    segments.insert(index, segment);
+                    if keeps_versions {
+                        stored.insert(index, Bytes::copy_from_slice(value));
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(content = content.0, index, %error, "extent segment is damaged; what it had is lost");
+                    let lost = lost_segment(size.saturating_sub(u64::from(index) * SEGMENT_BYTES));
+                    *allocated += lost.allocated();
+                    segments.insert(index, lost);
+                }
+            }
             ControlFlow::Continue(())
         })?;
         Ok(())
@@ -223,7 +259,7 @@ impl ContentCommit<'_> {
             let from = (range.offset.max(start) - start) as u32;
             let to = (range.end().min(start + SEGMENT_BYTES) - start) as u32;
             let hole = Run { len: to - from, data: RunData::Hole };
-            editor.replace(index, from..to, vec![hole], self.chunks);
+            editor.replace(index, from..to, vec![hole], (self.chunks, self.versions));
         }
     }
 
@@ -301,6 +337,13 @@ impl ContentCommit<'_> {
         Ok(())
     }
 
+    /// Takes a reference of a chunk, if it is one.
+    fn refer(&mut self, id: ChunkId) {
+        if id != LOST_CHUNK {
+            self.chunks.add_reference(id, 1);
+        }
+    }
+
     /// Puts a stretch of a chunk, which has one reference for it, at a place in the file; a run ends with its segment.
     fn place(&mut self, editor: &mut Editor, at: u64, stored: Stored) {
         let Stored { id, offset, len } = stored;
@@ -311,66 +354,78 @@ impl ContentCommit<'_> {
             let from = (position % SEGMENT_BYTES) as u32;
             let step = (len - done).min(SEGMENT_BYTES as u32 - from);
             if done > 0 {
-                self.chunks.add_reference(id, 1);
+                self.refer(id);
             }
-            let data = RunData::Chunk { id, offset: offset + done, birth: self.epoch };
-            editor.replace(index, from..from + step, vec![Run { len: step, data }], self.chunks);
+            let data = RunData::Chunk { id, offset: offset + done, birth: self.versions.epoch };
+            let run = Run { len: step, data };
+            editor.replace(index, from..from + step, vec![run], (self.chunks, self.versions));
             done += step;
         }
     }
 
-    fn finish(&mut self, editor: Editor) -> i64 {
+    fn finish(&mut self, editor: Editor) -> Result<i64, StoreError> {
         let mut allocated_after = 0;
         for (index, segment) in editor.segments {
             allocated_after += segment.allocated();
             if !editor.changed.contains(&index) {
                 continue;
             }
-            let key = keys::segment(editor.content, index);
-            if segment.runs.is_empty() {
-                self.batch.delete(key);
-            } else {
-                self.batch.put(key, segment.encode());
-            }
+            let next = match segment.runs.is_empty() {
+                true => Next::Gone(self.versions.epoch),
+                false => Next::Value(self.versions.born(|out| out.extend_from_slice(&segment.encode()))),
+            };
+            let old = editor.stored.get(&index).map(|old| &old[..]);
+            self.versions.replace(keys::segment(editor.content, index).into(), old, next)?;
             self.segments.push(((editor.content, index), Arc::new(segment)));
         }
-        allocated_after as i64 - editor.allocated_before as i64
+        Ok(allocated_after as i64 - editor.allocated_before as i64)
     }
 
-    /// Drops the references of up to `budget` runs of a content and deletes their segments. Returns whether all are
-    /// gone, and takes what it used from `budget`.
+    /// Gives up the references of up to `budget` runs of a content whose last name died in epoch `died`, and deletes
+    /// their segments. Returns whether all are gone, and takes what it used from `budget`.
     pub(crate) fn release(
         &mut self,
         content: ContentId,
-        first_only: bool,
+        died: Epoch,
+        extent: ReapExtent,
         budget: &mut usize,
     ) -> Result<bool, StoreError> {
-        let range = KeyRange::prefix(&keys::segments(content));
-        let (chunks, batch) = (&mut *self.chunks, &mut *self.batch);
+        let (chunks, versions) = (&mut *self.chunks, &mut *self.versions);
         let mut left = *budget;
+        let mut failed = None;
         let mut drop_segment = |key: &[u8], value: &[u8]| {
-            let segment = Segment::decode(value).unwrap_or_else(|error| {
-                // Its chunks keep references that nobody has: they are never reclaimed, and nobody loses anything.
-                tracing::error!(content = content.0, %error, "extent segment is damaged; its chunks are not released");
-                Segment::default()
-            });
-            for run in &segment.runs {
-                match run.data {
-                    RunData::Chunk { id, .. } if id != LOST_CHUNK => chunks.drop_reference(id, 1),
-                    RunData::Chunk { .. } | RunData::Hole | RunData::Inline(_) => {}
+            let key = Bytes::copy_from_slice(key);
+            let (replaced, runs) = match decode_segment(value) {
+                Ok(segment) => {
+                    for run in &segment.runs {
+                        if let RunData::Chunk { id, birth, .. } = run.data {
+                            versions.give_up(chunks, (id, run.len), (birth, died));
+                        }
+                    }
+                    (versions.replace(key, Some(value), Next::Gone(died)), segment.runs.len())
                 }
-            }
-            left = left.saturating_sub(segment.runs.len() + 1);
-            batch.delete(Bytes::copy_from_slice(key));
-            if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                // Its chunks keep references that nobody has: they are never reclaimed, and nobody loses anything.
+                Err(error) => {
+                    tracing::error!(content = content.0, %error, "extent segment is damaged; its chunks are not released");
+                    (versions.replace(key, None, Next::Gone(died)), 0)
+                }
+            };
+            failed = replaced.err();
+            left = left.saturating_sub(runs + 1);
+            if left > 0 && failed.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
+        let first_only = extent == ReapExtent::FirstSegment;
         if first_only {
             let key = keys::segment(content, 0);
             if let Some(value) = self.meta.get(&key)? {
                 let _ = drop_segment(&key, &value);
             }
         } else {
+            let range = KeyRange::prefix(&keys::segments(content));
             self.meta.scan(&range, Direction::Forward, &mut drop_segment)?;
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
         }
         // Whoever used the budget up comes again: there may be more.
         let complete = first_only || left > 0;

@@ -24,6 +24,12 @@ pub enum VfsError {
     /// The directory has entries.
     #[error("directory not empty")]
     NotEmpty,
+    /// Something stands in the way that has to be taken away first.
+    #[error("device or resource busy")]
+    Busy,
+    /// The caller ended it.
+    #[error("interrupted")]
+    Interrupted,
     /// The operation is not for this inode or caller.
     #[error("operation not permitted")]
     NotPermitted,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use verfs_base::{ByteRange, ChunkId, Ino, Timestamp};
-use verfs_format::{ContentId, InodeFlags, InodeKind, InodeRecord, RunData, SEGMENT_BYTES};
+use verfs_format::{ContentId, InodeFlags, InodeKind, InodeRecord, RunData, SEGMENT_BYTES, Segment};
 use verfs_store::StoreError;
 
 use crate::attributes::drop_set_id;
@@ -97,6 +97,31 @@ fn wants_atime(record: &InodeRecord, now: Timestamp) -> bool {
         || now.seconds - record.atime.seconds >= ATIME_MAX_AGE_SECONDS
 }
 
+/// What a segment has of `range`, holes past its end included.
+pub(crate) fn plan_segment(segment: &Segment, index: u32, range: ByteRange, parts: &mut Vec<Part>) {
+    let segment_start = u64::from(index) * SEGMENT_BYTES;
+    let from = range.offset.max(segment_start);
+    let to = range.end().min(segment_start + SEGMENT_BYTES);
+    let mut at = segment_start;
+    for run in &segment.runs {
+        let run_end = at + u64::from(run.len);
+        let (start, end) = (from.max(at), to.min(run_end));
+        if start < end {
+            let skip = (start - at) as u32;
+            let len = (end - start) as u32;
+            parts.push(match &run.data {
+                RunData::Hole => Part::Zeros(u64::from(len)),
+                RunData::Chunk { id, offset, .. } => Part::Chunk(Stored { id: *id, offset: offset + skip, len }),
+                RunData::Inline(bytes) => Part::Bytes(bytes.slice(skip as usize..skip as usize + len as usize)),
+            });
+        }
+        at = run_end;
+    }
+    if at < to {
+        parts.push(Part::Zeros(to - at.max(from)));
+    }
+}
+
 impl State {
     /// The committed runs that cover `range`, holes past the end included.
     fn plan_committed(&mut self, content: ContentId, range: ByteRange, parts: &mut Vec<Part>) -> Step<()> {
@@ -106,29 +131,7 @@ impl State {
             let Some(segment) = self.segments.get((content, index)) else {
                 return Err(Stop::Need(Need::Segments(content, index, last)));
             };
-            let segment_start = u64::from(index) * SEGMENT_BYTES;
-            let from = range.offset.max(segment_start);
-            let to = range.end().min(segment_start + SEGMENT_BYTES);
-            let mut at = segment_start;
-            for run in &segment.runs {
-                let run_end = at + u64::from(run.len);
-                let (start, end) = (from.max(at), to.min(run_end));
-                if start < end {
-                    let skip = (start - at) as u32;
-                    let len = (end - start) as u32;
-                    parts.push(match &run.data {
-                        RunData::Hole => Part::Zeros(u64::from(len)),
-                        RunData::Chunk { id, offset, .. } => {
-                            Part::Chunk(Stored { id: *id, offset: offset + skip, len })
-                        }
-                        RunData::Inline(bytes) => Part::Bytes(bytes.slice(skip as usize..skip as usize + len as usize)),
-                    });
-                }
-                at = run_end;
-            }
-            if at < to {
-                parts.push(Part::Zeros(to - at.max(from)));
-            }
+            plan_segment(segment, index, range, parts);
         }
         Ok(())
     }
@@ -292,7 +295,7 @@ impl Shared {
 }
 
 /// The chunks of some parts, in order.
-fn chunks_of(parts: &[Part]) -> impl Iterator<Item = ChunkId> + '_ {
+pub(crate) fn chunks_of(parts: &[Part]) -> impl Iterator<Item = ChunkId> + '_ {
     parts.iter().filter_map(|part| match part {
         Part::Chunk(stored) => Some(stored.id),
         Part::Bytes(_) | Part::Zeros(_) => None,
@@ -300,7 +303,7 @@ fn chunks_of(parts: &[Part]) -> impl Iterator<Item = ChunkId> + '_ {
 }
 
 /// Bytes of the parts; `chunks` are those of the parts that are chunks, in order.
-fn pieces(ino: Ino, parts: Vec<Part>, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<Vec<Bytes>> {
+pub(crate) fn pieces(ino: Ino, parts: Vec<Part>, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<Vec<Bytes>> {
     let mut pieces = Vec::with_capacity(parts.len());
     for part in parts {
         match part {

@@ -8,7 +8,7 @@ use crate::{Context, FileFlags, Result, SetAttr, SetTime, Vfs, VfsError};
 
 const FROZEN: [InodeFlags; 2] = [InodeFlags::IMMUTABLE, InodeFlags::APPEND_ONLY];
 
-fn shown(flags: InodeFlags) -> FileFlags {
+pub(crate) fn shown(flags: InodeFlags) -> FileFlags {
     FileFlags {
         immutable: flags.contains(InodeFlags::IMMUTABLE),
         append_only: flags.contains(InodeFlags::APPEND_ONLY),

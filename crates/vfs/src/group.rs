@@ -1,15 +1,18 @@
 //! A transaction group: everything that changed since the group before it was closed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
-use verfs_base::{ByteRange, GroupId, Ino};
-use verfs_format::{ContentId, DirentRecord, InodeRecord, TreeCounters, Xattrs};
+use verfs_base::{ByteRange, Epoch, GroupId, Ino};
+use verfs_format::{ContentId, DirentRecord, InodeRecord, SnapshotRecord, TreeCounters, Xattrs};
 
 use crate::directory::Name;
 use crate::dirty::{BLOCK_BYTES, DirtyContent, RangeSet};
+use crate::prune::Prune;
+use crate::versions::SnapshotIds;
 
 /// Memory that a changed record costs in a group, roughly.
 const RECORD_BYTES: u64 = 400;
@@ -23,6 +26,8 @@ pub(crate) struct Reap {
     pub(crate) content: ContentId,
     /// The inode that goes with it.
     pub(crate) ino: Option<Ino>,
+    /// Epoch in which it lost its last name.
+    pub(crate) died: Epoch,
     /// Where its extents are.
     pub(crate) extent: ReapExtent,
     /// What else of the inode is to be removed.
@@ -31,13 +36,13 @@ pub(crate) struct Reap {
 
 impl Reap {
     /// A content whose file has another one now.
-    pub(crate) fn content(content: ContentId) -> Reap {
-        Reap { content, ino: None, extent: ReapExtent::All, extras: ReapExtras::Nothing }
+    pub(crate) fn content(content: ContentId, died: Epoch) -> Reap {
+        Reap { content, ino: None, died, extent: ReapExtent::All, extras: ReapExtras::Nothing }
     }
 
     /// An inode of which only the number is known.
-    pub(crate) fn whole(content: ContentId, ino: Option<Ino>) -> Reap {
-        Reap { content, ino, extent: ReapExtent::All, extras: ReapExtras::Any }
+    pub(crate) fn whole(content: ContentId, ino: Option<Ino>, died: Epoch) -> Reap {
+        Reap { content, ino, died, extent: ReapExtent::All, extras: ReapExtras::Any }
     }
 }
 
@@ -123,6 +128,8 @@ impl Unlogged {
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) id: GroupId,
+    /// In which its records are born.
+    pub(crate) epoch: Epoch,
     /// Monotonic time of the first change; `None` while there is none.
     pub(crate) first_change: Option<Duration>,
     pub(crate) inodes: FxHashMap<Ino, InodeRecord>,
@@ -134,6 +141,14 @@ pub(crate) struct Group {
     pub(crate) orphans: Vec<Reap>,
     /// Contents to be released with this group.
     pub(crate) reap: Vec<Reap>,
+    /// Snapshots that were made or changed.
+    pub(crate) snapshots: BTreeMap<Epoch, SnapshotRecord>,
+    /// Whether the epoch ends with it.
+    pub(crate) ends: EpochEnd,
+    /// Snapshots that stand when it closes.
+    pub(crate) held: Arc<SnapshotIds>,
+    /// A snapshot of which this group removes a part.
+    pub(crate) prune: Option<Prune>,
     pub(crate) data: FxHashMap<ContentId, DirtyContent>,
     pub(crate) data_memory_bytes: u64,
     /// As of the group's end.
@@ -143,10 +158,18 @@ pub(crate) struct Group {
     pub(crate) first_number: u64,
 }
 
+/// Whether an epoch ends with a group: there is a snapshot of it then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum EpochEnd {
+    No,
+    Snapshot,
+}
+
 impl Group {
-    pub(crate) fn new(id: GroupId, first_number: u64) -> Self {
+    pub(crate) fn new(id: GroupId, epoch: Epoch, first_number: u64) -> Self {
         Group {
             id,
+            epoch,
             first_change: None,
             inodes: FxHashMap::default(),
             dirents: FxHashMap::default(),
@@ -155,6 +178,10 @@ impl Group {
             xattr_bytes: 0,
             orphans: Vec::new(),
             reap: Vec::new(),
+            snapshots: BTreeMap::new(),
+            ends: EpochEnd::No,
+            held: Arc::default(),
+            prune: None,
             data: FxHashMap::default(),
             data_memory_bytes: 0,
             counters: TreeCounters::default(),

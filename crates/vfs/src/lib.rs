@@ -7,31 +7,45 @@
 
 mod acl;
 mod allocation;
+mod apply;
 mod attributes;
 mod commit;
 mod content_commit;
+mod copy_out;
 mod damage;
+mod diff;
 mod directory;
 mod dirty;
 mod error;
 mod file_data;
 mod flags;
 mod group;
+mod history;
 mod intent_log;
 mod listing;
 mod load;
 mod namespace;
+mod prune;
 mod read_ahead;
 mod recovery;
 mod resident;
+mod rollback;
+mod snapshot_tree;
+mod snapshots;
 mod space;
 mod state;
 mod types;
+mod versions;
 mod volume;
 mod xattr;
 
+pub use copy_out::{Copied, CopyMode, CopyProgress};
 pub use damage::DamagedFile;
+pub use diff::{TreeChange, TreeChangeKind};
 pub use error::{Result, VfsError};
+pub use rollback::RolledBack;
+pub use snapshot_tree::SnapshotTree;
+pub use snapshots::Snapshot;
 pub use types::{
     AccessTimes, Allocation, Attr, Context, DirEntry, FileFlags, FileKind, FsStat, Listing, NodeKind, Patience, Pin,
     RenameMode, SeekFor, SetAttr, SetId, SetTime, SyncScope, XattrMode,

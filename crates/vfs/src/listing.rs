@@ -15,22 +15,22 @@ use crate::{Context, DirEntry, FileKind, Listing, Patience, Pin, Result, Vfs, Vf
 /// Bits of a cookie below the hash.
 const RANK_BITS: u32 = 7;
 /// Cookie of `.`.
-const COOKIE_SELF: u64 = 1;
+pub(crate) const COOKIE_SELF: u64 = 1;
 /// Cookie of `..`.
-const COOKIE_PARENT: u64 = 2;
+pub(crate) const COOKIE_PARENT: u64 = 2;
 /// Directories up to this many entries are loaded whole when they are listed.
 const LOAD_WHOLE_MAX_ENTRIES: u64 = 16 << 10;
 
 /// Where a listing goes on: behind the entry of rank `rank` among those with hash `hash`.
 #[derive(Clone, Copy)]
-struct Position {
-    hash: u64,
+pub(crate) struct Position {
+    pub(crate) hash: u64,
     /// Entries with that hash that were listed already.
-    listed: u64,
+    pub(crate) listed: u64,
 }
 
 impl Position {
-    fn behind(cookie: u64) -> Self {
+    pub(crate) fn behind(cookie: u64) -> Self {
         if cookie <= COOKIE_PARENT {
             return Position { hash: 0, listed: 0 };
         }
@@ -39,7 +39,7 @@ impl Position {
 }
 
 /// Gives cookies to entries in order and drops those before the position.
-fn with_cookies(
+pub(crate) fn with_cookies(
     position: Position,
     entries: impl Iterator<Item = (Name, DirentRecord)>,
     max_entries: usize,

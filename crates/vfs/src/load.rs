@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use verfs_base::Ino;
-use verfs_format::{ContentId, DecodeError, DirentRecord, InodeRecord, Segment, Xattrs, keys};
+use verfs_format::{
+    ContentId, DecodeError, DirentRecord, InodeRecord, Segment, Xattrs, keys, record_of_versioned, split_versioned,
+};
 use verfs_meta::{Direction, KeyRange, MetaError};
 
 use crate::directory::Name;
@@ -23,6 +25,26 @@ enum Found {
     Symlink(Ino, Bytes),
     Xattrs(Ino, Xattrs),
     Segments(ContentId, Vec<(u32, Arc<Segment>)>),
+}
+
+/// An inode record in its value.
+pub(crate) fn decode_inode(value: &[u8]) -> std::result::Result<InodeRecord, DecodeError> {
+    InodeRecord::decode(split_versioned(value)?.1)
+}
+
+/// A dirent record in its value.
+pub(crate) fn decode_dirent(value: &[u8]) -> std::result::Result<DirentRecord, DecodeError> {
+    DirentRecord::decode(split_versioned(value)?.1)
+}
+
+/// An extent segment in its value.
+pub(crate) fn decode_segment(value: &[u8]) -> std::result::Result<Segment, DecodeError> {
+    Segment::decode(split_versioned(value)?.1)
+}
+
+/// Extended attributes in their value.
+pub(crate) fn decode_xattrs(value: &[u8]) -> std::result::Result<Xattrs, DecodeError> {
+    Xattrs::decode(split_versioned(value)?.1)
 }
 
 /// A node that was read from the store.
@@ -68,24 +90,25 @@ impl Shared {
         Ok(match need {
             Need::Inode(ino) => {
                 let value = meta.get(&keys::inode(*ino)).map_err(|error| self.meta_error(&error))?;
-                let record = value.map(|value| InodeRecord::decode(&value)).transpose();
+                let record = value.map(|value| decode_inode(&value)).transpose();
                 Found::Inode(*ino, record.map_err(|error| self.damaged("inode", ino.0, error))?)
             }
             Need::Dirent(parent, name) => {
                 let key = keys::dirent(*parent, name.hash, &name.bytes);
                 let value = meta.get(&key).map_err(|error| self.meta_error(&error))?;
-                let record = value.map(|value| DirentRecord::decode(&value)).transpose();
+                let record = value.map(|value| decode_dirent(&value)).transpose();
                 let record = record.map_err(|error| self.damaged("dirent of directory", parent.0, error))?;
                 Found::Dirent(*parent, name.clone(), record)
             }
             Need::Directory(ino) => Found::Directory(*ino, self.scan_directory(*ino, 0, usize::MAX)?),
             Need::Symlink(ino) => {
                 let target = meta.get(&keys::symlink(*ino)).map_err(|error| self.meta_error(&error))?;
-                Found::Symlink(*ino, target.ok_or_else(|| self.damaged("symlink", ino.0, DecodeError::Truncated))?)
+                let target = target.ok_or(DecodeError::Truncated).and_then(|value| record_of_versioned(&value));
+                Found::Symlink(*ino, target.map_err(|error| self.damaged("symlink", ino.0, error))?)
             }
             Need::Xattrs(ino) => {
                 let value = meta.get(&keys::xattrs(*ino)).map_err(|error| self.meta_error(&error))?;
-                let xattrs = Xattrs::decode(value.as_deref().unwrap_or_default());
+                let xattrs = value.ok_or(DecodeError::Truncated).and_then(|value| decode_xattrs(&value));
                 Found::Xattrs(*ino, xattrs.map_err(|error| self.damaged("extended attributes", ino.0, error))?)
             }
             Need::Segments(content, first, last) => {
@@ -95,7 +118,7 @@ impl Shared {
                 for (index, value) in (*first..=*last).zip(values) {
                     let segment = match value {
                         None => Segment::default(),
-                        Some(value) => Segment::decode(&value)
+                        Some(value) => decode_segment(&value)
                             .map_err(|error| self.damaged("extent segment of content", content.0, error))?,
                     };
                     segments.push((index, Arc::new(segment)));
@@ -121,7 +144,7 @@ impl Shared {
         let mut records = Vec::with_capacity(values.len());
         for (ino, value) in missing.into_iter().zip(values) {
             let Some(value) = value else { continue };
-            let record = InodeRecord::decode(&value).map_err(|error| self.damaged("inode", ino.0, error))?;
+            let record = decode_inode(&value).map_err(|error| self.damaged("inode", ino.0, error))?;
             records.push((ino, record));
         }
         let mut state = self.state.lock();
@@ -143,7 +166,7 @@ impl Shared {
             .meta
             .scan(&range, Direction::Forward, &mut |key, value| {
                 let entry = keys::parse_dirent(key).ok_or(DecodeError::Invalid("dirent key"));
-                match entry.and_then(|(hash, name)| Ok((hash, name, DirentRecord::decode(value)?))) {
+                match entry.and_then(|(hash, name)| Ok((hash, name, decode_dirent(value)?))) {
                     Ok((hash, name, record)) => {
                         entries.push((Name { hash, bytes: Bytes::copy_from_slice(name) }, record));
                         if entries.len() < max_entries { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

@@ -83,7 +83,6 @@ impl State {
             allocated: 0,
             content: ContentId(0),
             parent,
-            birth: self.epoch,
             atime: now,
             mtime: now,
             ctime: now,
@@ -104,7 +103,7 @@ impl State {
             self.open.symlinks.insert(ino, target.clone());
             self.unlogged.symlinks.insert(ino);
         }
-        self.put_dirent(parent, name, Some(DirentRecord { kind: birth.kind, ino, birth: self.epoch }));
+        self.put_dirent(parent, name, Some(DirentRecord { kind: birth.kind, ino }));
         directory.size += 1;
         Self::touch_directory(&mut directory, now);
         self.put_inode(parent, directory);
@@ -185,7 +184,7 @@ impl State {
         record.ctime = now;
         record.parent = parent;
         self.put_inode(ino, record);
-        self.put_dirent(parent, name, Some(DirentRecord { kind: record.kind, ino, birth: self.epoch }));
+        self.put_dirent(parent, name, Some(DirentRecord { kind: record.kind, ino }));
         directory.size += 1;
         Self::touch_directory(&mut directory, now);
         self.put_inode(parent, directory);
@@ -222,7 +221,7 @@ impl State {
         record.parent = parent;
         record.ctime = now;
         self.put_inode(ino, record);
-        self.put_dirent(parent, name, Some(DirentRecord { kind: record.kind, ino, birth: self.epoch }));
+        self.put_dirent(parent, name, Some(DirentRecord { kind: record.kind, ino }));
         self.note_moved(ino, &record);
     }
 

@@ -6,21 +6,26 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::{Condvar, Mutex};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use verfs_base::{ByteRange, Epoch, GroupId, Ino, Timestamp};
 use verfs_format::{
     ContentId, FrameHeader, HEADER_BYTES, InodeFlags, InodeKind, InodeRecord, InodeScope, LogEntry, OrphanRecord,
-    TreeCounters, decode_frame, keys, varint,
+    TreeCounters, decode_frame, encode_versioned, keys, split_versioned, varint,
 };
 use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
+use verfs_store::StoreError;
 
+use crate::apply::Return;
 use crate::directory::DirectoryCache;
 use crate::group::{Group, Reap, Unlogged};
 use crate::intent_log::{IntentLog, create_files, log_path};
+use crate::load::{committed_node, decode_inode};
 use crate::read_ahead::ReadAhead;
 use crate::resident::Resident;
+use crate::rollback::Freeze;
+use crate::snapshots::SnapshotTable;
 use crate::space::SpaceGauge;
-use crate::state::{Birth, GroupLimits, Need, Node, State, Stop, xattr_weight};
+use crate::state::{Birth, GroupLimits, KEPT, Need, Node, State, Stop, xattr_weight};
 use crate::volume::{Shared, VfsParts};
 use crate::{Context, Result, Vfs, VfsError, VfsOptions};
 
@@ -44,6 +49,8 @@ struct Base {
     next_number: u64,
     counters: TreeCounters,
     orphans: VecDeque<Reap>,
+    epoch: Epoch,
+    snapshots: SnapshotTable,
 }
 
 fn system_number(meta: &dyn MetaStore, key: &[u8]) -> std::result::Result<Option<u64>, Unreadable> {
@@ -55,7 +62,7 @@ fn system_number(meta: &dyn MetaStore, key: &[u8]) -> std::result::Result<Option
 
 /// Why the base records can't be read.
 #[derive(Debug, thiserror::Error)]
-enum Unreadable {
+pub(crate) enum Unreadable {
     #[error(transparent)]
     Meta(#[from] verfs_meta::MetaError),
     #[error(transparent)]
@@ -76,16 +83,13 @@ fn create_root(meta: &dyn MetaStore, now: Timestamp, owner: (u32, u32)) -> std::
         allocated: 0,
         content: ContentId(Ino::ROOT.0),
         parent: Ino::ROOT,
-        birth: Epoch::FIRST,
         atime: now,
         mtime: now,
         ctime: now,
         btime: now,
     };
     let mut batch = WriteBatch::new();
-    let mut value = Vec::new();
-    root.encode(&mut value);
-    batch.put(keys::inode(Ino::ROOT), value);
+    batch.put(keys::inode(Ino::ROOT), encode_versioned(Epoch::FIRST, |out| root.encode(out)));
     let mut counters = Vec::new();
     TreeCounters { inodes: 1, directories: 1, logical_bytes: 0 }.encode(&mut counters);
     batch.put(keys::SYSTEM_COUNTERS.to_vec(), counters);
@@ -111,10 +115,10 @@ fn read_base(meta: &dyn MetaStore, now: Timestamp, owner: (u32, u32)) -> std::re
     let mut broken = None;
     meta.scan(&KeyRange::prefix(&[keys::ORPHAN]), Direction::Forward, &mut |key, value| match (
         keys::parse_orphan(key),
-        OrphanRecord::decode(value),
+        split_versioned(value).and_then(|(_, record)| OrphanRecord::decode(record)),
     ) {
         (Some(content), Ok(record)) => {
-            orphans.push_back(Reap::whole(content, record.ino));
+            orphans.push_back(Reap::whole(content, record.ino, record.died));
             ControlFlow::Continue(())
         }
         (None, _) => ControlFlow::Continue(()),
@@ -131,6 +135,8 @@ fn read_base(meta: &dyn MetaStore, now: Timestamp, owner: (u32, u32)) -> std::re
         next_number: system_number(meta, keys::SYSTEM_NEXT_NUMBER)?.unwrap_or(FIRST_NUMBER),
         counters,
         orphans,
+        epoch: system_number(meta, keys::SYSTEM_EPOCH)?.map_or(Epoch::FIRST, Epoch),
+        snapshots: SnapshotTable::read(meta)?,
     })
 }
 
@@ -252,16 +258,63 @@ impl Shared {
             counters.directories = counters.directories - directories(linked_before) + directories(linked_after);
 
             let replaced = before.map(|record| record.content).filter(|content| *content != after.content);
-            let replaced = replaced.map(Reap::content);
+            let epoch = state.epoch;
+            let replaced = replaced.map(|content| Reap::content(content, epoch));
             // One that had no name before has an orphan record, and so is released already.
             let unlinked = linked_after.is_none() && (before.is_none() || linked_before.is_some());
-            let unlinked = unlinked.then(|| Reap::whole(after.content, Some(ino)));
+            let unlinked = unlinked.then(|| Reap::whole(after.content, Some(ino), epoch));
             for reap in replaced.into_iter().chain(unlinked) {
                 state.open.orphans.push(reap);
                 state.reapable.push_back(reap);
             }
         }
     }
+}
+
+/// Completes a rollback that a crash interrupted.
+fn complete_rollback(parts: &VfsParts, base: &Base) -> std::result::Result<bool, StoreError> {
+    let meta = &*parts.meta;
+    let Some(value) = meta.get(keys::SYSTEM_ROLLBACK)? else { return Ok(false) };
+    let to = varint::Reader::new(&value).u64().map_err(|error| {
+        verfs_meta::MetaError::Corrupt(format!("the snapshot to which the tree was being rolled back: {error}"))
+    })?;
+    tracing::info!(snapshot = to, "completing a rollback");
+    let back = Return { parts, standing: base.snapshots.standing(), to: Epoch(to), epoch: base.epoch };
+    back.run(base.committed.next())?;
+    Ok(true)
+}
+
+impl Shared {
+    /// Makes memory anew of what the store has as of `group`. Nothing may be uncommitted.
+    pub(crate) fn rebuild(&self, group: GroupId) -> Result<()> {
+        let meta = &*self.parts.meta;
+        let owner = (self.options.root_uid, self.options.root_gid);
+        let base = read_base(meta, self.now(), owner).map_err(|error| unreadable(&error))?;
+        let space = self.parts.disk.space().map_err(|error| self.io_error("statvfs", &error))?;
+        let mut fresh = new_state(base, group.next(), space, &self.options);
+        let mut state = self.state.lock();
+        fresh.commits = state.commits + 1;
+        fresh.freeze = state.freeze;
+        fresh.pins = std::mem::take(&mut state.pins);
+        // Orphans that somebody keeps are not released yet.
+        let is_kept = |reap: &Reap| reap.ino.is_some_and(|ino| fresh.pins.contains_key(&ino));
+        let (kept, released): (Vec<Reap>, Vec<Reap>) = fresh.reapable.drain(..).partition(is_kept);
+        fresh.reapable = released.into();
+        for reap in kept {
+            let Some(ino) = reap.ino else { continue };
+            let Some(value) = meta.get(&keys::inode(ino)).map_err(|error| self.meta_error(&error))? else { continue };
+            let record = decode_inode(&value).map_err(|error| self.damaged("inode", ino.0, error))?;
+            fresh.nodes.put(ino, committed_node(record), KEPT, 1);
+            fresh.kept.insert(ino, reap.died);
+        }
+        *state = fresh;
+        Ok(())
+    }
+}
+
+fn unreadable(error: &Unreadable) -> VfsError {
+    tracing::error!(%error, "reading the tree's base records");
+    VfsError::Io
 }
 
 fn record_of(node: &Node) -> Option<InodeRecord> {
@@ -307,10 +360,18 @@ impl Vfs {
     /// [`VfsError::Io`] for metadata or a log that can't be read, [`VfsError::NoSpace`].
     pub fn open(parts: VfsParts, options: VfsOptions) -> Result<Arc<Vfs>> {
         let now = parts.clock.now();
-        let base = read_base(&*parts.meta, now, (options.root_uid, options.root_gid)).map_err(|error| {
-            tracing::error!(%error, "reading the tree's base records");
-            VfsError::Io
-        })?;
+        let read_base = || read_base(&*parts.meta, now, (options.root_uid, options.root_gid));
+        let mut base = read_base().map_err(|error| unreadable(&error))?;
+        match complete_rollback(&parts, &base) {
+            Ok(true) => base = read_base().map_err(|error| unreadable(&error))?,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "completing a rollback");
+                let full =
+                    matches!(error, StoreError::OutOfSpace | StoreError::Meta(verfs_meta::MetaError::OutOfSpace(_)));
+                return Err(if full { VfsError::NoSpace } else { VfsError::Io });
+            }
+        }
         let disk_error = |error: std::io::Error| {
             tracing::error!(%error, "opening the intent log");
             if error.kind() == std::io::ErrorKind::StorageFull { VfsError::NoSpace } else { VfsError::Io }
@@ -330,7 +391,7 @@ impl Vfs {
         let open = GroupId(base.committed.max(last_group).0 + RECOVERY_GROUP_STEP);
         let log = IntentLog::open(&*parts.disk, open, last_sequence).map_err(disk_error)?;
         let space = parts.disk.space().map_err(disk_error)?;
-        let has_orphans = !base.orphans.is_empty();
+        let has_work = !base.orphans.is_empty() || base.snapshots.is_pruning();
         let read_ahead = ReadAhead::new(parts.store.read_ahead_max_bytes());
         let shared = Arc::new(Shared {
             state: Mutex::new(new_state(base, open, space, &options)),
@@ -342,6 +403,7 @@ impl Vfs {
             log_frames: AtomicU64::new(0),
             damaged: Mutex::new(Vec::new()),
             read_ahead,
+            whole_tree: Mutex::new(()),
         });
         let replayed = frames.len();
         let mut stored = Stored::default();
@@ -360,7 +422,7 @@ impl Vfs {
         if replayed > 0 {
             tracing::info!(frames = replayed, "replayed the intent log");
             vfs.shared.barrier()?;
-        } else if has_orphans {
+        } else if has_work {
             let mut state = vfs.shared.state.lock();
             state.begin_change(vfs.shared.monotonic());
             vfs.shared.work.notify_one();
@@ -381,7 +443,7 @@ fn new_state(base: Base, open: GroupId, space: verfs_base::Space, options: &VfsO
         symlinks: Resident::new(options.inode_cache_entries / 8),
         xattrs: Resident::new(options.inode_cache_entries * XATTR_CACHE_BYTES_PER_INODE),
         segments: Resident::new(options.segment_cache_bytes),
-        open: Group::new(open, base.next_number),
+        open: Group::new(open, base.epoch, base.next_number),
         unlogged: Unlogged::default(),
         closing: None,
         committed: base.committed,
@@ -389,10 +451,11 @@ fn new_state(base: Base, open: GroupId, space: verfs_base::Space, options: &VfsO
         close_requested: false,
         pins: FxHashMap::default(),
         reapable: base.orphans,
-        kept: FxHashSet::default(),
+        kept: FxHashMap::default(),
         counters: base.counters,
         next_number: base.next_number,
-        epoch: Epoch::FIRST,
+        epoch: base.epoch,
+        snapshots: base.snapshots,
         space: SpaceGauge::new(space),
         limits: GroupLimits {
             blocks: u64::from(options.group_blocks),
@@ -402,5 +465,6 @@ fn new_state(base: Base, open: GroupId, space: verfs_base::Space, options: &VfsO
         failure: None,
         stalled: None,
         shutdown: false,
+        freeze: Freeze::No,
     }
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use verfs_base::{ByteRange, Epoch, GroupId, Ino, Timestamp};
 use verfs_format::{
     ContentId, DirentRecord, InodeFlags, InodeKind, InodeRecord, SEGMENT_BYTES, Segment, TreeCounters, Xattrs,
@@ -17,10 +17,12 @@ use crate::VfsError;
 use crate::directory::{DirectoryCache, Known, Name};
 use crate::group::{Group, Reap, ReapExtent, ReapExtras, Unlogged};
 use crate::resident::Resident;
+use crate::rollback::Freeze;
+use crate::snapshots::SnapshotTable;
 use crate::space::SpaceGauge;
 
 /// A group that is never committed: what changed in it is never evicted.
-const KEPT: GroupId = GroupId(u64::MAX);
+pub(crate) const KEPT: GroupId = GroupId(u64::MAX);
 
 /// Weight of a segment in its cache: bytes of memory, roughly.
 fn segment_weight(segment: &Segment) -> usize {
@@ -150,17 +152,20 @@ pub(crate) struct State {
     pub(crate) pins: FxHashMap<Ino, u64>,
     /// Contents to be released: with no name and no pin left.
     pub(crate) reapable: VecDeque<Reap>,
-    /// Unlinked inodes that a pin keeps.
-    pub(crate) kept: FxHashSet<Ino>,
+    /// Unlinked inodes that a pin keeps, with the epoch in which they lost their last name.
+    pub(crate) kept: FxHashMap<Ino, Epoch>,
     pub(crate) counters: TreeCounters,
     pub(crate) next_number: u64,
+    /// In which what changes now is born.
     pub(crate) epoch: Epoch,
+    pub(crate) snapshots: SnapshotTable,
     pub(crate) space: SpaceGauge,
     pub(crate) limits: GroupLimits,
     pub(crate) failure: Option<Failure>,
     /// An error of the last try to commit that isn't final: out of space.
     pub(crate) stalled: Option<VfsError>,
     pub(crate) shutdown: bool,
+    pub(crate) freeze: Freeze,
 }
 
 impl State {
@@ -257,7 +262,6 @@ impl State {
 
     /// Sets an inode's record.
     pub(crate) fn put_inode(&mut self, ino: Ino, record: InodeRecord) {
-        let record = InodeRecord { birth: self.epoch, ..record };
         if let Some(Node::Present { record: current, .. }) = self.nodes.change(ino, self.open.id) {
             *current = record;
             self.open.inodes.insert(ino, record);
@@ -269,7 +273,7 @@ impl State {
     pub(crate) fn add_inode(&mut self, record: InodeRecord) -> Ino {
         let ino = Ino(self.take_number());
         let born = Birth { group: self.open.id, logged: false };
-        let record = InodeRecord { content: ContentId(ino.0), birth: self.epoch, ..record };
+        let record = InodeRecord { content: ContentId(ino.0), ..record };
         let node = Node::Present { record, committed_allocated: 0, born, content_born: born };
         self.nodes.put(ino, node, self.open.id, 1);
         self.open.inodes.insert(ino, record);
@@ -305,7 +309,7 @@ impl State {
             return false;
         }
         self.pins.remove(&ino);
-        self.kept.remove(&ino) && self.release(ino)
+        self.kept.remove(&ino).is_some_and(|died| self.release(ino, died))
     }
 
     /// An inode lost its last name: released now, or once nobody keeps it.
@@ -321,19 +325,19 @@ impl State {
             | InodeKind::CharDevice
             | InodeKind::BlockDevice => {}
         }
-        let reap = self.reap_of(ino, &record);
+        let reap = self.reap_of(ino, &record, self.epoch);
         self.open.orphans.push(reap);
         if self.pins.contains_key(&ino) {
-            self.kept.insert(ino);
+            self.kept.insert(ino, self.epoch);
             // Its release needs the record: it stays in memory until then.
             self.nodes.change(ino, KEPT);
         } else {
-            self.release(ino);
+            self.release(ino, self.epoch);
         }
     }
 
     /// Gives an inode without names to the next group for release. `false` when nobody but memory ever had it.
-    fn release(&mut self, ino: Ino) -> bool {
+    fn release(&mut self, ino: Ino, died: Epoch) -> bool {
         let Some(Node::Present { record, born, .. }) = self.nodes.get(ino) else { return false };
         let (record, born) = (*record, *born);
         if record.kind == InodeKind::Directory {
@@ -352,7 +356,7 @@ impl State {
             self.nodes.put(ino, Node::Gone, self.open.id, 1);
             return false;
         }
-        let reap = self.reap_of(ino, &record);
+        let reap = self.reap_of(ino, &record, died);
         self.reapable.push_back(reap);
         self.nodes.put(ino, Node::Gone, self.open.id, 1);
         true
@@ -367,7 +371,7 @@ impl State {
     }
 
     /// What is to be released with an inode.
-    fn reap_of(&self, ino: Ino, record: &InodeRecord) -> Reap {
+    fn reap_of(&self, ino: Ino, record: &InodeRecord, died: Epoch) -> Reap {
         let extent = match record.kind {
             // Uncommitted cuts may hide segments that the store still has.
             InodeKind::Regular if self.is_dirty(record.content) => ReapExtent::All,
@@ -385,7 +389,7 @@ impl State {
             true => ReapExtras::Any,
             false => ReapExtras::Nothing,
         };
-        Reap { content: record.content, ino: Some(ino), extent, extras }
+        Reap { content: record.content, ino: Some(ino), died, extent, extras }
     }
 
     /// Gives a file an empty content and releases the one it had: truncation to nothing without a walk.
@@ -405,7 +409,7 @@ impl State {
         // Nothing to write, but something that an fsync has to log.
         self.unlogged.note(fresh, ByteRange::new(0, 0), 0);
         if was.group < group || was.logged {
-            let reap = Reap::content(old.content);
+            let reap = Reap::content(old.content, self.epoch);
             self.open.orphans.push(reap);
             self.reapable.push_back(reap);
         }

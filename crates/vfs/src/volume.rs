@@ -18,6 +18,7 @@ use crate::damage::DamagedInode;
 use crate::directory::Name;
 use crate::intent_log::IntentLog;
 use crate::read_ahead::ReadAhead;
+use crate::rollback::Freeze;
 use crate::state::{Failure, Need, State, Step, Stop};
 use crate::{Context, FsStat, Patience, Result, VfsError};
 
@@ -120,6 +121,8 @@ pub(crate) struct Shared {
     pub(crate) log_frames: AtomicU64,
     pub(crate) damaged: Mutex<Vec<DamagedInode>>,
     pub(crate) read_ahead: ReadAhead,
+    /// Held by what changes the tree in one piece: a copy out of a snapshot, a rollback.
+    pub(crate) whole_tree: Mutex<()>,
 }
 
 /// An open filesystem. Every method may be called from many threads.
@@ -167,6 +170,12 @@ impl Shared {
         loop {
             let need = {
                 let mut state = self.state.lock();
+                while state.freeze != Freeze::No {
+                    match context.patience {
+                        Patience::Try => return Err(VfsError::WouldBlock),
+                        Patience::Wait => self.progress.wait(&mut state),
+                    }
+                }
                 match operation(&mut state) {
                     Ok(result) => {
                         self.after_operation(&mut state);
@@ -295,6 +304,9 @@ impl Vfs {
         let result = self.shared.barrier();
         {
             let mut state = self.shared.state.lock();
+            while state.freeze != Freeze::No {
+                self.shared.progress.wait(&mut state);
+            }
             state.shutdown = true;
             state.failure = Some(Failure::Closed);
             self.shared.work.notify_all();

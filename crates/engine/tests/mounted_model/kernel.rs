@@ -13,6 +13,8 @@ fn errno(error: VfsError) -> Errno {
         VfsError::NotDirectory => Errno::NOTDIR,
         VfsError::IsDirectory => Errno::ISDIR,
         VfsError::NotEmpty => Errno::NOTEMPTY,
+        VfsError::Busy => Errno::BUSY,
+        VfsError::Interrupted => Errno::INTR,
         VfsError::NotPermitted => Errno::PERM,
         VfsError::Denied => Errno::ACCESS,
         VfsError::NoAttribute => Errno::NODATA,

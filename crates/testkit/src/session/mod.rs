@@ -114,7 +114,9 @@ fn environment(error: VfsError) -> bool {
         | VfsError::InvalidArgument
         | VfsError::NameTooLong
         | VfsError::TooManyLinks
-        | VfsError::FileTooLarge => false,
+        | VfsError::FileTooLarge
+        | VfsError::Busy
+        | VfsError::Interrupted => false,
     }
 }
 
