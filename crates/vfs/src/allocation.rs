@@ -151,7 +151,7 @@ impl State {
                 Part::Bytes(bytes) => {
                     copied += range.len;
                     self.change_data(target.content, range, range.len, |dirty| {
-                        dirty.write(range.offset, &bytes, Some(bytes.clone()));
+                        dirty.write(range.offset, bytes, Some(bytes.clone()));
                     });
                 }
                 Part::Chunk(stored) => {
