@@ -193,6 +193,16 @@ export const StreamMismatchError = errorClass('VERFS_E_STREAM_MISMATCH', 'Stream
 /** A stream of a snapshot does not fit the volume. */
 export type StreamMismatchError = InstanceType<typeof StreamMismatchError>;
 
+/** The snapshot has nothing at this path. */
+export const PathNotFoundError = errorClass('VERFS_E_PATH_NOT_FOUND', 'PathNotFoundError');
+/** The snapshot has nothing at this path. */
+export type PathNotFoundError = InstanceType<typeof PathNotFoundError>;
+
+/** There is something at this path in the volume already. */
+export const PathExistsError = errorClass('VERFS_E_PATH_EXISTS', 'PathExistsError');
+/** There is something at this path in the volume already. */
+export type PathExistsError = InstanceType<typeof PathExistsError>;
+
 /** The class of a code. */
 export function classOf(code: ErrorCode): ErrorClass<ErrorCode> {
   return classes.get(code) ?? InternalError;

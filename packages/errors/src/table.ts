@@ -147,6 +147,12 @@ export const errorTable = {
     'A stream of a snapshot does not fit the volume: its base is missing there, or files changed since.',
     'Send the base first, or send the snapshot without `--from`.',
   ),
+  VERFS_E_PATH_NOT_FOUND: row(
+    66,
+    'The snapshot has nothing at this path.',
+    '`verfs snapshot diff` tells what changed.',
+  ),
+  VERFS_E_PATH_EXISTS: row(67, 'There is something at this path in the volume already.', 'Choose another path.'),
 } as const satisfies Record<`VERFS_E_${string}`, ErrorEntry>;
 
 /** A stable error code. */

@@ -58,6 +58,8 @@ describe('the table', () => {
       VERFS_E_SNAPSHOT_HELD: 63,
       VERFS_E_STREAM_DAMAGED: 64,
       VERFS_E_STREAM_MISMATCH: 65,
+      VERFS_E_PATH_NOT_FOUND: 66,
+      VERFS_E_PATH_EXISTS: 67,
     };
     expect(Object.fromEntries(errorCodes.map((code) => [code, errorTable[code].exitCode]))).toEqual(stable);
   });

@@ -14,7 +14,7 @@ import type {
 } from '@verfs/bindings';
 import { CancelledError } from '@verfs/errors';
 import { addon, fromAddon } from './addon.ts';
-import type { Snapshot, SnapshotBindings, SnapshotCalls, SnapshotChange } from './snapshots.ts';
+import type { Snapshot, SnapshotCalls, SnapshotChange } from './snapshots.ts';
 
 export type {
   CreateOptions,
@@ -113,23 +113,23 @@ export class NativeVolume implements SnapshotCalls {
   }
 
   snapshotCreate(name: string, note: string, signal?: Signal): Promise<Snapshot> {
-    return translated(() => this.#snapshots.snapshotCreate(name, note, signal));
+    return translated(() => this.#volume.snapshotCreate(name, note, signal));
   }
 
   snapshots(signal?: Signal): Promise<Snapshot[]> {
-    return translated(() => this.#snapshots.snapshots(signal));
+    return translated(() => this.#volume.snapshots(signal));
   }
 
   async snapshotDelete(name: string, signal?: Signal): Promise<void> {
-    await translated(() => this.#snapshots.snapshotDelete(name, signal));
+    await translated(() => this.#volume.snapshotDelete(name, signal));
   }
 
   async snapshotHold(name: string, tag: string, signal?: Signal): Promise<void> {
-    await translated(() => this.#snapshots.snapshotHold(name, tag, signal));
+    await translated(() => this.#volume.snapshotHold(name, tag, signal));
   }
 
   async snapshotRelease(name: string, tag: string, signal?: Signal): Promise<void> {
-    await translated(() => this.#snapshots.snapshotRelease(name, tag, signal));
+    await translated(() => this.#volume.snapshotRelease(name, tag, signal));
   }
 
   async *snapshotDiff(
@@ -137,34 +137,34 @@ export class NativeVolume implements SnapshotCalls {
     to: string | undefined,
     signal?: Signal,
   ): AsyncGenerator<readonly SnapshotChange[], void> {
-    const diff = await translated(() => this.#snapshots.snapshotDiff(from, to, signal));
-    for (;;) {
-      const changes = await translated(() => diff.next(signal));
-      if (changes === null) {
-        return;
+    const diff = await translated(() => this.#volume.snapshotDiff(from, to, signal));
+    try {
+      for (;;) {
+        const changes = await translated(() => diff.next(signal));
+        if (changes === null) {
+          return;
+        }
+        yield changes;
       }
-      yield changes;
+    } finally {
+      diff.stop();
     }
   }
 
   async snapshotRollback(name: string, signal?: Signal): Promise<void> {
-    await translated(() => this.#snapshots.snapshotRollback(name, signal));
+    await translated(() => this.#volume.snapshotRollback(name, signal));
   }
 
   async snapshotClone(name: string, path: string, signal?: Signal): Promise<void> {
-    await translated(() => this.#snapshots.snapshotClone(name, path, signal));
+    await translated(() => this.#volume.snapshotClone(name, path, signal));
   }
 
   async snapshotRestore(name: string, path: string, target: string | undefined, signal?: Signal): Promise<void> {
-    await translated(() => this.#snapshots.snapshotRestore(name, path, target, signal));
+    await translated(() => this.#volume.snapshotRestore(name, path, target, signal));
   }
 
   async close(signal?: Signal): Promise<void> {
     await translated(() => this.#volume.close(signal));
-  }
-
-  get #snapshots(): SnapshotBindings {
-    return this.#volume as unknown as SnapshotBindings;
   }
 }
 

@@ -54,22 +54,11 @@ export interface SnapshotCalls {
   snapshotRollback(name: string, signal?: AbortSignal | undefined): Promise<void>;
   /** Makes the new directory `path` a copy of the snapshot that can be written, and shares all data with it. */
   snapshotClone(name: string, path: string, signal?: AbortSignal | undefined): Promise<void>;
-  /** Puts `path` and all below it back as it was, or at `target` instead. */
+  /** Puts `path` and all below it back as it was, in place of what is there; or at `target`, where nothing is. */
   snapshotRestore(
     name: string,
     path: string,
     target: string | undefined,
     signal?: AbortSignal | undefined,
   ): Promise<void>;
-}
-
-/** The same, as the addon has it. */
-export interface SnapshotBindings extends Omit<SnapshotCalls, 'snapshotDiff'> {
-  snapshotDiff(from: string, to: string | undefined, signal?: AbortSignal | undefined): Promise<DiffBindings>;
-}
-
-/** A diff that is being made. */
-export interface DiffBindings {
-  /** The next batch; null after the last. */
-  next(signal?: AbortSignal | undefined): Promise<SnapshotChange[] | null>;
 }

@@ -35,34 +35,59 @@ export class Snapshots {
     return this.#calls.snapshotDelete(name, options.signal);
   }
 
-  /** Keeps a snapshot from being deleted, until `tag` is released. */
+  /**
+   * Keeps a snapshot from being deleted, until `tag` is released.
+   *
+   * @throws UsageError when `tag` holds it already
+   */
   hold(name: string, tag: string, options: Cancellable = {}): Promise<void> {
     return this.#calls.snapshotHold(name, tag, options.signal);
   }
 
-  /** Ends the hold `tag`. */
+  /**
+   * Ends the hold `tag`.
+   *
+   * @throws UsageError when `tag` does not hold it
+   */
   release(name: string, tag: string, options: Cancellable = {}): Promise<void> {
     return this.#calls.snapshotRelease(name, tag, options.signal);
   }
 
-  /** What changed from one snapshot to another, or to what is there now. Changes come as they are found. */
+  /**
+   * What changed from one snapshot to another, or to what is there now. Changes come as they are found.
+   *
+   * @throws UsageError when `to` is older than `from`
+   */
   async *diff(from: string, to?: string, options: Cancellable = {}): AsyncGenerator<SnapshotChange, void> {
     for await (const batch of this.#calls.snapshotDiff(from, to, options.signal)) {
       yield* batch;
     }
   }
 
-  /** Makes the volume what it was. What was done since is lost, unless another snapshot has it. */
+  /**
+   * Makes the volume what it was, in its mount as well. What was done since is lost, unless another snapshot has it.
+   * Cancelled, it completes.
+   */
   rollback(name: string, options: Cancellable = {}): Promise<void> {
     return this.#calls.snapshotRollback(name, options.signal);
   }
 
-  /** Makes the new directory `path` a copy of the snapshot that can be written, and shares all data with it. */
+  /**
+   * Makes the new directory `path` a copy of the snapshot that can be written, and shares all data with it. Directories
+   * on the way to it are made. It appears whole; cancelled, nothing of it stays.
+   *
+   * @throws PathExistsError, UsageError for a path that cannot be
+   */
   clone(name: string, path: string, options: Cancellable = {}): Promise<void> {
     return this.#calls.snapshotClone(name, path, options.signal);
   }
 
-  /** Puts `path`, and all below it, back as it was; with `to` there instead. */
+  /**
+   * Puts `path`, and all below it, back as it was, in place of what is there; with `to` there instead, where nothing
+   * may be. Cancelled, all is as before.
+   *
+   * @throws PathNotFoundError, PathExistsError, UsageError for paths that cannot be
+   */
   restore(name: string, path: string, options: { readonly to?: string | undefined } & Cancellable = {}): Promise<void> {
     return this.#calls.snapshotRestore(name, path, options.to, options.signal);
   }

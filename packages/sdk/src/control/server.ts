@@ -41,6 +41,21 @@ function descriptorOf(socket: Socket): number {
   return (socket as unknown as { _handle?: { fd?: number } })._handle?.fd ?? -1;
 }
 
+/** Whether the same user, or root, is at the other end. */
+function isFriend(socket: Socket, log: Log): boolean {
+  try {
+    const uid = peerUid(descriptorOf(socket));
+    if (uid === process.getuid?.() || uid === 0) {
+      return true;
+    }
+    log.warn(`refused a connection of user ${uid} to the control socket`);
+  } catch (thrown) {
+    // He is gone already, or the addon is not there.
+    log.warn(`refused a connection to the control socket: ${toVerfsError(thrown).message}`);
+  }
+  return false;
+}
+
 function listen(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (cause) => {
@@ -109,9 +124,7 @@ export async function serveControl(path: string, handlers: ControlHandlers, log:
   const server = createServer((socket) => {
     // A client that goes away in the middle of an answer is no fault of ours.
     socket.on('error', () => undefined);
-    const uid = peerUid(descriptorOf(socket));
-    if (uid !== process.getuid?.() && uid !== 0) {
-      log.warn(`refused a connection of user ${uid} to the control socket`);
+    if (!isFriend(socket, log)) {
       socket.destroy();
       return;
     }
