@@ -48,13 +48,12 @@ const listed = async () => (await json<Listed>('list')).snapshots;
 
 /** The exit code of `verfs snapshot WORDS`, the code of its error, and what it says. */
 async function failure(...words: string[]): Promise<[number, string, string]> {
-  const [text, programs] = await Promise.all(
-    [[], ['--json']].map((more) => sandbox.verfs(['snapshot', ...words, ...onVolume(), ...more])),
-  );
-  const error = JSON.parse(`${programs?.stdout}${programs?.stderr}`) as { error: ReportedError } & ReportedError;
-  expect([text?.stdout, text?.code]).toEqual(['', programs?.code]);
-  expect(text?.stderr.trim().split('\n').length).toBe(1);
-  return [text?.code ?? -1, (error.error ?? error).code, text?.stderr.trim() ?? ''];
+  const text = await sandbox.verfs(['snapshot', ...words, ...onVolume()]);
+  const programs = await sandbox.verfs(['snapshot', ...words, ...onVolume(), '--json']);
+  const error = JSON.parse(`${programs.stdout}${programs.stderr}`) as { error: ReportedError } & ReportedError;
+  expect([text.stdout, text.code]).toEqual(['', programs.code]);
+  expect(text.stderr.trim().split('\n').length).toBe(1);
+  return [text.code, (error.error ?? error).code, text.stderr.trim()];
 }
 
 /** The checksums of all files below `directory`, which has to be as `rsync -n` would have it, too. */
@@ -107,7 +106,7 @@ describe.each(['mounted', 'not mounted'])('a volume that is %s', (state) => {
   test('has snapshots, which are listed, held and deleted', async () => {
     expect(await said('list')).toContain('There is no snapshot.');
     expect(await listed()).toEqual([]);
-    await inMount(() => shell('echo hello > f', { cwd: sandbox.mountpoint }));
+    await inMount(() => shell('head -c 100000 /dev/urandom > f', { cwd: sandbox.mountpoint }));
     const began = Date.now();
     expect(await said('create', 'monday', '--note', 'before the upgrade')).toBe('Took the snapshot monday.');
     await inMount(() => shell('rm f; mkdir d', { cwd: sandbox.mountpoint }));
@@ -119,8 +118,8 @@ describe.each(['mounted', 'not mounted'])('a volume that is %s', (state) => {
       note: 'before the upgrade',
       files: 1,
       directories: 1,
-      logicalBytes: 6,
-      usedBytes: 6,
+      logicalBytes: 100_000,
+      usedBytes: 100_000,
     });
     expect(monday?.id).toBeLessThan(made.id);
     expect(monday?.created).toBeGreaterThan(began - 1000);
@@ -158,7 +157,6 @@ describe.each(['mounted', 'not mounted'])('a volume that is %s', (state) => {
       // And it is writable.
       await scramble();
     });
-    expect((await diffOf('later')).changes.filter(({ path }) => path !== 'work/random')).toEqual([]);
     expect(await json('rollback', 'later')).toEqual({ name: 'later' });
     expect(await diffOf('later')).toMatchObject({ changes: [] });
     expect((await listed()).map(({ name }) => name)).toEqual(['then', 'later']);
@@ -224,30 +222,31 @@ describe.each(['mounted', 'not mounted'])('a volume that is %s', (state) => {
     expect(await said('diff', 'two', 'two')).toBe('0 added, 0 removed, 0 changed, 0 renamed; more by 0 B');
   });
 
-  test.each([
-    [60, 'VERFS_E_SNAPSHOT_NOT_FOUND', ['rollback', 'none'], 'There is no snapshot none'],
-    [60, 'VERFS_E_SNAPSHOT_NOT_FOUND', ['diff', 's', 'none'], 'no snapshot none'],
-    [60, 'VERFS_E_SNAPSHOT_NOT_FOUND', ['delete', 's', 'none'], 'nothing was done'],
-    [60, 'VERFS_E_SNAPSHOT_NOT_FOUND', ['clone', 'none', 'd'], 'no snapshot none'],
-    [61, 'VERFS_E_SNAPSHOT_EXISTS', ['create', 's'], 'there is a snapshot s already'],
-    [62, 'VERFS_E_SNAPSHOT_NAME', ['create', '..'], '".." can\'t be the name of a snapshot'],
-    [62, 'VERFS_E_SNAPSHOT_NAME', ['create', 'n'.repeat(256)], "can't be the name of a snapshot"],
-    [2, 'VERFS_E_USAGE', ['diff', 't', 's'], 'snapshot s is older than t'],
-    [2, 'VERFS_E_USAGE', ['hold', 's'], 'held by "manual" is so already'],
-    [2, 'VERFS_E_USAGE', ['release', 's', '--tag', 'x'], 'snapshot s is not held by "x"'],
-    [2, 'VERFS_E_USAGE', ['clone', 's', '/'], "the root of the volume can't be replaced"],
-    [2, 'VERFS_E_USAGE', ['clone', 's', 'file/below'], 'something on the way to /file/below is not a directory'],
-    [66, 'VERFS_E_PATH_NOT_FOUND', ['restore', 's', 'absent'], 'there is no /absent in snapshot s'],
-    [67, 'VERFS_E_PATH_EXISTS', ['clone', 's', 'file'], 'there is something at /file in the volume already'],
-    [67, 'VERFS_E_PATH_EXISTS', ['restore', 's', 'file', '--to', '.'], 'there is something at /file'],
-  ])('answers %i %s to %j', async (code, name, words, text) => {
-    await inMount(() => shell('echo x > file', { cwd: sandbox.mountpoint }));
+  test('answers what is wrong with its error, and does nothing', async () => {
+    const wrong: [number, string, string[], string][] = [
+      [60, 'VERFS_E_SNAPSHOT_NOT_FOUND', ['rollback', 'none'], 'there is no snapshot none'],
+      [60, 'VERFS_E_SNAPSHOT_NOT_FOUND', ['diff', 's', 'none'], 'no snapshot none'],
+      [60, 'VERFS_E_SNAPSHOT_NOT_FOUND', ['delete', 's', 'none'], 'nothing was done'],
+      [60, 'VERFS_E_SNAPSHOT_NOT_FOUND', ['clone', 'none', 'd'], 'no snapshot none'],
+      [61, 'VERFS_E_SNAPSHOT_EXISTS', ['create', 's'], 'there is a snapshot s already'],
+      [62, 'VERFS_E_SNAPSHOT_NAME', ['create', '..'], '".." can\'t be the name of a snapshot'],
+      [62, 'VERFS_E_SNAPSHOT_NAME', ['create', 'n'.repeat(256)], "can't be the name of a snapshot"],
+      [2, 'VERFS_E_USAGE', ['diff', 't', 's'], 'snapshot s is older than t'],
+      [2, 'VERFS_E_USAGE', ['hold', 's'], 'held by "manual" is so already'],
+      [2, 'VERFS_E_USAGE', ['release', 's', '--tag', 'x'], 'snapshot s is not held by "x"'],
+      [2, 'VERFS_E_USAGE', ['clone', 's', '/'], "the root of the volume can't be replaced"],
+      [2, 'VERFS_E_USAGE', ['clone', 's', 'file/below'], 'something on the way to /file/below is not a directory'],
+      [66, 'VERFS_E_PATH_NOT_FOUND', ['restore', 's', 'absent'], 'there is no /absent in snapshot s'],
+      [67, 'VERFS_E_PATH_EXISTS', ['clone', 's', 'file'], 'there is something at /file in the volume already'],
+      [67, 'VERFS_E_PATH_EXISTS', ['restore', 's', 'file', '--to', 'd'], 'something at /d/file'],
+    ];
+    await inMount(() => shell('echo x > file; mkdir d; echo y > d/file', { cwd: sandbox.mountpoint }));
     await said('create', 's');
     await said('create', 't');
     await said('hold', 's');
-    const [exitCode, error, message] = await failure(...words);
-    expect([exitCode, error]).toEqual([code, name]);
-    expect(message).toContain(text);
+    for (const [code, name, words, text] of wrong) {
+      expect([words, ...(await failure(...words))]).toEqual([words, code, name, expect.stringContaining(text)]);
+    }
     expect((await listed()).map((one) => [one.name, one.holds])).toEqual([
       ['s', ['manual']],
       ['t', []],

@@ -141,7 +141,7 @@ export class NativeVolume implements SnapshotCalls {
     try {
       for (;;) {
         const changes = await translated(() => diff.next(signal));
-        if (changes === null) {
+        if (!changes) {
           return;
         }
         yield changes;
