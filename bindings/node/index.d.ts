@@ -29,13 +29,13 @@ export declare class Volume {
   /** Makes the volume what it was. Cancelled, it completes in the background. */
   snapshotRollback(name: string, signal?: AbortSignal | undefined | null): Promise<undefined>
   /**
-   * Makes the new directory `path` a copy of the snapshot, which shares all data with it. Cancelled, nothing of it
-   * stays.
+   * Makes the new directory `path` a copy of the snapshot, which shares all data with it. Cancelled in time,
+   * nothing of it stays.
    */
   snapshotClone(name: string, path: string, signal?: AbortSignal | undefined | null): Promise<undefined>
   /**
    * Puts `path` and all below it back as it was, in place of what is there; or at `target`, where nothing is.
-   * Cancelled, nothing of it stays.
+   * Cancelled in time, all is as before.
    */
   snapshotRestore(name: string, path: string, target?: string | undefined | null, signal?: AbortSignal | undefined | null): Promise<undefined>
   /**

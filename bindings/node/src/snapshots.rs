@@ -184,8 +184,8 @@ impl Volume {
         Call { name: "snapshotRollback", place: Place::Apart, work, undo: drop }.begin(env, signal)
     }
 
-    /// Makes the new directory `path` a copy of the snapshot, which shares all data with it. Cancelled, nothing of it
-    /// stays.
+    /// Makes the new directory `path` a copy of the snapshot, which shares all data with it. Cancelled in time,
+    /// nothing of it stays.
     #[napi]
     pub fn snapshot_clone<'env>(
         &self,
@@ -203,7 +203,7 @@ impl Volume {
     }
 
     /// Puts `path` and all below it back as it was, in place of what is there; or at `target`, where nothing is.
-    /// Cancelled, nothing of it stays.
+    /// Cancelled in time, all is as before.
     #[napi]
     pub fn snapshot_restore<'env>(
         &self,

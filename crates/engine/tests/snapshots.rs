@@ -6,7 +6,7 @@ mod support;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::ops::ControlFlow;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +36,8 @@ fn look(path: &Path) -> Vec<(PathBuf, String)> {
         } else {
             String::from_utf8(fs::read(&next).unwrap()).unwrap()
         };
-        let attributes = (status.ino(), status.mode(), status.nlink(), status.size(), status.mtime(), status.mtime_nsec());
+        let attributes =
+            (status.ino(), status.mode(), status.nlink(), status.size(), status.mtime(), status.mtime_nsec());
         seen.push((next, format!("{attributes:?} {content}")));
     }
     seen.sort();
@@ -95,6 +96,14 @@ fn a_mount_shows_the_old_tree_at_once_after_a_rollback() {
     goes.write_all(b"y").unwrap_err();
     fs::write(at("new"), "a file now").unwrap();
     assert_eq!(fs::read_to_string(at("new")).unwrap(), "a file now");
+
+    // The root has no name that would be forgotten.
+    fs::set_permissions(at("."), fs::Permissions::from_mode(0o755)).unwrap();
+    mount.volume().create_snapshot(b"mode", b"").unwrap();
+    fs::set_permissions(at("."), fs::Permissions::from_mode(0o711)).unwrap();
+    assert_eq!(fs::metadata(at(".")).unwrap().mode() & 0o777, 0o711);
+    mount.volume().rollback(b"mode").unwrap();
+    assert_eq!(fs::metadata(at(".")).unwrap().mode() & 0o777, 0o755);
 }
 
 #[test]
@@ -162,7 +171,8 @@ fn what_a_crash_left_of_a_copy_goes_in_the_background_and_from_the_mount() {
     let path = folder.path().join("volume");
     let volume = Volume::open(&path, &OpenOptions::default()).unwrap();
     let mut at = volume.vfs().mkdir(&Context::ROOT, Ino::ROOT, b".verfs-copy", 0o700).unwrap().ino;
-    for _ in 0..100 {
+    // So many that the mount sees them before they are gone.
+    for _ in 0..3000 {
         at = volume.vfs().mkdir(&Context::ROOT, at, b"d", 0o700).unwrap().ino;
     }
     volume.create_snapshot(b"within a copy", b"").unwrap();
@@ -211,12 +221,14 @@ fn a_diff_comes_in_pieces_and_ends_with_its_reader_or_the_volume() {
     assert_eq!(all(&volume.diff_snapshots(b"a", None).unwrap()).len(), 2000);
     assert_eq!(all(&volume.diff_snapshots(b"b", None).unwrap()).len(), 0);
     assert!(matches!(volume.diff_snapshots(b"b", Some(b"a")), Err(EngineError::Usage(_))));
-    assert!(matches!(volume.diff_snapshots(b"a", Some(b"c")), Err(EngineError::SnapshotNotFound { name }) if name == "c"));
+    assert!(
+        matches!(volume.diff_snapshots(b"a", Some(b"c")), Err(EngineError::SnapshotNotFound { name }) if name == "c")
+    );
 
     let threads = || {
-        let names = fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
-            fs::read_to_string(task.ok()?.path().join("comm")).ok()
-        });
+        let names = fs::read_dir("/proc/self/task")
+            .unwrap()
+            .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
         names.filter(|name| name.trim() == "verfs-diff").count()
     };
     let stopped = volume.diff_snapshots(b"a", None).unwrap();

@@ -74,7 +74,7 @@ export class Snapshots {
 
   /**
    * Makes the new directory `path` a copy of the snapshot that can be written, and shares all data with it. Directories
-   * on the way to it are made. It appears whole; cancelled, nothing of it stays.
+   * on the way to it are made. It appears whole or, when it is cancelled in time, not at all.
    *
    * @throws PathExistsError, UsageError for a path that cannot be
    */
@@ -84,7 +84,7 @@ export class Snapshots {
 
   /**
    * Puts `path`, and all below it, back as it was, in place of what is there; with `to` there instead, where nothing
-   * may be. Cancelled, all is as before.
+   * may be. Cancelled in time, all is as before.
    *
    * @throws PathNotFoundError, PathExistsError, UsageError for paths that cannot be
    */
