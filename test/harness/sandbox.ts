@@ -93,12 +93,15 @@ export class Sandbox implements AsyncDisposable {
   }
 
   /** Makes the volume, when it is missing, and mounts it in a daemon. */
-  async mount(args: readonly string[] = []): Promise<ReportedStatus> {
+  async mount(args: readonly string[] = [], options: CommandOptions = {}): Promise<ReportedStatus> {
     const made = await this.verfs(['volume', 'create', this.volume]);
     if (made.code !== 0 && !made.stderr.includes('is a volume already')) {
       throw new Error(made.stderr);
     }
-    const status = await this.json<ReportedStatus>(['mount', this.mountpoint, '--volume', this.volume, ...args]);
+    const status = await this.json<ReportedStatus>(
+      ['mount', this.mountpoint, '--volume', this.volume, ...args],
+      options,
+    );
     this.#daemons.add(status.pid);
     return status;
   }

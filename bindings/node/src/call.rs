@@ -1,5 +1,6 @@
 //! One call of JavaScript into the engine: a promise, the thread that works for it, and the signal that cancels it.
 
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -62,6 +63,16 @@ pub struct Call<W, U> {
     pub undo: U,
 }
 
+/// Whether anybody still waits for a call.
+pub struct Wanted<'a>(&'a dyn Fn() -> bool);
+
+impl Wanted<'_> {
+    /// For a work that can be broken off: asked between its pieces, says whether to go on.
+    pub fn flow(&self) -> ControlFlow<()> {
+        if (self.0)() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
+
 impl<W, U> Call<W, U> {
     /// Begins the call and returns its promise.
     ///
@@ -71,6 +82,20 @@ impl<W, U> Call<W, U> {
     where
         T: ToNapiValue + Send + 'static,
         W: FnOnce() -> Result<T, Failure> + Send + 'static,
+        U: FnOnce(T) + Send + 'static,
+    {
+        let Self { name, place, work, undo } = self;
+        Call { name, place, work: move |_: &Wanted<'_>| work(), undo }.begin_watched(env, signal)
+    }
+
+    /// As [`Call::begin`], for a work that ends early when its signal fires.
+    ///
+    /// # Errors
+    /// As [`Call::begin`].
+    pub fn begin_watched<'env, T>(self, env: &'env Env, signal: Option<Object<'_>>) -> napi::Result<PromiseRaw<'env, T>>
+    where
+        T: ToNapiValue + Send + 'static,
+        W: FnOnce(&Wanted<'_>) -> Result<T, Failure> + Send + 'static,
         U: FnOnce(T) + Send + 'static,
     {
         let Self { name, place, work, undo } = self;
@@ -101,7 +126,8 @@ impl<W, U> Call<W, U> {
             if worker.is_settled() {
                 return;
             }
-            let outcome = catch_unwind(AssertUnwindSafe(work))
+            let is_wanted = || !worker.is_settled();
+            let outcome = catch_unwind(AssertUnwindSafe(|| work(&Wanted(&is_wanted))))
                 .unwrap_or_else(|payload| Err(Failure::panicked(name, payload.as_ref())));
             if let Err(Ok(unwanted)) = worker.settle(outcome) {
                 // The promise is rejected already; a panic here has nobody to go to but the log.

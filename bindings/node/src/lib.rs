@@ -11,5 +11,6 @@ mod options;
 mod peer;
 mod pool;
 mod signal;
+mod snapshots;
 mod stats;
 mod volume;

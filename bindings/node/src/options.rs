@@ -127,6 +127,12 @@ pub fn js_integer(value: u64) -> i64 {
     i64::try_from(value.min(SAFE_MAX)).unwrap_or(i64::MAX)
 }
 
+/// A time in milliseconds since 1970.
+#[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 are exact in f64 for 280,000 years")]
+pub fn js_time(time: engine::Timestamp) -> f64 {
+    time.seconds as f64 * 1000.0 + f64::from(time.nanos / 1_000_000)
+}
+
 fn parsed<T: FromStr>(name: &str, text: &str) -> Result<T, Failure> {
     text.parse().map_err(|_| wrong(name, text))
 }

@@ -3,7 +3,7 @@
 use napi_derive::napi;
 use verfs_engine as engine;
 
-use crate::options::js_integer;
+use crate::options::{js_integer, js_time};
 
 /// What a volume's superblock says. Nothing in it changes in the life of a volume, but `holderPid`.
 #[napi(object)]
@@ -105,8 +105,6 @@ pub struct Stats {
 
 impl From<engine::VolumeInfo> for VolumeInfo {
     fn from(info: engine::VolumeInfo) -> Self {
-        #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 are exact in f64 for 280,000 years")]
-        let created = info.created.seconds as f64 * 1000.0 + f64::from(info.created.nanos / 1_000_000);
         Self {
             path: info.path.display().to_string(),
             uuid: info.uuid,
@@ -116,7 +114,7 @@ impl From<engine::VolumeInfo> for VolumeInfo {
             chunk_min_bytes: info.chunk_min_bytes,
             chunk_mean_bytes: info.chunk_mean_bytes,
             chunk_max_bytes: info.chunk_max_bytes,
-            created,
+            created: js_time(info.created),
             holder_pid: info.holder_pid,
         }
     }

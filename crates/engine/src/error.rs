@@ -31,6 +31,13 @@ pub const ERROR_CODES: &[&str] = &[
     "VERFS_E_PERMISSION",
     "VERFS_E_IO",
     "VERFS_E_CLOSED",
+    "VERFS_E_CANCELLED",
+    "VERFS_E_SNAPSHOT_NOT_FOUND",
+    "VERFS_E_SNAPSHOT_EXISTS",
+    "VERFS_E_SNAPSHOT_NAME",
+    "VERFS_E_SNAPSHOT_HELD",
+    "VERFS_E_PATH_NOT_FOUND",
+    "VERFS_E_PATH_EXISTS",
 ];
 
 /// Why something could not be done with a volume.
@@ -64,6 +71,12 @@ pub enum EngineError {
     /// Its disk takes no writes.
     #[error("volume {} is on a read-only filesystem: remount that with `mount -o remount,rw`", path.display())]
     VolumeReadOnly {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It was opened so that nothing on it changes.
+    #[error("volume {} is open read-only: mount it without `-o ro`, and without `volume.read_only`", path.display())]
+    OpenReadOnly {
         /// The directory.
         path: PathBuf,
     },
@@ -125,6 +138,55 @@ pub enum EngineError {
         /// The directory.
         path: PathBuf,
     },
+    /// There is no such snapshot.
+    #[error("there is no snapshot {name}: `verfs snapshot list` shows them")]
+    SnapshotNotFound {
+        /// The name.
+        name: String,
+    },
+    /// There is one already.
+    #[error("there is a snapshot {name} already: choose another name, or delete that one")]
+    SnapshotExists {
+        /// The name.
+        name: String,
+    },
+    /// A name that can't be.
+    #[error(
+        "{name:?} can't be the name of a snapshot: names have 1 to 255 bytes, no `/` and no control characters, do not \
+         begin with `-`, and are not `.` or `..`"
+    )]
+    SnapshotName {
+        /// The name.
+        name: String,
+    },
+    /// It must not be deleted.
+    #[error("snapshot {name} is held by {by}: `verfs snapshot release` ends a hold")]
+    SnapshotHeld {
+        /// The name.
+        name: String,
+        /// Who holds it.
+        by: String,
+    },
+    /// A snapshot has nothing at this path.
+    #[error("there is no {} in snapshot {snapshot}: `verfs snapshot diff` tells what changed since", path.display())]
+    PathNotFound {
+        /// The path, from the root of the volume.
+        path: PathBuf,
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// Something would be in the way.
+    #[error("there is something at {} in the volume already: choose another path", path.display())]
+    PathExists {
+        /// The path, from the root of the volume.
+        path: PathBuf,
+    },
+    /// The caller ended it.
+    #[error("copying to {} was cancelled: nothing of it stays", path.display())]
+    Cancelled {
+        /// The path, from the root of the volume.
+        path: PathBuf,
+    },
     /// The mount failed.
     #[error(transparent)]
     Mount(#[from] FuseError),
@@ -151,7 +213,7 @@ impl EngineError {
             EngineError::NotAVolume { .. } => "VERFS_E_NOT_A_VOLUME",
             EngineError::VolumeExists { .. } => "VERFS_E_VOLUME_EXISTS",
             EngineError::VolumeLocked { .. } => "VERFS_E_VOLUME_LOCKED",
-            EngineError::VolumeReadOnly { .. } => "VERFS_E_VOLUME_READ_ONLY",
+            EngineError::VolumeReadOnly { .. } | EngineError::OpenReadOnly { .. } => "VERFS_E_VOLUME_READ_ONLY",
             EngineError::VolumeFull { .. } => "VERFS_E_VOLUME_FULL",
             EngineError::FormatNewer { .. } => "VERFS_E_FORMAT_NEWER",
             EngineError::SuperblockDamaged { .. } => "VERFS_E_SUPERBLOCK_DAMAGED",
@@ -160,6 +222,13 @@ impl EngineError {
             EngineError::NotMounted { .. } => "VERFS_E_NOT_MOUNTED",
             EngineError::AlreadyMounted { .. } => "VERFS_E_ALREADY_MOUNTED",
             EngineError::Closed { .. } => "VERFS_E_CLOSED",
+            EngineError::SnapshotNotFound { .. } => "VERFS_E_SNAPSHOT_NOT_FOUND",
+            EngineError::SnapshotExists { .. } => "VERFS_E_SNAPSHOT_EXISTS",
+            EngineError::SnapshotName { .. } => "VERFS_E_SNAPSHOT_NAME",
+            EngineError::SnapshotHeld { .. } => "VERFS_E_SNAPSHOT_HELD",
+            EngineError::PathNotFound { .. } => "VERFS_E_PATH_NOT_FOUND",
+            EngineError::PathExists { .. } => "VERFS_E_PATH_EXISTS",
+            EngineError::Cancelled { .. } => "VERFS_E_CANCELLED",
             EngineError::Io { .. } => "VERFS_E_IO",
             EngineError::Mount(error) => match error {
                 FuseError::MountpointMissing { .. } => "VERFS_E_MOUNTPOINT_MISSING",
@@ -180,13 +249,21 @@ impl EngineError {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
-            EngineError::Usage(_) => None,
+            EngineError::Usage(_)
+            | EngineError::SnapshotNotFound { .. }
+            | EngineError::SnapshotExists { .. }
+            | EngineError::SnapshotName { .. }
+            | EngineError::SnapshotHeld { .. } => None,
             EngineError::Mount(error) => error.path(),
             EngineError::NotAVolume { path, .. }
             | EngineError::VolumeExists { path }
             | EngineError::VolumeLocked { path, .. }
             | EngineError::VolumeReadOnly { path }
+            | EngineError::OpenReadOnly { path }
             | EngineError::VolumeFull { path }
+            | EngineError::PathNotFound { path, .. }
+            | EngineError::PathExists { path }
+            | EngineError::Cancelled { path }
             | EngineError::FormatNewer { path, .. }
             | EngineError::SuperblockDamaged { path, .. }
             | EngineError::Damaged { path, .. }
@@ -196,6 +273,11 @@ impl EngineError {
             | EngineError::Closed { path }
             | EngineError::Io { path, .. } => Some(path),
         }
+    }
+
+    /// There is no snapshot of this name.
+    pub(crate) fn snapshot_not_found(name: &[u8]) -> Self {
+        EngineError::SnapshotNotFound { name: String::from_utf8_lossy(name).into_owned() }
     }
 
     /// What an error of the operating system about `path` means for a volume.

@@ -4,18 +4,23 @@
 //! a part does, JavaScript. Data flows from a volume's directory through the parts it wires up to its mount or caller.
 #![forbid(unsafe_code)]
 
+mod diff;
 mod error;
 mod lock;
 mod options;
+mod runtime_directory;
 mod snapshots;
 mod stats;
+mod tasks;
 mod volume;
 
+pub use diff::SnapshotDiff;
 pub use error::{ERROR_CODES, EngineError};
 pub use options::{CreateOptions, MountOptions, OpenOptions, ReadOnly};
 pub use stats::{Damage, OpLatency, Stats, VolumeInfo};
+pub use verfs_base::Timestamp;
 pub use verfs_chunker::ChunkerKind;
 pub use verfs_fuse::{AllowOther, SnapshotsDirectory};
 pub use verfs_meta::EngineKind as MetaEngine;
-pub use verfs_vfs::{Snapshot, Vfs};
+pub use verfs_vfs::{Copied, CopyProgress, FileKind, Snapshot, TreeChange, TreeChangeKind, Vfs};
 pub use volume::Volume;

@@ -19,8 +19,10 @@ use verfs_store::ChunkStore;
 use verfs_vfs::{Vfs, VfsParts};
 
 use crate::lock::VolumeLock;
-use crate::snapshots::mountpoint_outside;
+use crate::runtime_directory::mountpoint_outside;
+use crate::snapshots::SessionSlot;
 use crate::stats::{latencies, resident_bytes};
+use crate::tasks::{StopSignal, Tasks};
 use crate::{CreateOptions, Damage, EngineError, MountOptions, OpenOptions, ReadOnly, Stats, VolumeInfo};
 
 /// Directory of the metadata engine.
@@ -36,7 +38,8 @@ pub struct Volume {
     meta: Arc<dyn MetaStore>,
     store: Arc<ChunkStore>,
     vfs: Arc<Vfs>,
-    session: Mutex<Option<Arc<VolumeMount>>>,
+    session: Arc<SessionSlot>,
+    tasks: Tasks,
     lock: Mutex<Option<VolumeLock>>,
 }
 
@@ -247,21 +250,57 @@ impl Volume {
                 return Err(EngineError::from_vfs(path, error));
             }
         };
-        Ok(Arc::new(Volume {
+        let volume = Arc::new(Volume {
             path: path.to_path_buf(),
             superblock,
             read_only: options.read_only,
             meta,
             store,
             vfs,
-            session: Mutex::new(None),
+            session: Arc::new(Mutex::new(None)),
+            tasks: Tasks::new(),
             lock: Mutex::new(Some(lock)),
-        }))
+        });
+        if options.read_only == ReadOnly::No {
+            volume.clear_interrupted_copies()?;
+        }
+        Ok(volume)
     }
 
     /// Its directory.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where its session is while it is mounted.
+    pub(crate) fn session(&self) -> &Arc<SessionSlot> {
+        &self.session
+    }
+
+    /// Starts a thread that ends with the volume at the latest.
+    pub(crate) fn start_task(
+        &self,
+        name: &str,
+        job: impl FnOnce(&StopSignal) + Send + 'static,
+    ) -> Result<(), EngineError> {
+        self.tasks.start(name, job).map_err(|error| EngineError::from_io(&self.path, &error))
+    }
+
+    /// For what does not fail by itself once the volume is closed.
+    pub(crate) fn refuse_closed(&self) -> Result<(), EngineError> {
+        match *self.lock.lock() {
+            Some(_) => Ok(()),
+            None => Err(EngineError::Closed { path: self.path.clone() }),
+        }
+    }
+
+    /// For changes.
+    pub(crate) fn refuse_read_only(&self) -> Result<(), EngineError> {
+        self.refuse_closed()?;
+        match self.read_only {
+            ReadOnly::No => Ok(()),
+            ReadOnly::Yes => Err(EngineError::OpenReadOnly { path: self.path.clone() }),
+        }
     }
 
     /// The tree, for callers without a mount.
@@ -321,9 +360,7 @@ impl Volume {
     /// # Errors
     /// [`EngineError::VolumeFull`], [`EngineError::Io`], [`EngineError::Closed`].
     pub fn sync(&self) -> Result<(), EngineError> {
-        if self.lock.lock().is_none() {
-            return Err(EngineError::Closed { path: self.path.clone() });
-        }
+        self.refuse_closed()?;
         self.vfs.sync().map_err(|error| EngineError::from_vfs(&self.path, error))
     }
 
@@ -335,9 +372,7 @@ impl Volume {
     pub fn mount(&self, mountpoint: &Path, options: &MountOptions) -> Result<(), EngineError> {
         self.refuse_own_directory(mountpoint)?;
         let mut session = self.session.lock();
-        if self.lock.lock().is_none() {
-            return Err(EngineError::Closed { path: self.path.clone() });
-        }
+        self.refuse_closed()?;
         // One that `umount(8)` ended is over, whoever saw it.
         if let Some(ended) = session.take_if(|mount| !mount.session().is_connected()) {
             ended.wait();
@@ -420,7 +455,10 @@ impl Volume {
         if self.session.lock().is_some() && result.is_ok() {
             result = self.unmount();
         }
+        self.tasks.stop();
         let vfs = self.vfs.close().map_err(|error| EngineError::from_vfs(&self.path, error));
+        // What they do with the tree fails now, if it did not end.
+        self.tasks.join();
         let store = self.store.close().map_err(|error| EngineError::from_store(&self.path, &error));
         let meta = self.meta.close().map_err(|error| EngineError::from_meta(&self.path, &error));
         drop(lock);

@@ -21,6 +21,8 @@ const QUEUE_MAX: usize = 1024;
 pub enum Invalidation {
     /// Attributes and content of this inode.
     Inode(Ino),
+    /// Attributes of this inode, but not its content.
+    Attributes(Ino),
     /// What this name of this directory is, or that there is none.
     Entry {
         /// The directory.
@@ -30,9 +32,16 @@ pub enum Invalidation {
     },
 }
 
+/// What the thread is given.
+enum Order {
+    Tell(Invalidation),
+    /// Answers: what was given before has been told.
+    Report(Sender<()>),
+}
+
 /// The thread with its queue.
 pub(crate) struct NotifierThread {
-    queue: Mutex<Option<Sender<Invalidation>>>,
+    queue: Mutex<Option<Sender<Order>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -46,10 +55,22 @@ impl NotifierThread {
 
     /// Queues one. After the end of the session there is nothing to invalidate.
     pub(crate) fn send(&self, invalidation: Invalidation) {
+        self.order(Order::Tell(invalidation));
+    }
+
+    /// Waits until everything queued before has been told.
+    pub(crate) fn wait_told(&self) {
+        let (report, told) = crossbeam_channel::bounded(1);
+        self.order(Order::Report(report));
+        // Fails only when the thread is gone.
+        let _ = told.recv();
+    }
+
+    fn order(&self, order: Order) {
         let sender = self.queue.lock().clone();
         if let Some(sender) = sender {
             // Fails only when the thread is gone, and with it the session.
-            let _ = sender.send(invalidation);
+            let _ = sender.send(order);
         }
     }
 
@@ -62,11 +83,17 @@ impl NotifierThread {
     }
 }
 
-fn send_all(notifier: &impl Notifier, queue: &Receiver<Invalidation>) {
-    for invalidation in queue {
-        let result = match &invalidation {
-            Invalidation::Inode(ino) => notifier.invalidate_inode(*ino),
-            Invalidation::Entry { parent, name } => notifier.invalidate_entry(*parent, name),
+fn send_all(notifier: &impl Notifier, queue: &Receiver<Order>) {
+    for order in queue {
+        let result = match &order {
+            Order::Tell(Invalidation::Inode(ino)) => notifier.invalidate_inode(*ino),
+            Order::Tell(Invalidation::Attributes(ino)) => notifier.outdate_attributes(*ino),
+            Order::Tell(Invalidation::Entry { parent, name }) => notifier.invalidate_entry(*parent, name),
+            Order::Report(report) => {
+                // Whoever waits for it holds the other end.
+                let _ = report.send(());
+                Ok(())
+            }
         };
         if let Err(error) = result {
             tracing::warn!(%error, "the kernel refused an invalidation");

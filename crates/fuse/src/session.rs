@@ -185,6 +185,12 @@ impl Session {
         self.notifier.send(invalidation);
     }
 
+    /// As [`Session::invalidate`], for many, and returns when the kernel has been told: it waits for requests under way.
+    pub fn invalidate_all(&self, invalidations: impl IntoIterator<Item = Invalidation>) {
+        invalidations.into_iter().for_each(|invalidation| self.notifier.send(invalidation));
+        self.notifier.wait_told();
+    }
+
     /// Counters and latencies since the mount.
     #[must_use]
     pub fn stats(&self) -> SessionStats {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Directory of the root under which copies grow.
-pub(crate) const NURSERY: &[u8] = b".verfs-copy";
+pub const NURSERY: &[u8] = b".verfs-copy";
 /// Mode of that directory.
 const NURSERY_MODE: u16 = 0o700;
 /// What one operation takes over of a file: bounds the time that it holds the lock.
@@ -253,6 +253,8 @@ impl Vfs {
     /// # Errors
     /// [`VfsError::NoSpace`], [`VfsError::ReadOnly`], [`VfsError::Io`].
     pub fn remove_interrupted_copies(&self) -> Result<()> {
+        // A copy under way is not one of them, and after a rollback what was left may be somewhere else.
+        let _whole_tree = self.shared.whole_tree.lock();
         match self.remove_tree(Ino::ROOT, NURSERY) {
             Ok(()) | Err(VfsError::NotFound) => Ok(()),
             Err(error) => Err(error),

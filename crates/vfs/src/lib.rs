@@ -40,13 +40,13 @@ mod versions;
 mod volume;
 mod xattr;
 
-pub use copy_out::{Copied, CopyMode, CopyProgress};
+pub use copy_out::{Copied, CopyMode, CopyProgress, NURSERY};
 pub use damage::DamagedFile;
 pub use diff::{TreeChange, TreeChangeKind};
 pub use error::{Result, VfsError};
 pub use rollback::RolledBack;
 pub use snapshot_tree::SnapshotTree;
-pub use snapshots::Snapshot;
+pub use snapshots::{Snapshot, TEXT_MAX_BYTES as SNAPSHOT_TEXT_MAX_BYTES};
 pub use stream::{Received, ResumeToken, Sent, StreamError, TargetChanges};
 pub use types::{
     AccessTimes, Allocation, Attr, Context, DirEntry, FileFlags, FileKind, FsStat, Listing, NodeKind, Patience, Pin,

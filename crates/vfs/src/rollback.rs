@@ -108,7 +108,12 @@ impl Vfs {
             Some((parent, Bytes::copy_from_slice(name)))
         };
         let names = changed?.iter().filter_map(name_of).collect();
-        let inodes = shared.state.lock().pins.keys().copied().collect();
-        Ok(RolledBack { names, inodes })
+        Ok(RolledBack { names, inodes: self.kept_inodes() })
+    }
+
+    /// Inodes that a caller keeps: those that the kernel may have attributes of.
+    #[must_use]
+    pub fn kept_inodes(&self) -> Vec<Ino> {
+        self.shared.state.lock().pins.keys().copied().collect()
     }
 }

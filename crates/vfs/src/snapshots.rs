@@ -24,7 +24,7 @@ use crate::{Result, Vfs, VfsError};
 /// Longest name of a snapshot: it is a directory entry in `.snapshots`.
 const NAME_MAX_BYTES: usize = 255;
 /// Longest note, and longest reason to hold a snapshot.
-const TEXT_MAX_BYTES: usize = 4096;
+pub const TEXT_MAX_BYTES: usize = 4096;
 /// Most reasons to hold one snapshot.
 const HOLDS_MAX: usize = 1024;
 

@@ -21,3 +21,26 @@ export function formatRows(rows: readonly (readonly [string, string])[]): string
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`);
 }
+
+/** A table with headings; columns named in `right` are aligned at the right. */
+export function formatTable(
+  headings: readonly string[],
+  rows: readonly (readonly string[])[],
+  right: readonly string[] = [],
+): string[] {
+  const widths = headings.map((heading, column) =>
+    Math.max(heading.length, ...rows.map((row) => row[column]?.length ?? 0)),
+  );
+  return [headings, ...rows].map((row) =>
+    row
+      .map((cell, column) => {
+        const width = widths[column] ?? 0;
+        return right.includes(headings[column] ?? '') ? cell.padStart(width) : cell.padEnd(width);
+      })
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
+/** `name` of a file as a terminal may show it: quoted when there are control characters in it. */
+export const printable = (name: string): string => (/\p{Cc}/u.test(name) ? JSON.stringify(name) : name);

@@ -4,13 +4,16 @@
  */
 import { readFileSync } from 'node:fs';
 import { errorTable, IoError, UsageError } from '@verfs/errors';
-import yargs from 'yargs';
+import yargs, { type Argv } from 'yargs';
 import { mount, mountBuilder } from './commands/mount.ts';
+import { policyRun, policySet, policyShow, runBuilder, setBuilder, showBuilder } from './commands/policy.ts';
+import * as snapshot from './commands/snapshot.ts';
 import { stats, statsBuilder } from './commands/stats.ts';
 import { status, statusBuilder } from './commands/status.ts';
 import { sync, syncBuilder } from './commands/sync.ts';
 import { unmount, unmountBuilder } from './commands/unmount.ts';
 import { createBuilder, infoBuilder, volumeCreate, volumeInfo } from './commands/volume.ts';
+import type { CommonArguments } from './context.ts';
 import { createOutput, reportFailure } from './output.ts';
 
 const helpColumns = 110;
@@ -38,18 +41,55 @@ function asksForJson(words: readonly string[]): boolean {
   return last !== undefined && !last.startsWith('--no-') && !last.endsWith('=false');
 }
 
-/** Options may be given once, `-o` excepted, and no text may be empty: an unset variable of a shell is a mistake. */
+/** What may be given more than once. */
+const lists = ['o', 'names', 'paths'];
+
+/**
+ * Options may be given once, those in `lists` excepted, and no text but a note may be empty: an unset variable of a
+ * shell is a mistake.
+ */
 function checkValues(values: Readonly<Record<string, unknown>>): true {
   for (const [name, value] of Object.entries(values).filter(([key]) => key !== '_')) {
-    if (Array.isArray(value) && name !== 'o') {
+    if (Array.isArray(value) && !lists.includes(name)) {
       throw new UsageError(`${name} is given more than once`);
     }
-    if ([value].flat().includes('')) {
+    if ([value].flat().includes('') && name !== 'note') {
       throw new UsageError(`${name} is empty`);
     }
   }
   return true;
 }
+
+const snapshots = (yargs: Argv<CommonArguments>) =>
+  yargs
+    .command('create <name>', 'Take a snapshot', snapshot.createBuilder, snapshot.snapshotCreate)
+    .command('list', 'List the snapshots', snapshot.listBuilder, snapshot.snapshotList)
+    .command('delete <names..>', 'Delete snapshots', snapshot.deleteBuilder, snapshot.snapshotDelete)
+    .command('diff <from> [to]', 'Show what changed', snapshot.diffBuilder, snapshot.snapshotDiff)
+    .command('rollback <name>', 'Make the volume what it was', snapshot.rollbackBuilder, snapshot.snapshotRollback)
+    .command(
+      'clone <name> <directory>',
+      'Make a copy that can be written',
+      snapshot.cloneBuilder,
+      snapshot.snapshotClone,
+    )
+    .command('restore <name> <paths..>', 'Put files back', snapshot.restoreBuilder, snapshot.snapshotRestore)
+    .command('hold <names..>', 'Keep snapshots from being deleted', snapshot.holdBuilder, snapshot.snapshotHold)
+    .command('release <names..>', 'End a hold', snapshot.holdBuilder, snapshot.snapshotRelease)
+    .example('$0 snapshot create monday', 'takes a snapshot')
+    .example('$0 snapshot diff monday', 'what changed since')
+    .demandCommand(1, 'Name a command of `verfs snapshot`: create, list, delete, diff, rollback, clone, restore, …')
+    .recommendCommands();
+
+const policies = (yargs: Argv<CommonArguments>) =>
+  yargs
+    .command('show', 'Show the policy of a volume', showBuilder, policyShow)
+    .command('set', 'Change it', setBuilder, policySet)
+    .command('run', 'Take a snapshot when one is due, and prune', runBuilder, policyRun)
+    .example('$0 policy set --schedule hourly --keep-hourly 24', 'takes one each hour, and keeps 24')
+    .example('$0 policy run --dry-run', 'what would be done now')
+    .demandCommand(1, 'Name a command of `verfs policy`: show, set or run')
+    .recommendCommands();
 
 function parser(words: readonly string[]) {
   return yargs(words)
@@ -72,10 +112,12 @@ function parser(words: readonly string[]) {
         .demandCommand(1, 'Name a command of `verfs volume`: create or info')
         .recommendCommands(),
     )
+    .command('snapshot', 'Take snapshots of a volume, compare them, and go back to them', snapshots)
+    .command('policy', 'Have snapshots taken and pruned by themselves', policies)
     .example('$0 mount ~/verfs', 'mounts the default volume')
     .example('$0 unmount ~/verfs', 'unmounts it')
     .epilogue(exitCodesNote())
-    .demandCommand(1, 'Name a command: mount, unmount, status, stats, sync or volume')
+    .demandCommand(1, 'Name a command: mount, unmount, status, stats, sync, volume, snapshot or policy')
     .recommendCommands()
     .strict()
     .check(checkValues)

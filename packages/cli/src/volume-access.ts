@@ -1,21 +1,29 @@
 import { NotMountedError } from '@verfs/errors';
-import type { Stats, VolumeInfo } from '@verfs/sdk';
+import type { Snapshots, Stats, VolumeInfo, VolumePolicy } from '@verfs/sdk';
 import { loadConfig, type TargetArguments, targetOf } from './context.ts';
 
 /** What commands want of a volume, whoever has it open. */
 export interface VolumeAccess {
   stats(): Promise<Stats>;
   info(): Promise<VolumeInfo>;
+  readonly snapshots: Snapshots;
+  readonly policy: VolumePolicy;
 }
 
-/** Runs `use` on the volume that `args` mean: through its daemon, or else opened in this process meanwhile. */
-export async function withVolume<T>(args: TargetArguments, use: (volume: VolumeAccess) => Promise<T>): Promise<T> {
+/**
+ * Runs `use` on the volume that `args` mean: through its daemon, with its mountpoint, or else opened in this process
+ * meanwhile.
+ */
+export async function withVolume<T>(
+  args: TargetArguments,
+  use: (volume: VolumeAccess, mountpoint?: string) => Promise<T>,
+): Promise<T> {
   const target = await targetOf(args);
   const { findServed, refuseUnserved, VolumeClient } = await import('@verfs/sdk/control');
   const served = await findServed(target.path);
   if (served !== undefined) {
     await using client = await VolumeClient.to(served);
-    return await use(client);
+    return await use(client, served.mountpoint);
   }
   if (target.given === 'path') {
     await refuseUnserved(target.path);

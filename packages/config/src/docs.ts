@@ -16,7 +16,7 @@ export function configMarkdown(): string {
     'file. An unknown key, a wrong type and a missing unit are errors, and nothing is done.',
     '',
     'Sizes are texts with a unit: `B`, `KiB`, `MiB`, `GiB`, `TiB`, or decimal `kB`, `MB`, `GB`, `TB`. Durations have',
-    '`us`, `ms`, `s`, `min` or `h`. Paths may begin with `~/`; `~/.local/share` and `~/.local/state` follow',
+    '`us`, `ms`, `s`, `min`, `h` or `d`. Paths may begin with `~/`; `~/.local/share` and `~/.local/state` follow',
     '`$XDG_DATA_HOME` and `$XDG_STATE_HOME`. Settings apply from the next mount on; `create.*` only to new volumes.',
     '',
     '```toml',

@@ -3,16 +3,19 @@
  * Never here: what a setting does. Data flows from the file and the command line into one checked `Config`.
  */
 export { configMarkdown } from './docs.ts';
-export type { KeyDefinition } from './key.ts';
+export { duration, integer, type KeyDefinition, text } from './key.ts';
 export { type Config, type ConfigKey, configKeyNames, configKeys } from './keys.ts';
 export {
   currentSurroundings,
   defaultConfig,
   defaultFiles,
+  defaultsOf,
   type LoadedConfig,
   loadConfig,
+  parseToml,
+  readIfPresent,
   resolvePath,
   type Surroundings,
 } from './load.ts';
 export { durationUnits, formatQuantity, parseQuantity, sizeUnits } from './units.ts';
-export { nearestKey } from './validate.ts';
+export { flatten, type KeyTable, nearestKey, type RawValues, type ValuesOf, validate } from './validate.ts';

@@ -121,6 +121,24 @@ export const path = (spec: { default: string; help: string }): KeyDefinition<str
   help: spec.help,
 });
 
+/** A text of one line that `check` takes; it says what is wrong with another, or else nothing. */
+export const text = (spec: {
+  default: string;
+  type: string;
+  help: string;
+  check: (value: string) => string | undefined;
+}): KeyDefinition<string> => ({
+  schema: z.string(`is ${spec.type}`).superRefine((value, context) => {
+    const fault = /\p{Cc}/u.test(value) ? 'has no control characters' : spec.check(value);
+    if (fault !== undefined) {
+      context.addIssue({ code: 'custom', params: { fault: 'type' satisfies Fault }, message: fault, input: value });
+    }
+  }),
+  type: spec.type,
+  defaultText: JSON.stringify(spec.default),
+  help: spec.help,
+});
+
 /** A list of texts. */
 export const texts = (spec: { help: string }): KeyDefinition<readonly string[]> => ({
   schema: z.array(z.string('is a list of texts'), 'is a list of texts').readonly(),

@@ -1,5 +1,5 @@
-import type { z } from 'zod';
 import { choice, duration, flag, integer, type KeyDefinition, path, size, texts } from './key.ts';
+import type { ValuesOf } from './validate.ts';
 
 /** Every configuration key: the only table of its kind. Sizes are in bytes, durations in milliseconds. */
 export const configKeys = {
@@ -139,4 +139,4 @@ export type ConfigKey = keyof typeof configKeys;
 export const configKeyNames = Object.keys(configKeys) as ConfigKey[];
 
 /** The configuration: a value for every key. Sizes in bytes, durations in milliseconds, paths absolute. */
-export type Config = { readonly [K in ConfigKey]: z.output<(typeof configKeys)[K]['schema']> };
+export type Config = ValuesOf<typeof configKeys>;

@@ -3,8 +3,8 @@ import { homedir } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
 import { ConfigFileError } from '@verfs/errors';
 import { parse, TomlError } from 'smol-toml';
-import { type Config, type ConfigKey, configKeyNames, configKeys } from './keys.ts';
-import { flatten, validate } from './validate.ts';
+import { type Config, type ConfigKey, configKeys } from './keys.ts';
+import { flatten, type KeyTable, type RawValues, type ValuesOf, validate } from './validate.ts';
 
 /** Who asks, and where his files are; by default this process. */
 export interface Surroundings {
@@ -45,19 +45,30 @@ export function defaultFiles(from: Surroundings): string[] {
   return from.uid === 0 ? [systemFile, own] : [own];
 }
 
-function readIfPresent(file: string): string | undefined {
+/**
+ * The text of `file`; none when there is no such file.
+ *
+ * @throws ConfigFileError
+ */
+export function readIfPresent(file: string): string | undefined {
   try {
     return readFileSync(file, 'utf8');
   } catch (cause) {
-    if (cause instanceof Error && 'code' in cause && (cause.code === 'ENOENT' || cause.code === 'ENOTDIR')) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') {
       return undefined;
     }
-    const detail = cause instanceof Error ? cause.message : String(cause);
-    throw new ConfigFileError(`${file}: cannot be read: ${detail}`, { path: file, cause });
+    throw new ConfigFileError(`${file}: cannot be read: ${message}`, { path: file, cause });
   }
 }
 
-function parseToml(text: string, file: string): object {
+/**
+ * The table that the TOML `text` is.
+ *
+ * @param file Where it comes from, for messages.
+ * @throws ConfigFileError
+ */
+export function parseToml(text: string, file: string): object {
   try {
     return parse(text);
   } catch (cause) {
@@ -84,14 +95,18 @@ export function resolvePath(path: string, from: Surroundings): string {
   return path === '~' || path.startsWith('~/') ? join(from.home, path.slice(1)) : resolve(path);
 }
 
-function defaultOf(key: ConfigKey): unknown {
-  return configKeys[key].schema.parse(JSON.parse(configKeys[key].defaultText));
+const checked = (raw: RawValues, source: string) => validate(configKeys, raw, source, 'docs/CONFIG.md');
+
+/** The default of every key of `table`. */
+export function defaultsOf<T extends KeyTable>(table: T): ValuesOf<T> {
+  const entries = Object.entries(table);
+  const values = entries.map(([name, { schema, defaultText }]) => [name, schema.parse(JSON.parse(defaultText))]);
+  return Object.fromEntries(values) as ValuesOf<T>;
 }
 
 /** The defaults alone, for `from`. */
 export function defaultConfig(from: Surroundings = currentSurroundings()): Config {
-  const values = Object.fromEntries(configKeyNames.map((key) => [key, defaultOf(key)]));
-  return withPaths(values as Config, from);
+  return withPaths(defaultsOf(configKeys), from);
 }
 
 function withPaths(config: Config, from: Surroundings): Config {
@@ -119,7 +134,7 @@ export function loadConfig(
   for (const candidate of file === undefined ? defaultFiles(from) : [resolve(file)]) {
     const text = readIfPresent(candidate);
     if (text !== undefined) {
-      config = { ...config, ...validate(flatten(parseToml(text, candidate)), candidate) };
+      config = { ...config, ...checked(flatten(parseToml(text, candidate)), candidate) };
       used = candidate;
       break;
     }
@@ -127,6 +142,6 @@ export function loadConfig(
       throw new ConfigFileError(`${candidate}: there is no such file`, { path: candidate });
     }
   }
-  config = { ...config, ...validate(new Map(Object.entries(overrides)), 'command line') };
+  config = { ...config, ...checked(new Map(Object.entries(overrides)), 'command line') };
   return { config: withPaths(config, from), file: used };
 }

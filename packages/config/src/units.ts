@@ -12,7 +12,14 @@ export const sizeUnits = {
 } as const;
 
 /** Microseconds of each unit of time. */
-export const durationUnits = { us: 1, ms: 1000, s: 1_000_000, min: 60_000_000, h: 3_600_000_000 } as const;
+export const durationUnits = {
+  us: 1,
+  ms: 1000,
+  s: 1_000_000,
+  min: 60_000_000,
+  h: 3_600_000_000,
+  d: 86_400_000_000,
+} as const;
 
 /** What is wrong with the text of a quantity: its unit, or the rest of it. */
 export type QuantityFault = 'unit' | 'number';

@@ -126,10 +126,11 @@ describe('the file', () => {
 });
 
 test('a key that was nearly hit is suggested, and others are not', () => {
-  expect(nearestKey('group.block')).toBe('group.blocks');
-  expect(nearestKey('blocks')).toBe('group.blocks');
-  expect(nearestKey('memory.memtables')).toBe('memory.memtable');
-  expect(nearestKey('something.else.entirely')).toBeUndefined();
+  const nearest = (name: string) => nearestKey(name, configKeyNames);
+  expect(nearest('group.block')).toBe('group.blocks');
+  expect(nearest('blocks')).toBe('group.blocks');
+  expect(nearest('memory.memtables')).toBe('memory.memtable');
+  expect(nearest('something.else.entirely')).toBeUndefined();
 });
 
 test.each([
@@ -149,6 +150,7 @@ test.each([
   ['500us', durationUnits, 500],
   ['2min', durationUnits, 120_000_000],
   ['1h', durationUnits, 3_600_000_000],
+  ['7d', durationUnits, 604_800_000_000],
   ['3ms', durationUnits, 3000],
   ['0.5s', durationUnits, 500_000],
 ])('the quantity %j is %j %s', (text, units, expected) => {

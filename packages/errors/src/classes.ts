@@ -163,6 +163,46 @@ export const TimeoutError = errorClass('VERFS_E_TIMEOUT', 'TimeoutError');
 /** The daemon did not answer in time. */
 export type TimeoutError = InstanceType<typeof TimeoutError>;
 
+/** The volume has no snapshot of this name. */
+export const SnapshotNotFoundError = errorClass('VERFS_E_SNAPSHOT_NOT_FOUND', 'SnapshotNotFoundError');
+/** The volume has no snapshot of this name. */
+export type SnapshotNotFoundError = InstanceType<typeof SnapshotNotFoundError>;
+
+/** The volume has a snapshot of this name already. */
+export const SnapshotExistsError = errorClass('VERFS_E_SNAPSHOT_EXISTS', 'SnapshotExistsError');
+/** The volume has a snapshot of this name already. */
+export type SnapshotExistsError = InstanceType<typeof SnapshotExistsError>;
+
+/** A snapshot cannot have this name. */
+export const SnapshotNameError = errorClass('VERFS_E_SNAPSHOT_NAME', 'SnapshotNameError');
+/** A snapshot cannot have this name. */
+export type SnapshotNameError = InstanceType<typeof SnapshotNameError>;
+
+/** The snapshot is held, so that nobody deletes it. */
+export const SnapshotHeldError = errorClass('VERFS_E_SNAPSHOT_HELD', 'SnapshotHeldError');
+/** The snapshot is held, so that nobody deletes it. */
+export type SnapshotHeldError = InstanceType<typeof SnapshotHeldError>;
+
+/** A stream of a snapshot does not match its checksums, or ends too early. */
+export const StreamDamagedError = errorClass('VERFS_E_STREAM_DAMAGED', 'StreamDamagedError');
+/** A stream of a snapshot does not match its checksums, or ends too early. */
+export type StreamDamagedError = InstanceType<typeof StreamDamagedError>;
+
+/** A stream of a snapshot does not fit the volume. */
+export const StreamMismatchError = errorClass('VERFS_E_STREAM_MISMATCH', 'StreamMismatchError');
+/** A stream of a snapshot does not fit the volume. */
+export type StreamMismatchError = InstanceType<typeof StreamMismatchError>;
+
+/** The snapshot has nothing at this path. */
+export const PathNotFoundError = errorClass('VERFS_E_PATH_NOT_FOUND', 'PathNotFoundError');
+/** The snapshot has nothing at this path. */
+export type PathNotFoundError = InstanceType<typeof PathNotFoundError>;
+
+/** There is something at this path in the volume already. */
+export const PathExistsError = errorClass('VERFS_E_PATH_EXISTS', 'PathExistsError');
+/** There is something at this path in the volume already. */
+export type PathExistsError = InstanceType<typeof PathExistsError>;
+
 /** The class of a code. */
 export function classOf(code: ErrorCode): ErrorClass<ErrorCode> {
   return classes.get(code) ?? InternalError;

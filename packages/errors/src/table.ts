@@ -120,6 +120,39 @@ export const errorTable = {
     'See the log file, then mount again: everything synced is kept.',
   ),
   VERFS_E_TIMEOUT: row(54, 'The daemon did not answer in time.', 'Try again; if that fails as well, see the log file.'),
+
+  VERFS_E_SNAPSHOT_NOT_FOUND: row(60, 'The volume has no snapshot of this name.', '`verfs snapshot list` shows them.'),
+  VERFS_E_SNAPSHOT_EXISTS: row(
+    61,
+    'The volume has a snapshot of this name already.',
+    'Choose another name, or delete that one with `verfs snapshot delete`.',
+  ),
+  VERFS_E_SNAPSHOT_NAME: row(
+    62,
+    'A snapshot cannot have this name.',
+    'Names have 1 to 255 bytes, no `/` and no control characters, do not begin with `-`, and are not `.` or `..`.',
+  ),
+  VERFS_E_SNAPSHOT_HELD: row(
+    63,
+    'The snapshot is held, so that nobody deletes it.',
+    '`verfs snapshot list` shows its holds; `verfs snapshot release` ends one.',
+  ),
+  VERFS_E_STREAM_DAMAGED: row(
+    64,
+    'A stream of a snapshot does not match its checksums, or ends too early.',
+    'Send it again.',
+  ),
+  VERFS_E_STREAM_MISMATCH: row(
+    65,
+    'A stream of a snapshot does not fit the volume: its base is missing there, or files changed since.',
+    'Send the base first, or send the snapshot without `--from`.',
+  ),
+  VERFS_E_PATH_NOT_FOUND: row(
+    66,
+    'The snapshot has nothing at this path.',
+    '`verfs snapshot diff` tells what changed.',
+  ),
+  VERFS_E_PATH_EXISTS: row(67, 'There is something at this path in the volume already.', 'Choose another path.'),
 } as const satisfies Record<`VERFS_E_${string}`, ErrorEntry>;
 
 /** A stable error code. */

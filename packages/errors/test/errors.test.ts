@@ -52,6 +52,14 @@ describe('the table', () => {
       VERFS_E_CANCELLED: 52,
       VERFS_E_DAEMON_DIED: 53,
       VERFS_E_TIMEOUT: 54,
+      VERFS_E_SNAPSHOT_NOT_FOUND: 60,
+      VERFS_E_SNAPSHOT_EXISTS: 61,
+      VERFS_E_SNAPSHOT_NAME: 62,
+      VERFS_E_SNAPSHOT_HELD: 63,
+      VERFS_E_STREAM_DAMAGED: 64,
+      VERFS_E_STREAM_MISMATCH: 65,
+      VERFS_E_PATH_NOT_FOUND: 66,
+      VERFS_E_PATH_EXISTS: 67,
     };
     expect(Object.fromEntries(errorCodes.map((code) => [code, errorTable[code].exitCode]))).toEqual(stable);
   });

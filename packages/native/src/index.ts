@@ -14,6 +14,7 @@ import type {
 } from '@verfs/bindings';
 import { CancelledError } from '@verfs/errors';
 import { addon, fromAddon } from './addon.ts';
+import type { Snapshot, SnapshotCalls, SnapshotChange } from './snapshots.ts';
 
 export type {
   CreateOptions,
@@ -27,6 +28,7 @@ export type {
   VolumeInfo,
 } from '@verfs/bindings';
 export { addonFile, currentPlatform, type Platform } from './platform.ts';
+export type { Snapshot, SnapshotCalls, SnapshotChange } from './snapshots.ts';
 
 /** Severity of a log record. */
 export type LogLevel = LogRecord['level'];
@@ -62,7 +64,7 @@ async function cancellable<T>(promise: Promise<T>, name: string, signal: Signal)
 }
 
 /** An open volume of the engine. Every rejection is a `VerfsError`; the addon's types say what the calls do. */
-export class NativeVolume {
+export class NativeVolume implements SnapshotCalls {
   readonly #volume: NativeVolumeClass;
   /** The wait for the end of the mount, which occupies a thread: shared by all who wait. */
   #unmounted: Promise<void> | undefined;
@@ -108,6 +110,57 @@ export class NativeVolume {
 
   info(): Promise<VolumeInfo> {
     return translated(() => this.#volume.info());
+  }
+
+  snapshotCreate(name: string, note: string, signal?: Signal): Promise<Snapshot> {
+    return translated(() => this.#volume.snapshotCreate(name, note, signal));
+  }
+
+  snapshots(signal?: Signal): Promise<Snapshot[]> {
+    return translated(() => this.#volume.snapshots(signal));
+  }
+
+  async snapshotDelete(name: string, signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.snapshotDelete(name, signal));
+  }
+
+  async snapshotHold(name: string, tag: string, signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.snapshotHold(name, tag, signal));
+  }
+
+  async snapshotRelease(name: string, tag: string, signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.snapshotRelease(name, tag, signal));
+  }
+
+  async *snapshotDiff(
+    from: string,
+    to: string | undefined,
+    signal?: Signal,
+  ): AsyncGenerator<readonly SnapshotChange[], void> {
+    const diff = await translated(() => this.#volume.snapshotDiff(from, to, signal));
+    try {
+      for (;;) {
+        const changes = await translated(() => diff.next(signal));
+        if (!changes) {
+          return;
+        }
+        yield changes;
+      }
+    } finally {
+      diff.stop();
+    }
+  }
+
+  async snapshotRollback(name: string, signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.snapshotRollback(name, signal));
+  }
+
+  async snapshotClone(name: string, path: string, signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.snapshotClone(name, path, signal));
+  }
+
+  async snapshotRestore(name: string, path: string, target: string | undefined, signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.snapshotRestore(name, path, target, signal));
   }
 
   async close(signal?: Signal): Promise<void> {

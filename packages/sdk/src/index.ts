@@ -4,8 +4,22 @@
  * the control socket of a daemon.
  */
 export * from '@verfs/errors';
-export type { CreateOptions, Damage, MountOptions, OpenOptions, OpLatency, Stats, VolumeInfo } from '@verfs/native';
+export type {
+  CreateOptions,
+  Damage,
+  MountOptions,
+  OpenOptions,
+  OpLatency,
+  Snapshot,
+  SnapshotChange,
+  Stats,
+  VolumeInfo,
+} from '@verfs/native';
+export type { KeepReason, Kept, Policy, PolicyChanges, PolicyKey, PolicyRun, PolicyStatus } from '@verfs/snapshots';
+export type { Cancellable } from './cancellable.ts';
 export type { VolumeClient } from './control/client.ts';
-export type { DaemonStatus, Unmounted } from './control/protocol.ts';
+export type { DaemonStatus, PolicyProgress, Unmounted } from './control/protocol.ts';
+export type { PolicyRunOptions, VolumePolicy } from './policy.ts';
+export type { Snapshots } from './snapshots.ts';
 export { version } from './version.ts';
-export { type Cancellable, Volume } from './volume.ts';
+export { Volume } from './volume.ts';

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import {
   type CreateOptions,
   type MountOptions,
@@ -6,14 +7,11 @@ import {
   type Stats,
   type VolumeInfo,
 } from '@verfs/native';
+import type { Cancellable } from './cancellable.ts';
 import type { VolumeClient } from './control/client.ts';
 import { checkCreateOptions, checkMountOptions, checkOpenOptions } from './options.ts';
-
-/** Options of calls that can be cancelled. */
-export interface Cancellable {
-  /** Rejects the call with `CancelledError` when it fires. */
-  readonly signal?: AbortSignal | undefined;
-}
+import { LocalPolicy, type VolumePolicy } from './policy.ts';
+import { Snapshots } from './snapshots.ts';
 
 /**
  * A volume that this process has open. A process that has a volume open is its only one; use `Volume.connect` for
@@ -27,9 +25,15 @@ export interface Cancellable {
  */
 export class Volume implements AsyncDisposable {
   readonly #native: NativeVolume;
+  /** The snapshots of the volume. */
+  readonly snapshots: Snapshots;
+  /** When snapshots are taken, and which are kept: this process calls `policy.run()` from time to time. */
+  readonly policy: VolumePolicy;
 
-  private constructor(native: NativeVolume) {
+  private constructor(native: NativeVolume, path: string, access: 'read-write' | 'read-only') {
     this.#native = native;
+    this.snapshots = new Snapshots(native);
+    this.policy = new LocalPolicy(path, access, native);
   }
 
   /**
@@ -59,7 +63,10 @@ export class Volume implements AsyncDisposable {
    */
   static async open(path: string, options: OpenOptions & Cancellable = {}): Promise<Volume> {
     const { signal, ...open } = options;
-    return new Volume(await NativeVolume.open(path, checkOpenOptions(open), signal));
+    // Whatever the current directory will be when it is used.
+    const absolute = resolve(path);
+    const native = await NativeVolume.open(absolute, checkOpenOptions(open), signal);
+    return new Volume(native, absolute, open.readOnly === true ? 'read-only' : 'read-write');
   }
 
   /**

@@ -5,16 +5,22 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { VolumeFullError } from '@verfs/errors';
+import type { SnapshotChange } from '@verfs/native';
 import { VolumeClient } from '@verfs/sdk/control';
+import { noPolicy } from '@verfs/snapshots';
 import type { ControlHandlers } from '../src/control/protocol.ts';
 import { type ControlServer, serveControl } from '../src/control/server.ts';
+import { snapshotHandlers } from '../src/daemon/handlers.ts';
+import { LocalPolicy } from '../src/policy.ts';
 import { forgetDead, prepareRuntimeDirectory, register, registered, socketPath, unregister } from '../src/registry.ts';
+import { FakeSnapshots } from './fake-snapshots.ts';
 
 const silent = { error: () => undefined, warn: () => undefined, info: () => undefined, debug: () => undefined };
 const uuid = `00000000-0000-4000-8000-${String(process.pid).padStart(12, '0')}`;
 const served = { uuid, pid: process.pid, volume: '/v', mountpoint: '/m' };
 
 let release: () => void;
+let snapshots: FakeSnapshots;
 let handlers: ControlHandlers;
 let server: ControlServer;
 
@@ -23,7 +29,10 @@ beforeEach(async () => {
   const held = new Promise<null>((resolve) => {
     release = () => resolve(null);
   });
+  snapshots = new FakeSnapshots();
+  const policy = new LocalPolicy('/v', 'read-only', snapshots);
   handlers = {
+    ...snapshotHandlers(snapshots, policy, () => undefined),
     status: async () => ({ state: 'mounted', pid: 7 }) as never,
     stats: () => Promise.reject(new VolumeFullError('The disk is full', { path: '/v' })),
     info: () => Promise.reject(new TypeError('a bug')),
@@ -95,6 +104,99 @@ describe('the control socket', () => {
     server = await serveControl(socketPath(uuid), handlers, silent);
     await using client = await VolumeClient.to(served);
     expect(await client.status()).toMatchObject({ pid: 7 });
+  });
+});
+
+describe('snapshots through the control socket', () => {
+  const change = (path: string): SnapshotChange => ({ kind: 'added', path, type: 'file', sizeAfter: 1 });
+
+  test('are what the daemon has', async () => {
+    await using client = await VolumeClient.to(served);
+    const made = await client.snapshots.create('a', { note: 'first' });
+    expect(made).toMatchObject({ id: 1, name: 'a', note: 'first', holds: [] });
+    await client.snapshots.create('b');
+    await client.snapshots.hold('a', 'backup');
+    await expect(client.snapshots.delete('a')).rejects.toMatchObject({ name: 'SnapshotHeldError' });
+    await client.snapshots.release('a', 'backup');
+    await client.snapshots.delete('a');
+    expect((await client.snapshots.list()).map(({ name, note }) => [name, note])).toEqual([['b', '']]);
+    await client.snapshots.rollback('b');
+    await client.snapshots.clone('b', 'copy');
+    await client.snapshots.restore('b', 'docs/x');
+    await client.snapshots.restore('b', 'docs/x', { to: 'old/x' });
+    expect(snapshots.noted).toEqual([
+      ['rollback', 'b'],
+      ['clone', 'b', 'copy'],
+      ['restore', 'b', 'docs/x', undefined],
+      ['restore', 'b', 'docs/x', 'old/x'],
+    ]);
+    await expect(client.snapshots.create('b')).rejects.toMatchObject({ code: 'VERFS_E_SNAPSHOT_EXISTS' });
+  });
+
+  test('are compared as fast as the reader reads', async () => {
+    await using client = await VolumeClient.to(served);
+    await client.snapshots.create('a');
+    snapshots.batches = Array.from({ length: 100 }, (_, index) => [change(`${index}/1`), change(`${index}/2`)]);
+    const diff = client.snapshots.diff('a');
+    expect((await diff.next()).value).toEqual(change('0/1'));
+    await client.status();
+    expect(snapshots.batchesGiven).toBeLessThan(10);
+    const rest: string[] = [];
+    for await (const { path } of diff) {
+      rest.push(path);
+    }
+    expect([rest.length, rest.at(-1)]).toEqual([199, '99/2']);
+    expect(snapshots.noted).toEqual([['diff', 'a', undefined]]);
+  });
+
+  test('are compared no further when the reader has enough, cancels, or hangs up', async () => {
+    await using client = await VolumeClient.to(served);
+    await client.snapshots.create('a');
+    const endless = Array.from({ length: 100_000 }, (_, index) => [change(String(index))]);
+    const stopped = async () => {
+      for (let wait = 0; snapshots.noted.length < 2 && wait < 500; wait += 1) {
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+      expect(snapshots.noted.splice(0)).toEqual([['diff', 'a', 'b'], ['diff stopped']]);
+    };
+    snapshots.batches = endless;
+    for await (const { path } of client.snapshots.diff('a', 'b')) {
+      if (path === '3') {
+        break;
+      }
+    }
+    await stopped();
+    const abort = new AbortController();
+    const cancelled = client.snapshots.diff('a', 'b', { signal: abort.signal });
+    await cancelled.next();
+    abort.abort();
+    const drain = async () => {
+      for await (const _ of cancelled) {
+        // What was on its way.
+      }
+    };
+    await expect(drain()).rejects.toMatchObject({ code: 'VERFS_E_CANCELLED' });
+    await stopped();
+  });
+
+  test('that are not there are told by the error of the daemon', async () => {
+    await using client = await VolumeClient.to(served);
+    await expect(client.snapshots.diff('a').next()).rejects.toMatchObject({ name: 'SnapshotNotFoundError' });
+  });
+
+  test('with parameters of another version are refused', async () => {
+    await using client = await VolumeClient.to(served);
+    const refused = { code: 'VERFS_E_USAGE', message: expect.stringContaining('snapshotHold was asked with wrong') };
+    await expect(client.snapshots.hold('a', 3 as never)).rejects.toMatchObject(refused);
+  });
+
+  test('have a policy, which a read-only volume does not change', async () => {
+    await using client = await VolumeClient.to(served);
+    expect(await client.policy.get()).toEqual({ policy: noPolicy, next: null });
+    expect(await client.policy.run({ mode: 'dry-run' })).toMatchObject({ mode: 'dry-run', taken: null });
+    const refused = { name: 'VolumeReadOnlyError' };
+    await expect(client.policy.set({ schedule: 'hourly' })).rejects.toMatchObject(refused);
+    await expect(client.policy.run()).rejects.toMatchObject(refused);
   });
 });
 

@@ -1,5 +1,5 @@
 import { NotMountedError, VerfsError } from '@verfs/errors';
-import type { VolumeInfo } from '@verfs/sdk';
+import type { PolicyProgress, VolumeInfo } from '@verfs/sdk';
 import type { DaemonStatus } from '@verfs/sdk/control';
 import type { Argv } from 'yargs';
 import { type CommonArguments, type TargetArguments, targetOf } from '../context.ts';
@@ -14,6 +14,12 @@ export const statusBuilder = (yargs: Argv<CommonArguments>) =>
     .example('$0 status', 'tells about the default volume')
     .example('$0 status ~/verfs --json', 'the same for programs, with the pid of the daemon');
 
+function policyRows({ schedule, next, lastError }: PolicyProgress): [string, string][] {
+  const when = next === null ? '' : `, next ${formatTime(next)}`;
+  const failed = lastError === null ? '' : `; failed ${formatTime(lastError.time)}: ${lastError.message}`;
+  return [['Snapshots', `${schedule}${when}${failed}`]];
+}
+
 function mountedText(status: DaemonStatus): string[] {
   return [
     ...formatRows([
@@ -22,6 +28,7 @@ function mountedText(status: DaemonStatus): string[] {
       ['Daemon', `process ${status.pid}, VerFS ${status.version}`],
       ['Log', status.logFile],
       ['To be written', formatBytes(status.dirtyBytes)],
+      ...(status.policy === null ? [] : policyRows(status.policy)),
       ['Damaged files', String(status.damaged.length)],
     ]),
     ...status.damaged.map(({ path, pack, detail }) => `  ${path}: pack ${pack}: ${detail}`),

@@ -11,6 +11,7 @@ import {
 } from '@verfs/errors';
 import type { Stats, VolumeInfo } from '@verfs/native';
 import {
+  CancellationTokenSource,
   createMessageConnection,
   type MessageConnection,
   ResponseError,
@@ -18,8 +19,19 @@ import {
   SocketMessageWriter,
 } from 'vscode-jsonrpc/node';
 import { currentMounts, fileSystemType, isStale, mountOf, resolveLinks } from '../mounts.ts';
+import type { VolumePolicy } from '../policy.ts';
 import { mayServe, registered, type Served, socketPath } from '../registry.ts';
-import type { ControlMethod, ControlMethods, DaemonStatus, Unmounted } from './protocol.ts';
+import { Snapshots } from '../snapshots.ts';
+import {
+  type ControlMethod,
+  type ControlMethods,
+  type DaemonStatus,
+  type ParametersOf,
+  type ProgressReport,
+  progressMethod,
+  type Unmounted,
+} from './protocol.ts';
+import { RemotePolicy, RemoteSnapshots, type Request, type RequestOptions } from './remote.ts';
 
 /** Time within which a daemon answers what needs no work of it, in milliseconds. */
 const answerWithinMs = 10_000;
@@ -81,6 +93,13 @@ export class VolumeClient implements AsyncDisposable {
   readonly #socket: Socket;
   readonly #connection: MessageConnection;
   readonly #ended: Promise<never>;
+  /** Calls that were made, and by their number who wants to know how they go. */
+  #calls = 0;
+  readonly #listeners = new Map<number, (value: unknown) => Promise<void>>();
+  /** The snapshots of the volume. */
+  readonly snapshots: Snapshots;
+  /** When snapshots are taken by themselves, and which are kept. */
+  readonly policy: VolumePolicy;
 
   private constructor(served: Served, socket: Socket) {
     this.served = served;
@@ -99,6 +118,13 @@ export class VolumeClient implements AsyncDisposable {
     // Nobody may be waiting when the connection ends.
     this.#ended.catch(() => undefined);
     this.#connection.onError(() => undefined);
+    this.#connection.onRequest(progressMethod, async ({ progress, value }: ProgressReport) => {
+      await this.#listeners.get(progress)?.(value);
+      return null;
+    });
+    const request: Request = (method, parameters, options) => this.#long(method, parameters, options);
+    this.snapshots = new Snapshots(new RemoteSnapshots(request));
+    this.policy = new RemotePolicy(request);
     this.#connection.listen();
   }
 
@@ -134,19 +160,31 @@ export class VolumeClient implements AsyncDisposable {
 
   async #request<M extends ControlMethod>(
     method: M,
-    patience: AbortSignal | undefined,
+    parameters: ParametersOf<M>,
+    { signal: patience, onProgress }: RequestOptions<M>,
     onAbort: () => Error,
   ): Promise<ControlMethods[M]> {
     if (patience?.aborted) {
       throw onAbort();
     }
     let abort: (() => void) | undefined;
+    const cancel = new CancellationTokenSource();
     const aborted = new Promise<never>((_, reject) => {
-      abort = () => reject(onAbort());
+      abort = () => {
+        cancel.cancel();
+        reject(onAbort());
+      };
       patience?.addEventListener('abort', abort, { once: true });
     });
+    this.#calls += 1;
+    const progress = this.#calls;
+    if (onProgress !== undefined) {
+      this.#listeners.set(progress, onProgress as (value: unknown) => Promise<void>);
+    }
+    const sent = { ...parameters, ...(onProgress === undefined ? {} : { progress }) };
     try {
-      return await Promise.race([this.#connection.sendRequest<ControlMethods[M]>(method), aborted, this.#ended]);
+      const answer = this.#connection.sendRequest<ControlMethods[M]>(method, sent, cancel.token);
+      return await Promise.race([answer, aborted, this.#ended]);
     } catch (thrown) {
       if (thrown instanceof ResponseError) {
         throw isErrorRecord(thrown.data)
@@ -155,6 +193,7 @@ export class VolumeClient implements AsyncDisposable {
       }
       throw thrown;
     } finally {
+      this.#listeners.delete(progress);
       if (abort !== undefined) {
         patience?.removeEventListener('abort', abort);
       }
@@ -165,15 +204,17 @@ export class VolumeClient implements AsyncDisposable {
     const path = this.served.mountpoint;
     const late = () =>
       new TimeoutError(`The daemon of ${path} (process ${this.served.pid}) did not answer ${method}`, { path });
-    return this.#request(method, AbortSignal.timeout(answerWithinMs), late);
+    // What takes parameters isn't quick.
+    return this.#request(method, undefined as ParametersOf<M>, { signal: AbortSignal.timeout(answerWithinMs) }, late);
   }
 
-  #long<M extends ControlMethod>(method: M, signal?: AbortSignal): Promise<ControlMethods[M]> {
-    return this.#request(
-      method,
-      signal,
-      () => new CancelledError(`${method} was cancelled; the daemon may complete it`),
-    );
+  #long<M extends ControlMethod>(
+    method: M,
+    parameters: ParametersOf<M>,
+    options: RequestOptions<M> = {},
+  ): Promise<ControlMethods[M]> {
+    const cancelled = () => new CancelledError(`${method} was cancelled; the daemon may complete it`);
+    return this.#request(method, parameters, options, cancelled);
   }
 
   /** The state of the mount. */
@@ -193,12 +234,12 @@ export class VolumeClient implements AsyncDisposable {
 
   /** Resolves once everything done before is durable. */
   async sync(signal?: AbortSignal): Promise<void> {
-    await this.#long('sync', signal);
+    await this.#long('sync', undefined, { signal });
   }
 
   /** Makes everything durable and unmounts. The daemon ends, at once or with the last who has files open. */
   unmount(signal?: AbortSignal): Promise<Unmounted> {
-    return this.#long('unmount', signal);
+    return this.#long('unmount', undefined, { signal });
   }
 
   /** Ends the connection; the daemon goes on. */

@@ -1,4 +1,15 @@
-import type { Damage, Stats, VolumeInfo } from '@verfs/native';
+import type { Damage, Snapshot, SnapshotChange, Stats, VolumeInfo } from '@verfs/native';
+import type { PolicyRun, PolicyStatus } from '@verfs/snapshots';
+import type { ControlParameters } from './parameters.ts';
+
+/** How far a daemon is with the policy of its volume. */
+export interface PolicyProgress {
+  readonly schedule: string;
+  /** When the next snapshot is due, in milliseconds since 1970; none when the schedule is off. */
+  readonly next: number | null;
+  /** Why the last attempt to take or prune failed; nothing once one succeeded. */
+  readonly lastError: { readonly time: number; readonly message: string } | null;
+}
 
 /** What `verfs status` tells about a mounted volume. */
 export interface DaemonStatus {
@@ -19,6 +30,8 @@ export interface DaemonStatus {
   readonly dirtyBytes: number;
   /** Files with damaged data that were noticed. */
   readonly damaged: readonly Damage[];
+  /** None when the volume is read-only. */
+  readonly policy: PolicyProgress | null;
 }
 
 /** How a daemon goes on after an unmount. */
@@ -27,7 +40,7 @@ export interface Unmounted {
   readonly daemon: 'ends' | 'lingers';
 }
 
-/** The methods of the control socket (JSON-RPC 2.0, no parameters) and their results. */
+/** The methods of the control socket (JSON-RPC 2.0) and their results. `ControlParameters` has their parameters. */
 export interface ControlMethods {
   status: DaemonStatus;
   stats: Stats;
@@ -36,13 +49,62 @@ export interface ControlMethods {
   sync: null;
   /** Answers once everything is durable and the mount is gone from the tree of names. */
   unmount: Unmounted;
+  snapshots: Snapshot[];
+  snapshotCreate: Snapshot;
+  snapshotDelete: null;
+  snapshotHold: null;
+  snapshotRelease: null;
+  /** Answers after the last change. */
+  snapshotDiff: null;
+  snapshotRollback: null;
+  snapshotClone: null;
+  snapshotRestore: null;
+  policy: PolicyStatus;
+  policySet: PolicyStatus;
+  policyRun: PolicyRun;
+}
+
+/** What methods tell while they work. */
+export interface ControlProgress {
+  /** Changes, in batches. */
+  snapshotDiff: readonly SnapshotChange[];
 }
 
 /** Name of a method. */
 export type ControlMethod = keyof ControlMethods;
 
+/** What a method takes. */
+export type ParametersOf<M extends ControlMethod> = M extends keyof ControlParameters
+  ? ControlParameters[M]
+  : undefined;
+
+/** What a method tells while it works. */
+export type ProgressOf<M extends ControlMethod> = M extends keyof ControlProgress ? ControlProgress[M] : never;
+
+/** One call of a method, for who serves it. */
+export interface ControlCall<M extends ControlMethod> {
+  /** Fires when the client cancels the call or hangs up. */
+  readonly signal: AbortSignal;
+  /** Tells the client, if it wants to know. Resolves once it has taken it: who waits for that is as slow as the client. */
+  progress(value: ProgressOf<M>): Promise<void>;
+}
+
 /** What a daemon does for each method. */
-export type ControlHandlers = { readonly [M in ControlMethod]: () => Promise<ControlMethods[M]> };
+export type ControlHandlers = {
+  readonly [M in ControlMethod]: (parameters: ParametersOf<M>, call: ControlCall<M>) => Promise<ControlMethods[M]>;
+};
+
+/**
+ * The request by which a daemon tells the progress of a call; its parameters are a `ProgressReport`. Whoever wants it
+ * adds to the parameters of his call a number of his own, `progress`.
+ */
+export const progressMethod = 'progress';
+
+/** The progress of the call with the number `progress`. */
+export interface ProgressReport {
+  readonly progress: number;
+  readonly value: unknown;
+}
 
 /** Code of JSON-RPC errors that carry an error of ours in `data`. */
 export const verfsRpcError = -32_000;

@@ -1,9 +1,10 @@
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { AlreadyMountedError, type ErrorRecord, IoError, toVerfsError } from '@verfs/errors';
+import { AlreadyMountedError, type ErrorRecord, IoError, toVerfsError, UsageError } from '@verfs/errors';
 import type { Log } from '@verfs/log';
 import { peerUid } from '@verfs/native';
 import {
+  type CancellationToken,
   createMessageConnection,
   type MessageConnection,
   ResponseError,
@@ -11,7 +12,17 @@ import {
   SocketMessageWriter,
 } from 'vscode-jsonrpc/node';
 import { answersAt } from '../registry.ts';
-import { type ControlHandlers, type ControlMethod, type ControlMethods, verfsRpcError } from './protocol.ts';
+import { controlParameters } from './parameters.ts';
+import {
+  type ControlHandlers,
+  type ControlMethod,
+  type ControlMethods,
+  type ParametersOf,
+  type ProgressOf,
+  type ProgressReport,
+  progressMethod,
+  verfsRpcError,
+} from './protocol.ts';
 
 /** Connections at once; further ones are refused. */
 const connectionsMax = 64;
@@ -30,6 +41,21 @@ function descriptorOf(socket: Socket): number {
   return (socket as unknown as { _handle?: { fd?: number } })._handle?.fd ?? -1;
 }
 
+/** Whether the same user, or root, is at the other end. */
+function isFriend(socket: Socket, log: Log): boolean {
+  try {
+    const uid = peerUid(descriptorOf(socket));
+    if (uid === process.getuid?.() || uid === 0) {
+      return true;
+    }
+    log.warn(`refused a connection of user ${uid} to the control socket`);
+  } catch (thrown) {
+    // He is gone already, or the addon is not there.
+    log.warn(`refused a connection to the control socket: ${toVerfsError(thrown).message}`);
+  }
+  return false;
+}
+
 function listen(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (cause) => {
@@ -37,6 +63,47 @@ function listen(server: Server, path: string): Promise<void> {
     });
     server.listen(path, resolve);
   });
+}
+
+/** Fires when the client cancels, or is gone. */
+function signalOf(token: CancellationToken, gone: AbortSignal): AbortSignal {
+  const cancelled = new AbortController();
+  token.onCancellationRequested(() => cancelled.abort('the client cancelled it'));
+  return AbortSignal.any([cancelled.signal, gone]);
+}
+
+/** What `method` wants, of what a client sent. */
+function parametersOf(method: ControlMethod, sent: object): unknown {
+  if (!isParametrized(method)) {
+    return undefined;
+  }
+  const result = controlParameters[method].safeParse(sent);
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    const what = `${method} was asked with wrong parameters: ${issue?.path.join('.')}: ${issue?.message}`;
+    throw new UsageError(what, { advice: 'Is the daemon of another version? Unmount and mount again.' });
+  }
+  return result.data;
+}
+
+const isParametrized = (method: ControlMethod): method is keyof typeof controlParameters =>
+  Object.hasOwn(controlParameters, method);
+
+async function answer<M extends ControlMethod>(
+  handlers: ControlHandlers,
+  method: M,
+  sent: unknown,
+  connection: MessageConnection,
+  signal: AbortSignal,
+): Promise<ControlMethods[M]> {
+  const { progress: wanted, ...rest } = (sent ?? {}) as { readonly progress?: unknown };
+  const parameters = parametersOf(method, rest) as ParametersOf<M>;
+  const progress = async (value: ProgressOf<M>) => {
+    if (typeof wanted === 'number') {
+      await connection.sendRequest(progressMethod, { progress: wanted, value } satisfies ProgressReport);
+    }
+  };
+  return await handlers[method](parameters, { signal, progress });
 }
 
 /**
@@ -57,9 +124,7 @@ export async function serveControl(path: string, handlers: ControlHandlers, log:
   const server = createServer((socket) => {
     // A client that goes away in the middle of an answer is no fault of ours.
     socket.on('error', () => undefined);
-    const uid = peerUid(descriptorOf(socket));
-    if (uid !== process.getuid?.() && uid !== 0) {
-      log.warn(`refused a connection of user ${uid} to the control socket`);
+    if (!isFriend(socket, log)) {
       socket.destroy();
       return;
     }
@@ -69,14 +134,18 @@ export async function serveControl(path: string, handlers: ControlHandlers, log:
       connections.delete(socket);
       connection.dispose();
     });
+    const gone = new AbortController();
+    socket.once('close', () => gone.abort('the client hung up'));
     for (const method of Object.keys(handlers) as ControlMethod[]) {
-      connection.onRequest<ControlMethods[ControlMethod], ErrorRecord>(method, async () => {
+      // Parameters come first, where there are any.
+      connection.onRequest<ControlMethods[ControlMethod], ErrorRecord>(method, async (...args: unknown[]) => {
         waiting.add(socket);
+        const token = args.pop() as CancellationToken;
         try {
-          return await handlers[method]();
+          return await answer(handlers, method, args[0], connection, signalOf(token, gone.signal));
         } catch (thrown) {
           const error = toVerfsError(thrown);
-          return new ResponseError(verfsRpcError, error.message, error.toJSON());
+          return new ResponseError<ErrorRecord>(verfsRpcError, error.message, error.toJSON());
         }
       });
     }

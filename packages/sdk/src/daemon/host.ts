@@ -3,14 +3,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { AlreadyMountedError, CancelledError, toVerfsError, VolumeLockedError } from '@verfs/errors';
 import { type Log, type LogStream, openLog } from '@verfs/log';
 import { NativeVolume, setLogSink, type VolumeInfo } from '@verfs/native';
-import type { DaemonStatus } from '../control/protocol.ts';
+import type { ControlHandlers, DaemonStatus } from '../control/protocol.ts';
 import { serveControl } from '../control/server.ts';
 import { currentMounts, detachStale, fileSystemType, type Mount, resolveLinks } from '../mounts.ts';
+import { LocalPolicy } from '../policy.ts';
 import { checkMountpoint } from '../preflight.ts';
 import { forgetDead, prepareRuntimeDirectory, register, registered, socketPath, unregister } from '../registry.ts';
 import { version } from '../version.ts';
 import { type Found, findOrCreate } from './find-or-create.ts';
+import { snapshotHandlers } from './handlers.ts';
 import type { DaemonRequest } from './request.ts';
+import { PolicyScheduler } from './scheduler.ts';
 
 /** A mount that answers. */
 export interface Ready {
@@ -93,6 +96,9 @@ class Host {
   readonly #info: VolumeInfo;
   readonly #volume: NativeVolume;
   readonly #log: Log;
+  readonly #policy: LocalPolicy;
+  /** None for a volume that may not be changed. */
+  readonly #scheduler: PolicyScheduler | undefined;
   readonly #stop = new AbortController();
   #closing: Promise<void> | undefined;
 
@@ -101,6 +107,9 @@ class Host {
     this.#info = info;
     this.#volume = volume;
     this.#log = log;
+    const access = request.open.readOnly === true ? 'read-only' : 'read-write';
+    this.#policy = new LocalPolicy(info.path, access, volume);
+    this.#scheduler = access === 'read-only' ? undefined : new PolicyScheduler(this.#policy, log);
   }
 
   async serve(
@@ -116,9 +125,11 @@ class Host {
       const { dirtyBytes, damaged } = await this.#volume.stats();
       const access = this.#request.open.readOnly === true ? 'read-only' : 'read-write';
       const identity = { volume: path, uuid, mountpoint, access, pid: process.pid, version: version() } as const;
-      return { state: 'mounted', ...identity, since, logFile, dirtyBytes, damaged };
+      const policy = this.#scheduler?.progress() ?? null;
+      return { state: 'mounted', ...identity, since, logFile, dirtyBytes, damaged, policy };
     };
-    const handlers = {
+    const handlers: ControlHandlers = {
+      ...snapshotHandlers(this.#volume, this.#policy, () => this.#scheduler?.wake()),
       status,
       stats: () => this.#volume.stats(),
       info: () => this.#volume.info(),
@@ -146,6 +157,7 @@ class Host {
       const serving = await status();
       throwIfStopped(stop);
       onReady(serving);
+      this.#scheduler?.start();
       await Promise.race([this.#volume.waitUnmounted(), aborted(stop)]);
       await this.#close(stop.aborted ? String(stop.reason) : 'somebody unmounted it');
     } catch (error) {
@@ -171,6 +183,7 @@ class Host {
       this.#log.warn(`not closed after ${seconds} s: data are being made durable, or somebody has files open`);
     }, this.#request.shutdownTargetMs);
     try {
+      await this.#scheduler?.stop();
       await this.#volume.close();
       this.#log.info(`closed after ${Date.now() - began} ms`);
     } finally {

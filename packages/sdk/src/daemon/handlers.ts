@@ -1,0 +1,48 @@
+import type { SnapshotCalls } from '@verfs/native';
+import type { ControlHandlers } from '../control/protocol.ts';
+import type { LocalPolicy } from '../policy.ts';
+
+type SnapshotMethod = Extract<keyof ControlHandlers, `snapshot${string}` | `policy${string}`>;
+
+/**
+ * What a daemon does for the methods about snapshots and policies.
+ *
+ * @param onChange Called when something may have changed when the next snapshot is due.
+ */
+export function snapshotHandlers(
+  volume: SnapshotCalls,
+  policy: LocalPolicy,
+  onChange: () => void,
+): Pick<ControlHandlers, SnapshotMethod> {
+  const done = async (call: Promise<void>) => {
+    await call;
+    return null;
+  };
+  return {
+    snapshots: (_, { signal }) => volume.snapshots(signal),
+    snapshotCreate: ({ name, note }, { signal }) => volume.snapshotCreate(name, note, signal),
+    snapshotDelete: ({ name }, { signal }) => done(volume.snapshotDelete(name, signal)),
+    snapshotHold: ({ name, tag }, { signal }) => done(volume.snapshotHold(name, tag, signal)),
+    snapshotRelease: ({ name, tag }, { signal }) => done(volume.snapshotRelease(name, tag, signal)),
+    snapshotDiff: async ({ from, to }, { signal, progress }) => {
+      for await (const batch of volume.snapshotDiff(from, to, signal)) {
+        await progress(batch);
+      }
+      return null;
+    },
+    snapshotRollback: ({ name }, { signal }) => done(volume.snapshotRollback(name, signal)),
+    snapshotClone: ({ name, path }, { signal }) => done(volume.snapshotClone(name, path, signal)),
+    snapshotRestore: ({ name, path, target }, { signal }) => done(volume.snapshotRestore(name, path, target, signal)),
+    policy: (_, { signal }) => policy.get({ signal }),
+    policySet: async ({ changes }, { signal }) => {
+      const status = await policy.set(changes, { signal });
+      onChange();
+      return status;
+    },
+    policyRun: async ({ mode }, { signal }) => {
+      const run = await policy.run({ mode, signal });
+      onChange();
+      return run;
+    },
+  };
+}

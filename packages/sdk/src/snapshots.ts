@@ -1,0 +1,94 @@
+import type { Snapshot, SnapshotCalls, SnapshotChange } from '@verfs/native';
+import type { Cancellable } from './cancellable.ts';
+
+/**
+ * The snapshots of a volume: of one that this process has open, or that a daemon serves.
+ *
+ * Paths are those of files in the volume, from its root. Every call throws `SnapshotNotFoundError` when there is no
+ * snapshot of the name, and `CancelledError`; those that change something also `VolumeReadOnlyError` and
+ * `VolumeFullError`.
+ */
+export class Snapshots {
+  readonly #calls: SnapshotCalls;
+
+  /** Made by `Volume` and `VolumeClient`. */
+  constructor(calls: SnapshotCalls) {
+    this.#calls = calls;
+  }
+
+  /**
+   * Takes a snapshot of everything that was done before.
+   *
+   * @throws SnapshotNameError, SnapshotExistsError
+   */
+  create(name: string, options: { readonly note?: string | undefined } & Cancellable = {}): Promise<Snapshot> {
+    return this.#calls.snapshotCreate(name, options.note ?? '', options.signal);
+  }
+
+  /** Every snapshot, the oldest first. */
+  list(options: Cancellable = {}): Promise<Snapshot[]> {
+    return this.#calls.snapshots(options.signal);
+  }
+
+  /** @throws SnapshotHeldError */
+  delete(name: string, options: Cancellable = {}): Promise<void> {
+    return this.#calls.snapshotDelete(name, options.signal);
+  }
+
+  /**
+   * Keeps a snapshot from being deleted, until `tag` is released.
+   *
+   * @throws UsageError when `tag` holds it already
+   */
+  hold(name: string, tag: string, options: Cancellable = {}): Promise<void> {
+    return this.#calls.snapshotHold(name, tag, options.signal);
+  }
+
+  /**
+   * Ends the hold `tag`.
+   *
+   * @throws UsageError when `tag` does not hold it
+   */
+  release(name: string, tag: string, options: Cancellable = {}): Promise<void> {
+    return this.#calls.snapshotRelease(name, tag, options.signal);
+  }
+
+  /**
+   * What changed from one snapshot to another, or to what is there now. Changes come as they are found.
+   *
+   * @throws UsageError when `to` is older than `from`
+   */
+  async *diff(from: string, to?: string, options: Cancellable = {}): AsyncGenerator<SnapshotChange, void> {
+    for await (const batch of this.#calls.snapshotDiff(from, to, options.signal)) {
+      yield* batch;
+    }
+  }
+
+  /**
+   * Makes the volume what it was, in its mount as well. What was done since is lost, unless another snapshot has it.
+   * Cancelled, it completes.
+   */
+  rollback(name: string, options: Cancellable = {}): Promise<void> {
+    return this.#calls.snapshotRollback(name, options.signal);
+  }
+
+  /**
+   * Makes the new directory `path` a copy of the snapshot that can be written, and shares all data with it. Directories
+   * on the way to it are made. It appears whole or, when it is cancelled in time, not at all.
+   *
+   * @throws PathExistsError, UsageError for a path that cannot be
+   */
+  clone(name: string, path: string, options: Cancellable = {}): Promise<void> {
+    return this.#calls.snapshotClone(name, path, options.signal);
+  }
+
+  /**
+   * Puts `path`, and all below it, back as it was, in place of what is there; with `to` there instead, where nothing
+   * may be. Cancelled in time, all is as before.
+   *
+   * @throws PathNotFoundError, PathExistsError, UsageError for paths that cannot be
+   */
+  restore(name: string, path: string, options: { readonly to?: string | undefined } & Cancellable = {}): Promise<void> {
+    return this.#calls.snapshotRestore(name, path, options.to, options.signal);
+  }
+}
