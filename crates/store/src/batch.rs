@@ -54,6 +54,11 @@ pub struct ChunkBatch {
     misses: u64,
     stage: Stage,
     /// Dropped last: then the next batch may begin.
+    turn: Turn,
+}
+
+/// A batch that was committed. The next one, or garbage collection, begins when this is dropped.
+pub struct Applied {
     _turn: Turn,
 }
 
@@ -110,7 +115,7 @@ impl ChunkBatch {
             hits: 0,
             misses: 0,
             stage: Stage::Filling,
-            _turn: turn,
+            turn,
         }
     }
 
@@ -129,7 +134,8 @@ impl ChunkBatch {
         Ok(id)
     }
 
-    /// Takes `count` more references of a chunk that the volume or this batch has.
+    /// Takes `count` more references of a chunk that this batch puts, or that has references in the volume as it was
+    /// when the last batch was committed: one without references may be reclaimed before this batch begins.
     pub fn add_reference(&mut self, id: ChunkId, count: u32) {
         self.change(id).references += i64::from(count);
     }
@@ -147,8 +153,9 @@ impl ChunkBatch {
         self.try_finish(batch).inspect_err(|error| self.status.fail(error.clone()))
     }
 
-    /// The records that [`ChunkBatch::finish`] added are committed in the metadata engine.
-    pub fn committed(mut self) {
+    /// The records that [`ChunkBatch::finish`] added are committed in the metadata engine. No chunk is reclaimed before
+    /// the answer is dropped: the caller keeps it until its readers find no more what the batch gave back.
+    pub fn committed(mut self) -> Applied {
         let stage = std::mem::replace(&mut self.stage, Stage::Ended);
         match stage {
             Stage::Finished(Some(statement)) => {
@@ -165,6 +172,8 @@ impl ChunkBatch {
             // Nothing was committed that finish did not add.
             stage @ Stage::Filling => self.stage = stage,
         }
+        let turn = std::mem::replace(&mut self.turn, Turn::none());
+        Applied { _turn: turn }
     }
 
     fn put_as(&mut self, id: ChunkId, data: Bytes, indexed: Indexed) -> Result<()> {

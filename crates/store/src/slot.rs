@@ -1,8 +1,8 @@
-//! One batch at a time.
+//! One batch at a time, in the order in which they asked.
 
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 /// Where batches take turns.
 #[derive(Default)]
@@ -11,48 +11,54 @@ pub(crate) struct Slot {
     changed: Condvar,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-enum State {
-    #[default]
-    Free,
-    Taken,
-    Closed,
+#[derive(Default)]
+struct State {
+    /// Numbers given out.
+    numbers: u64,
+    /// Whose turn it is, or will be.
+    serving: u64,
+    taken: bool,
+    closed: bool,
 }
 
-/// A batch's turn; ends when dropped. `None` once the store is closed: then every batch fails anyway.
+/// A turn; ends when dropped. `None` once the store is closed: then everything fails anyway.
 pub(crate) struct Turn(Option<Arc<Slot>>);
 
 impl Slot {
-    /// Waits for the turn.
+    /// Waits for the turn. Who asked first has it first: neither groups nor garbage collection can starve the other.
     pub(crate) fn take(self: &Arc<Self>) -> Turn {
         let mut state = self.state.lock();
-        loop {
-            match *state {
-                State::Free => {
-                    *state = State::Taken;
-                    return Turn(Some(Arc::clone(self)));
-                }
-                State::Taken => self.changed.wait(&mut state),
-                State::Closed => return Turn(None),
+        let number = state.numbers;
+        state.numbers += 1;
+        while !state.closed {
+            if state.serving == number && !state.taken {
+                state.taken = true;
+                return Turn(Some(Arc::clone(self)));
             }
-        }
-    }
-
-    /// Waits for the last turn to end; there is none after it. False when it was closed already.
-    pub(crate) fn close(&self) -> bool {
-        let mut state = self.state.lock();
-        while *state == State::Taken {
             self.changed.wait(&mut state);
         }
-        let first = *state == State::Free;
-        *state = State::Closed;
-        drop(state);
+        Turn(None)
+    }
+
+    /// Waits for the turn that is taken to end; there is none after it. False when it was closed already.
+    pub(crate) fn close(&self) -> bool {
+        let mut state = self.state.lock();
+        let first = !state.closed;
+        state.closed = true;
         self.changed.notify_all();
+        while state.taken {
+            self.changed.wait(&mut state);
+        }
         first
     }
 }
 
 impl Turn {
+    /// Nobody's turn.
+    pub(crate) fn none() -> Turn {
+        Turn(None)
+    }
+
     /// Whether the store is open.
     pub(crate) fn is_real(&self) -> bool {
         self.0.is_some()
@@ -62,7 +68,9 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(slot) = &self.0 {
-            *slot.state.lock() = State::Free;
+            let mut state = slot.state.lock();
+            state.taken = false;
+            state.serving += 1;
             slot.changed.notify_all();
         }
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use verfs_base::Ino;
 use verfs_format::{ContentId, InodeKind, InodeRecord, OrphanRecord, Segment, keys, varint};
 use verfs_meta::WriteBatch;
+use verfs_store::Applied;
 
 use crate::VfsError;
 use crate::content_commit::ContentCommit;
@@ -32,6 +33,8 @@ struct Committed {
     /// Contents that were not released whole.
     unfinished: Vec<Reap>,
     space: Option<SpaceGauge>,
+    /// Until it is dropped, no chunk is reclaimed that readers may still find in memory.
+    applied: Applied,
 }
 
 /// Runs until the filesystem is closed. A panic makes the volume read-only instead of silently never committing.
@@ -189,9 +192,9 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
             return Err(error);
         }
     }
-    chunks.committed();
+    let applied = chunks.committed();
     let space = parts.disk.space().ok().map(SpaceGauge::new);
-    Ok(Committed { segments, allocated, unfinished, space })
+    Ok(Committed { segments, allocated, unfinished, space, applied })
 }
 
 /// Allocation of the group's files as of the last committed group: their records in the group only have a bound.
@@ -337,6 +340,7 @@ fn finish(shared: &Shared, group: &Group, committed: Committed) {
     }
     shared.progress.notify_all();
     drop(state);
+    drop(committed.applied);
     // A large group takes a while to free: not under the lock.
     drop(closing);
 }
