@@ -33,8 +33,7 @@ fn list() -> Vec<u8> {
 
 #[test]
 fn version_1_is_what_it_was_when_it_was_released() {
-    let checkpoint =
-        DiscardCheckpoint { round: ROUND, length: 1000, done: 32, packs: 3, ids: 4, dead_bytes: 90_012 };
+    let checkpoint = DiscardCheckpoint { round: ROUND, length: 1000, done: 32, packs: 3, ids: 4, dead_bytes: 90_012 };
     check_golden("gc.DISCARD", &list());
     check_golden("gc.checkpoint", &checkpoint.encode());
     assert_eq!(DiscardCheckpoint::decode(&checkpoint.encode()).unwrap(), checkpoint);

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use verfs_base::{ChunkId, Disk, DiskFile, PackId};
 use verfs_format::chunk_record::{PackRecord, PackState, SYSTEM_STORE, StoreRecord, pack_key};
 use verfs_meta::{MetaError, MetaStore};
-use verfs_pack::{IndexEntry, PACKS_DIR, PackScan, load_index, index_path, pack_path, remove_pack, scan_pack, seal_pack};
+use verfs_pack::{
+    IndexEntry, PACKS_DIR, PackScan, index_path, load_index, pack_path, remove_pack, scan_pack, seal_pack,
+};
 
 use crate::core::Core;
 use crate::gc::Collector;
@@ -93,9 +95,15 @@ impl Core {
         let mut collector = Collector::of_doomed(self.doomed_packs()?);
         if collector.has_doomed() {
             // What the last run committed may still be lost with the power.
-            match self.meta.sync() {
-                Ok(()) => self.remove_doomed(&mut collector),
-                Err(error) => tracing::warn!(%error, "can't remove collected packs yet"),
+            let removed = match self.meta.sync() {
+                Ok(()) => {
+                    self.remove_doomed(&mut collector);
+                    collector.forget_swept(self)
+                }
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = removed {
+                tracing::warn!(%error, "can't remove collected packs yet");
             }
         }
         Ok(collector)

@@ -12,7 +12,7 @@ use support::{Rig, cases, chunk, options};
 use verfs_format::chunk_record::PackState;
 use verfs_meta::{MetaStore, WriteBatch};
 use verfs_pack::{RecordSeed, pack_path, scan_pack};
-use verfs_store::{Indexed, StoreOptions, StoreStats};
+use verfs_store::{GcProgress, Indexed, Pace, StoreOptions, StoreStats};
 
 /// Chunks that operations choose from.
 const CHUNKS: u64 = 24;
@@ -34,6 +34,10 @@ enum End {
     CrashAfterFinish(Power),
     CrashAfterCommit(Power),
     Reopen,
+    /// The batch is committed, then garbage of at least so many percent collected, up to so many moments.
+    Collect(u8, u32),
+    /// As that, and at its last moment everything stops.
+    CrashInCollect(u8, u32, Power),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +71,8 @@ fn power() -> impl Strategy<Value = Power> {
 }
 
 fn calm_end() -> impl Strategy<Value = End> {
-    prop_oneof![5 => Just(End::Commit), 1 => Just(End::Abort), 1 => Just(End::AbortAfterFinish), 1 => Just(End::Reopen)]
+    prop_oneof![5 => Just(End::Commit), 1 => Just(End::Abort), 1 => Just(End::AbortAfterFinish), 1 => Just(End::Reopen),
+        2 => (1u8..=100, 0u32..60).prop_map(|(percent, moments)| End::Collect(percent, moments))]
 }
 
 fn any_end() -> impl Strategy<Value = End> {
@@ -76,6 +81,9 @@ fn any_end() -> impl Strategy<Value = End> {
         1 => power().prop_map(End::CrashBeforeFinish),
         1 => power().prop_map(End::CrashAfterFinish),
         1 => power().prop_map(End::CrashAfterCommit),
+        2 => (1u8..=100, 0u32..40, power()).prop_map(|(percent, moments, power)| {
+            End::CrashInCollect(percent, moments, power)
+        }),
     ]
 }
 
@@ -145,6 +153,36 @@ fn run(rig: Rig, counts: &mut BTreeMap<u64, u64>, changes: &[Change], end: End) 
             *counts = next;
             rig.reopen()
         }
+        End::Collect(percent, moments) => {
+            rig.commit(batch).unwrap();
+            *counts = next;
+            let mut left = moments;
+            let pace = &mut |_: &GcProgress| {
+                left = left.saturating_sub(1);
+                if left == 0 { Pace::Stop } else { Pace::Go }
+            };
+            rig.store.collect(percent, pace).unwrap();
+            forget_reclaimed(&rig, counts);
+            rig
+        }
+        End::CrashInCollect(percent, moments, power) => {
+            rig.commit(batch).unwrap();
+            *counts = next;
+            let (mut left, mut crashed) = (moments, None);
+            let pace = &mut |_: &GcProgress| {
+                left = left.saturating_sub(1);
+                if left > 0 {
+                    return Pace::Go;
+                }
+                crashed.get_or_insert_with(|| crash_now(&rig, power));
+                Pace::Stop
+            };
+            rig.store.collect(percent, pace).unwrap();
+            let (disk, meta) = crashed.unwrap_or_else(|| crash_now(&rig, power));
+            let rig = Rig::on(disk, meta, model_options());
+            forget_reclaimed(&rig, counts);
+            rig
+        }
         End::CrashBeforeFinish(power) => {
             let (disk, meta) = crash_now(&rig, power);
             drop(batch);
@@ -169,6 +207,11 @@ fn run(rig: Rig, counts: &mut BTreeMap<u64, u64>, changes: &[Change], end: End) 
             Rig::on(disk, meta, model_options())
         }
     }
+}
+
+/// Chunks without references may be gone after a collection; nobody else may.
+fn forget_reclaimed(rig: &Rig, counts: &mut BTreeMap<u64, u64>) {
+    counts.retain(|number, count| *count > 0 || rig.record(*number).is_some());
 }
 
 fn check(rig: &Rig, counts: &BTreeMap<u64, u64>) {

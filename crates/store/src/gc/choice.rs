@@ -93,7 +93,10 @@ impl Collection<'_> {
 
     fn is_open_pack_worth_it(&self, pack: Option<PackId>) -> Result<bool> {
         let Some(pack) = pack else { return Ok(false) };
-        Ok(self.core.known_pack(pack)?.is_some_and(|record| record.blocks > 0 && is_worth_it(&record, self.dead_percent)))
+        Ok(self
+            .core
+            .known_pack(pack)?
+            .is_some_and(|record| record.blocks > 0 && is_worth_it(&record, self.dead_percent)))
     }
 
     /// The worst packs, worst first.

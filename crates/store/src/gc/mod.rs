@@ -106,8 +106,8 @@ impl ChunkStore {
             passed: BTreeSet::new(),
         };
         let ended = collection.rounds();
-        let tidied = collection.forget_swept();
         let progress = GcProgress { phase: GcPhase::Idle, ..collection.progress };
+        let tidied = collector.forget_swept(&self.core);
         match ended {
             Ok(()) => tidied.map(|()| (progress, GcEnd::Done)),
             Err(Halt::Stopped) => tidied.map(|()| (progress, GcEnd::Stopped)),

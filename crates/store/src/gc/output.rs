@@ -98,4 +98,3 @@ impl Output {
 pub(crate) fn sync_dir(core: &Core, dir: &Path) -> Result<()> {
     core.disk.sync_dir(dir).map_err(|error| StoreError::of_disk("sync the directory", dir, &error))
 }
-

@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use verfs_base::PackId;
 use verfs_format::discard::{
-    DiscardCheckpoint, REMOVED_PACK, REMOVED_PACK_VALUE, SYSTEM_DISCARD_CHECKPOINT, parse_removed_pack, removed_pack_key,
+    DiscardCheckpoint, REMOVED_PACK, REMOVED_PACK_VALUE, SYSTEM_DISCARD_CHECKPOINT, parse_removed_pack,
+    removed_pack_key,
 };
 use verfs_meta::{Direction, KeyRange, WriteBatch};
 use verfs_pack::{pack_dir, remove_pack};
@@ -24,8 +25,7 @@ impl Collection<'_> {
         let pending = self.core.accounts.lock().pending().clone();
         let record = self.core.current_record();
         let packs = BTreeMap::from([(pack, PackDelta::default())]);
-        let mut statement =
-            Statement::draw_up(self.core.meta.as_ref(), record, pending, packs, &Totals::default())?;
+        let mut statement = Statement::draw_up(self.core.meta.as_ref(), record, pending, packs, &Totals::default())?;
         let Some(removed) = statement.remove(pack) else {
             drop(turn);
             tracing::error!(%pack, "garbage collection leaves a pack alone that counts live blocks nobody finds");
@@ -60,21 +60,21 @@ impl Collection<'_> {
         self.core.remove_doomed(self.collector);
         Ok(())
     }
-
-    /// Deletes the keys of packs whose files are gone.
-    pub(super) fn forget_swept(&mut self) -> Result<()> {
-        if self.collector.swept.is_empty() {
-            return Ok(());
-        }
-        let mut batch = WriteBatch::new();
-        self.collector.delete_swept_keys(&mut batch);
-        self.core.meta.commit(batch)?;
-        self.collector.swept.clear();
-        Ok(())
-    }
 }
 
 impl Collector {
+    /// Deletes the keys of packs whose files are gone.
+    pub(crate) fn forget_swept(&mut self, core: &Core) -> Result<()> {
+        if self.swept.is_empty() {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::new();
+        self.delete_swept_keys(&mut batch);
+        core.meta.commit(batch)?;
+        self.swept.clear();
+        Ok(())
+    }
+
     fn delete_swept_keys(&self, batch: &mut WriteBatch) {
         for pack in &self.swept {
             batch.delete(Bytes::copy_from_slice(&removed_pack_key(*pack)));

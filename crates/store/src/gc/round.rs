@@ -254,7 +254,8 @@ impl Collection<'_> {
         let mut damaged = false;
         let mut buffer = Vec::new();
         let near = |part: &[IndexEntry], next: &IndexEntry| {
-            let (first, last) = (part.first().map_or(0, |entry| u64::from(entry.offset)), part.last().map_or(0, end_of));
+            let (first, last) =
+                (part.first().map_or(0, |entry| u64::from(entry.offset)), part.last().map_or(0, end_of));
             u64::from(next.offset) > last + GAP_MAX_BYTES || end_of(next) - first > READ_MAX_BYTES
         };
         for part in parts(wanted, near) {
@@ -352,8 +353,7 @@ impl Collection<'_> {
         }
         let pending = self.core.accounts.lock().pending().clone();
         let record = self.core.current_record();
-        let statement =
-            Statement::draw_up(self.core.meta.as_ref(), record, pending, ledger.packs, &ledger.totals)?;
+        let statement = Statement::draw_up(self.core.meta.as_ref(), record, pending, ledger.packs, &ledger.totals)?;
         statement.write(&mut batch);
         self.core.meta.commit(batch)?;
         self.core.accounts.lock().committed(statement);
