@@ -159,7 +159,7 @@ impl Volume {
 }
 
 impl Volume {
-    fn inner(&self) -> napi::Result<Arc<engine::Volume>> {
+    pub(crate) fn inner(&self) -> napi::Result<Arc<engine::Volume>> {
         self.inner.clone().ok_or_else(|| napi::Error::from_reason("the volume was dropped"))
     }
 }

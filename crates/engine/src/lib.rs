@@ -5,16 +5,19 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod gc;
 mod lock;
 mod options;
 mod stats;
 mod volume;
 
 pub use error::{ERROR_CODES, EngineError};
+pub use gc::{Background, GcStatus};
 pub use options::{CreateOptions, MountOptions, OpenOptions, ReadOnly};
 pub use stats::{Damage, OpLatency, Stats, VolumeInfo};
 pub use verfs_chunker::ChunkerKind;
 pub use verfs_fuse::AllowOther;
 pub use verfs_meta::EngineKind as MetaEngine;
+pub use verfs_store::{GcPhase, GcProgress, Reclaimable};
 pub use verfs_vfs::Vfs;
 pub use volume::Volume;

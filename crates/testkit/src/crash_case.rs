@@ -71,6 +71,7 @@ pub fn meaning(session: &Session, op: &Op) -> Meaning {
         | Op::ListNext { .. }
         | Op::Open { .. }
         | Op::Close { .. }
+        | Op::Collect { .. }
         | Op::Pause { .. } => Meaning::Plain,
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use verfs_base::{Clock, Disk, Timestamp};
 use verfs_chunker::{ChunkSizes, Chunker, ChunkerKind};
-use verfs_meta::{MemoryStore, MetaStore};
-use verfs_store::{ChunkStore, StoreOptions};
+use verfs_meta::{MemoryStore, MetaError, MetaStore};
+use verfs_store::{ChunkStore, GcProgress, Pace, StoreError, StoreOptions};
 use verfs_vfs::{Vfs, VfsError, VfsOptions, VfsParts};
 
 use crate::audit::Audit;
@@ -229,6 +229,7 @@ impl Machine {
         self.power().aside(|| {
             let Some(audit) = Audit::read(&*self.meta())? else { return Ok(()) };
             audit.check()?;
+            audit.check_pack_files(&self.disk())?;
             match self.store() {
                 Some(store) => audit.check_chunks(&store),
                 None => Ok(()),
@@ -289,6 +290,24 @@ impl Host for Machine {
 
     fn advance(&self, by: Duration) {
         self.clock.advance(by);
+    }
+
+    fn collect(&self, dead_percent: u8, pieces: u8) -> Result<(), Stop> {
+        let Some(store) = self.store() else { return Err(Stop::Diverged("the volume is not open".into())) };
+        let mut left = pieces;
+        let pace = &mut |_: &GcProgress| {
+            left = left.saturating_sub(1);
+            if left == 0 { Pace::Stop } else { Pace::Go }
+        };
+        let power = self.power();
+        match store.collect(dead_percent, pace) {
+            Ok(_) => Ok(()),
+            Err(StoreError::OutOfSpace | StoreError::Meta(MetaError::OutOfSpace(_))) => {
+                Err(Stop::Environment(VfsError::NoSpace))
+            }
+            Err(_) if power.is_off() || power.faults_hit() > 0 => Err(Stop::Environment(VfsError::Io)),
+            Err(error) => Err(Stop::Diverged(format!("collecting garbage: {error}"))),
+        }
     }
 
     /// Closing is a barrier: the power may fail right after it and nothing may be missing.
