@@ -168,11 +168,16 @@ impl Collector {
         }
     }
 
-    /// Ends the thread; a collection that runs stops at its next piece of work, and goes on after the next open.
-    pub(crate) fn stop(&self) {
+    /// Tells the thread to end; a collection that runs stops at its next piece of work, and goes on after the next open.
+    pub(crate) fn begin_stop(&self) {
         self.shared.state.lock().shutdown = true;
         self.shared.work.notify_all();
         self.shared.ended.notify_all();
+    }
+
+    /// Waits for the end of the thread.
+    pub(crate) fn stop(&self) {
+        self.begin_stop();
         if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
         {

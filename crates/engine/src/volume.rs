@@ -477,8 +477,9 @@ impl Volume {
         if self.session.lock().is_some() && result.is_ok() {
             result = self.unmount();
         }
-        self.collector.stop();
+        self.collector.begin_stop();
         let vfs = self.vfs.close().map_err(|error| EngineError::from_vfs(&self.path, error));
+        self.collector.stop();
         let store = self.store.close().map_err(|error| EngineError::from_store(&self.path, &error));
         let meta = self.meta.close().map_err(|error| EngineError::from_meta(&self.path, &error));
         drop(lock);

@@ -132,6 +132,7 @@ fn packs_that_are_all_dead_go_without_a_copy_and_new_packs_take_other_numbers() 
     let rig = Rig::with(small_packs());
     rig.put_all(0..CHUNKS);
     drop_all(&rig, 0..CHUNKS);
+    rig.wait_sealed(1);
     let (progress, _) = collect(&rig);
     assert_eq!(progress.moved_bytes, 0);
     assert!(rig.files("vpk").is_empty() && rig.files("vpi").is_empty(), "{:?}", rig.disk.paths());

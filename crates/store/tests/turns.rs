@@ -13,6 +13,7 @@ mod sync {
 
     #[derive(Default)]
     pub(crate) struct Condvar(loom::sync::Condvar);
+    pub(crate) struct InTime;
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
     pub(crate) struct Guard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
 
@@ -33,8 +34,20 @@ mod sync {
             guard.0 = Some(self.0.wait(guard.0.take().unwrap()).unwrap());
         }
 
+        /// Time doesn't pass.
+        pub(crate) fn wait_for<T>(&self, guard: &mut Guard<'_, T>, _: std::time::Duration) -> InTime {
+            self.wait(guard);
+            InTime
+        }
+
         pub(crate) fn notify_all(&self) {
             self.0.notify_all();
+        }
+    }
+
+    impl InTime {
+        pub(crate) fn timed_out(&self) -> bool {
+            false
         }
     }
 
@@ -126,7 +139,7 @@ impl World {
         if copied == Copied::Yes {
             self.packs.lock().insert(OUTPUT);
         }
-        let turn = (guard != Guard::TakesNoTurn).then(|| self.slot.take());
+        let turn = (guard != Guard::TakesNoTurn).then(|| self.slot.take_within(std::time::Duration::ZERO));
         let record = if guard == Guard::DecidesOnTheList { listed } else { self.read() };
         match fate(COLLECTED, record, copied) {
             Fate::Unneeded => {}

@@ -125,6 +125,9 @@ pub struct Machine {
     rng: Mutex<TestRng>,
 }
 
+/// Longest time of one collection.
+const COLLECT_MAX: Duration = Duration::from_millis(500);
+
 /// The id secret of every test volume.
 const SECRET: [u8; 192] = {
     let mut secret = [0; 192];
@@ -295,9 +298,11 @@ impl Host for Machine {
     fn collect(&self, dead_percent: u8, pieces: u8) -> Result<(), Stop> {
         let Some(store) = self.store() else { return Err(Stop::Diverged("the volume is not open".into())) };
         let mut left = pieces;
+        let begun = std::time::Instant::now();
         let pace = &mut |_: &GcProgress| {
             left = left.saturating_sub(1);
-            if left == 0 { Pace::Stop } else { Pace::Go }
+            // A group that waits for room keeps its turn.
+            if left == 0 || begun.elapsed() > COLLECT_MAX { Pace::Stop } else { Pace::Go }
         };
         let power = self.power();
         match store.collect(dead_percent, pace) {

@@ -14,6 +14,7 @@ mod removal;
 mod round;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use verfs_base::PackId;
 
@@ -24,6 +25,9 @@ use self::output::Output;
 use crate::core::Core;
 use crate::slot::Turn;
 use crate::{ChunkStore, Result, StoreError};
+
+/// How long it waits for its turn before it asks whether to go on.
+const TURN_WAIT: Duration = Duration::from_millis(100);
 
 /// What outlives a collection.
 #[derive(Default)]
@@ -145,9 +149,15 @@ impl Collection<'_> {
     }
 
     /// Waits for the turn: until it is dropped no batch is between its look-ups and its commit.
-    fn turn(&self) -> Result<Turn> {
-        let turn = self.store.slot.take();
-        if turn.is_real() { Ok(turn) } else { Err(StoreError::Closed) }
+    /// A group whose disk is full keeps its turn until there is room, so this asks now and then whether to go on.
+    fn turn(&mut self) -> Step<Turn> {
+        loop {
+            match self.store.slot.take_within(TURN_WAIT) {
+                Some(turn) if turn.is_real() => return Ok(turn),
+                Some(_) => return Err(StoreError::Closed.into()),
+                None => self.breathe()?,
+            }
+        }
     }
 
     /// The pack stays as it is.

@@ -14,6 +14,7 @@ use super::output::{Copies, Output};
 use super::{Collection, GcPhase, Step};
 use crate::accounts::Statement;
 use crate::ledger::{Ledger, PackDelta, Prefer};
+use crate::slot::Turn;
 use crate::{Result, StoreError};
 
 /// Chunk ids of one list at most, but for those of its last pack: 4 MiB.
@@ -303,7 +304,7 @@ impl Collection<'_> {
 
     /// Decides with the turn held what becomes of each block, and commits it. Returns those that have to stay.
     fn settle(&mut self, pack: PackId, slice: &[IndexEntry], copies: Copies) -> Step<Vec<IndexEntry>> {
-        let settled = self.try_settle(pack, slice, &copies);
+        let settled = self.turn().and_then(|turn| Ok(self.try_settle(turn, pack, slice, &copies)?));
         if settled.is_err() {
             // The copies are durable, and nobody's. Whether the records were committed after all only the metadata
             // engine knows, so they stay where they are.
@@ -312,11 +313,10 @@ impl Collection<'_> {
                 accounts.change_pack(placed.pack, &PackDelta::dead_block(placed.record().block_bytes()));
             }
         }
-        Ok(settled?)
+        settled
     }
 
-    fn try_settle(&self, pack: PackId, slice: &[IndexEntry], copies: &Copies) -> Result<Vec<IndexEntry>> {
-        let _turn = self.turn()?;
+    fn try_settle(&self, _turn: Turn, pack: PackId, slice: &[IndexEntry], copies: &Copies) -> Result<Vec<IndexEntry>> {
         let ids: Vec<ChunkId> = slice.iter().map(|entry| entry.chunk).collect();
         let records = self.core.chunk_records(&ids)?;
         let mut ledger = Ledger::default();
