@@ -185,6 +185,8 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
     put_records(&mut batch, group, records, &released, &unfinished_contents);
     chunks.finish(&mut batch).map_err(|error| shared.store_error(None, &error))?;
     parts.meta.commit(batch).map_err(|error| shared.meta_error(&error))?;
+    // Even if it never gets durable: what the store counts from now on is beside this batch.
+    let applied = chunks.committed();
     // The batch is visible: it must not be made a second time, whatever happens to its sync.
     while let Err(error) = parts.meta.sync() {
         let error = shared.meta_error(&error);
@@ -192,7 +194,6 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
             return Err(error);
         }
     }
-    let applied = chunks.committed();
     let space = parts.disk.space().ok().map(SpaceGauge::new);
     Ok(Committed { segments, allocated, unfinished, space, applied })
 }

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { errorTable, IoError, UsageError } from '@verfs/errors';
 import yargs from 'yargs';
+import { gc, gcBuilder } from './commands/gc.ts';
 import { mount, mountBuilder } from './commands/mount.ts';
 import { stats, statsBuilder } from './commands/stats.ts';
 import { status, statusBuilder } from './commands/status.ts';
@@ -63,6 +64,7 @@ function parser(words: readonly string[]) {
     .command('status [path]', 'Tell whether and where a volume is mounted', statusBuilder, status)
     .command('stats [path]', 'Show sizes, ratios, caches and latencies', statsBuilder, stats)
     .command('sync [path]', 'Make everything durable that was written', syncBuilder, sync)
+    .command('gc [path]', 'Give the room of deleted data back to the disk', gcBuilder, gc)
     .command('volume', 'Make volumes and look at them', (volume) =>
       volume
         .command('create [directory]', 'Make a volume', createBuilder, volumeCreate)
@@ -75,7 +77,7 @@ function parser(words: readonly string[]) {
     .example('$0 mount ~/verfs', 'mounts the default volume')
     .example('$0 unmount ~/verfs', 'unmounts it')
     .epilogue(exitCodesNote())
-    .demandCommand(1, 'Name a command: mount, unmount, status, stats, sync or volume')
+    .demandCommand(1, 'Name a command: mount, unmount, status, stats, sync, gc or volume')
     .recommendCommands()
     .strict()
     .check(checkValues)

@@ -5,8 +5,11 @@
 import type {
   CreateOptions,
   DefaultOptions,
+  GcProgress,
+  GcStatus,
   LogRecord,
   MountOptions,
+  Reclaimable,
   Volume as NativeVolumeClass,
   OpenOptions,
   Stats,
@@ -19,10 +22,13 @@ export type {
   CreateOptions,
   Damage,
   DefaultOptions,
+  GcProgress,
+  GcStatus,
   LogRecord,
   MountOptions,
   OpenOptions,
   OpLatency,
+  Reclaimable,
   Stats,
   VolumeInfo,
 } from '@verfs/bindings';
@@ -100,6 +106,18 @@ export class NativeVolume {
 
   async sync(signal?: Signal): Promise<void> {
     await translated(() => this.#volume.sync(signal));
+  }
+
+  gc(signal?: Signal): Promise<GcProgress> {
+    return translated(() => this.#volume.gc(signal));
+  }
+
+  gcPlan(): Promise<Reclaimable> {
+    return translated(() => this.#volume.gcPlan());
+  }
+
+  gcStatus(): Promise<GcStatus> {
+    return translated(() => this.#volume.gcStatus());
   }
 
   stats(): Promise<Stats> {

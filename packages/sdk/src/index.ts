@@ -4,7 +4,18 @@
  * the control socket of a daemon.
  */
 export * from '@verfs/errors';
-export type { CreateOptions, Damage, MountOptions, OpenOptions, OpLatency, Stats, VolumeInfo } from '@verfs/native';
+export type {
+  CreateOptions,
+  Damage,
+  GcProgress,
+  GcStatus,
+  MountOptions,
+  OpenOptions,
+  OpLatency,
+  Reclaimable,
+  Stats,
+  VolumeInfo,
+} from '@verfs/native';
 export type { VolumeClient } from './control/client.ts';
 export type { DaemonStatus, Unmounted } from './control/protocol.ts';
 export { version } from './version.ts';

@@ -1,5 +1,5 @@
 //! Garbage collection: gives the room of blocks that no reference needs back to the disk, while the volume is in use
-//! (docs/decisions/0012-garbage-collection.md).
+//! (docs/decisions/0013-garbage-collection.md).
 //!
 //! Lives here: choosing packs by their dead share, the list of what is dead in them (`gc/.DISCARD`), moving what is
 //! needed to other packs, removing the rest. Never here: threads, clocks, when to run; the caller decides that.

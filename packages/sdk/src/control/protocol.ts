@@ -1,4 +1,4 @@
-import type { Damage, Stats, VolumeInfo } from '@verfs/native';
+import type { Damage, GcProgress, GcStatus, Reclaimable, Stats, VolumeInfo } from '@verfs/native';
 
 /** What `verfs status` tells about a mounted volume. */
 export interface DaemonStatus {
@@ -32,6 +32,10 @@ export interface ControlMethods {
   status: DaemonStatus;
   stats: Stats;
   info: VolumeInfo;
+  /** Collects garbage; answers when it is done. */
+  gc: GcProgress;
+  gcPlan: Reclaimable;
+  gcStatus: GcStatus;
   /** Answers once everything done before is durable. */
   sync: null;
   /** Answers once everything is durable and the mount is gone from the tree of names. */
