@@ -217,7 +217,9 @@ impl Shared {
             Err(error) => tracing::warn!(%error, "garbage collection ended early; it is tried again"),
         }
         let mut state = self.state.lock();
-        let done = state.running.take().unwrap_or_default();
+        let seen = state.running.take().unwrap_or_default();
+        // Of one that failed, what it told last.
+        let done = ended.as_ref().copied().unwrap_or(seen);
         state.reclaimed_bytes += done.reclaimed_bytes();
         state.moved_bytes += done.moved_bytes;
         state.collections += 1;

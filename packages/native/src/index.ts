@@ -9,9 +9,9 @@ import type {
   GcStatus,
   LogRecord,
   MountOptions,
-  Reclaimable,
   Volume as NativeVolumeClass,
   OpenOptions,
+  Reclaimable,
   Stats,
   VolumeInfo,
 } from '@verfs/bindings';
