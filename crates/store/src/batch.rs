@@ -54,11 +54,6 @@ pub struct ChunkBatch {
     misses: u64,
     stage: Stage,
     /// Dropped last: then the next batch may begin.
-    turn: Turn,
-}
-
-/// A batch that was committed. The next one, or garbage collection, begins when this is dropped.
-pub struct Applied {
     _turn: Turn,
 }
 
@@ -115,7 +110,7 @@ impl ChunkBatch {
             hits: 0,
             misses: 0,
             stage: Stage::Filling,
-            turn,
+            _turn: turn,
         }
     }
 
@@ -153,9 +148,10 @@ impl ChunkBatch {
         self.try_finish(batch).inspect_err(|error| self.status.fail(error.clone()))
     }
 
-    /// The records that [`ChunkBatch::finish`] added are committed in the metadata engine. No chunk is reclaimed before
-    /// the answer is dropped: the caller keeps it until its readers find no more what the batch gave back.
-    pub fn committed(mut self) -> Applied {
+    /// The records that [`ChunkBatch::finish`] added are committed in the metadata engine, durable or not: whatever the
+    /// store counts from now on is beside them. From here on chunks that the batch gave back may be reclaimed: who looks
+    /// for chunks must not find them any more, or look again when one is [`StoreError::Missing`].
+    pub fn committed(mut self) {
         let stage = std::mem::replace(&mut self.stage, Stage::Ended);
         match stage {
             Stage::Finished(Some(statement)) => {
@@ -172,8 +168,6 @@ impl ChunkBatch {
             // Nothing was committed that finish did not add.
             stage @ Stage::Filling => self.stage = stage,
         }
-        let turn = std::mem::replace(&mut self.turn, Turn::none());
-        Applied { _turn: turn }
     }
 
     fn put_as(&mut self, id: ChunkId, data: Bytes, indexed: Indexed) -> Result<()> {

@@ -26,7 +26,7 @@ mod store;
 mod stretch;
 mod sync;
 
-pub use batch::{Applied, ChunkBatch, Indexed};
+pub use batch::{ChunkBatch, Indexed};
 pub use error::{Result, StoreError};
 pub use gc::{GcEnd, GcPhase, GcProgress, Pace, Reclaimable};
 pub use options::StoreOptions;

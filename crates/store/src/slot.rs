@@ -81,11 +81,6 @@ impl Slot {
 }
 
 impl Turn {
-    /// Nobody's turn.
-    pub(crate) fn none() -> Turn {
-        Turn(None)
-    }
-
     /// Whether the store is open.
     pub(crate) fn is_real(&self) -> bool {
         self.0.is_some()

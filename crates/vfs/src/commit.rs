@@ -9,7 +9,6 @@ use bytes::Bytes;
 use verfs_base::Ino;
 use verfs_format::{ContentId, InodeKind, InodeRecord, OrphanRecord, Segment, keys, varint};
 use verfs_meta::WriteBatch;
-use verfs_store::Applied;
 
 use crate::VfsError;
 use crate::content_commit::ContentCommit;
@@ -33,8 +32,6 @@ struct Committed {
     /// Contents that were not released whole.
     unfinished: Vec<Reap>,
     space: Option<SpaceGauge>,
-    /// Until it is dropped, no chunk is reclaimed that readers may still find in memory.
-    applied: Applied,
 }
 
 /// Runs until the filesystem is closed. A panic makes the volume read-only instead of silently never committing.
@@ -186,7 +183,7 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
     chunks.finish(&mut batch).map_err(|error| shared.store_error(None, &error))?;
     parts.meta.commit(batch).map_err(|error| shared.meta_error(&error))?;
     // Even if it never gets durable: what the store counts from now on is beside this batch.
-    let applied = chunks.committed();
+    chunks.committed();
     // The batch is visible: it must not be made a second time, whatever happens to its sync.
     while let Err(error) = parts.meta.sync() {
         let error = shared.meta_error(&error);
@@ -195,7 +192,7 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
         }
     }
     let space = parts.disk.space().ok().map(SpaceGauge::new);
-    Ok(Committed { segments, allocated, unfinished, space, applied })
+    Ok(Committed { segments, allocated, unfinished, space })
 }
 
 /// Allocation of the group's files as of the last committed group: their records in the group only have a bound.
@@ -341,7 +338,6 @@ fn finish(shared: &Shared, group: &Group, committed: Committed) {
     }
     shared.progress.notify_all();
     drop(state);
-    drop(committed.applied);
     // A large group takes a while to free: not under the lock.
     drop(closing);
 }
