@@ -55,9 +55,12 @@ function mountWithoutBackground() {
 /** 40 files of noise, 1 MiB each, with their checksums; then every second one is deleted. */
 async function writeAndDelete(): Promise<void> {
   await shell(
-    'for i in $(seq 40); do head -c 1048576 /dev/urandom > f$i; done; sha256sum f* > ../sums; cp ../sums sums; rm $(seq -f f%g 2 2 40)',
+    'for i in $(seq 40); do head -c 1048576 /dev/urandom > f$i; done; sha256sum f* > ../sums; cp ../sums sums',
     { cwd: sandbox.mountpoint },
   );
+  // What is deleted before it was stored leaves nothing.
+  await sandbox.json(['sync', sandbox.mountpoint]);
+  await shell('rm $(seq -f f%g 2 2 40)', { cwd: sandbox.mountpoint });
   await shell('grep -E " f[0-9]*[13579]$" ../sums > ../left', { cwd: sandbox.mountpoint });
 }
 
