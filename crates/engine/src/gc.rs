@@ -17,6 +17,8 @@ const TICK: Duration = Duration::from_secs(1);
 const IDLE_MIN: Duration = Duration::from_secs(5);
 /// Somebody who used the volume so long ago may come again at once: collection keeps to its rate.
 const BUSY_MAX: Duration = Duration::from_millis(500);
+/// Pause after a collection that failed, such as one for which the disk had no room.
+const RETRY: Duration = Duration::from_secs(10);
 /// More dead bytes than after the last collection that are worth another one.
 const GROWTH_MIN_BYTES: u64 = 1 << 20;
 /// The disk is nearly full below this share of it, as a divisor ...
@@ -104,6 +106,8 @@ struct Watch {
     active_at: Duration,
     /// Dead bytes that the last collection left.
     settled_dead_bytes: u64,
+    /// After a collection that failed.
+    not_before: Duration,
 }
 
 impl Collector {
@@ -188,7 +192,12 @@ impl Collector {
 
 impl Shared {
     fn run(&self) {
-        let mut watch = Watch { activity: self.activity(), active_at: self.clock.monotonic(), settled_dead_bytes: 0 };
+        let mut watch = Watch {
+            activity: self.activity(),
+            active_at: self.clock.monotonic(),
+            settled_dead_bytes: 0,
+            not_before: Duration::ZERO,
+        };
         while let Some(percent) = self.wait_for_time(&mut watch) {
             self.state.lock().running = Some(GcProgress::default());
             let ended = catch_unwind(AssertUnwindSafe(|| self.collect(percent, &mut watch))).unwrap_or_else(|_| {
@@ -199,7 +208,10 @@ impl Shared {
                     message: "internal error, see the log".to_owned(),
                 })
             });
-            watch.settled_dead_bytes = self.store.stats().dead_bytes;
+            match &ended {
+                Ok(_) => watch.settled_dead_bytes = self.store.stats().dead_bytes,
+                Err(_) => watch.not_before = self.clock.monotonic() + RETRY,
+            }
             self.conclude(ended);
         }
     }
@@ -296,7 +308,7 @@ impl Shared {
         // What the last collection left may come alive again.
         watch.settled_dead_bytes = watch.settled_dead_bytes.min(dead_bytes);
         let grown = dead_bytes - watch.settled_dead_bytes;
-        if grown < GROWTH_MIN_BYTES {
+        if grown < GROWTH_MIN_BYTES || now < watch.not_before {
             return None;
         }
         if self.is_space_low() {
