@@ -39,6 +39,15 @@ export declare class Volume {
    */
   snapshotRestore(name: string, path: string, target?: string | undefined | null, signal?: AbortSignal | undefined | null): Promise<undefined>
   /**
+   * Collects garbage now, from every pack that has some; resolves when it is done. Cancelled, it goes on in the
+   * background.
+   */
+  gc(signal?: AbortSignal | undefined | null): Promise<GcProgress>
+  /** What `gc` would find; changes nothing. */
+  gcPlan(): Promise<Reclaimable>
+  /** Garbage collection at this moment. */
+  gcStatus(): Promise<GcStatus>
+  /**
    * Makes a volume in the directory `path`, which is empty or doesn't exist.
    * Cancelled while it runs, it may still complete.
    */
@@ -99,6 +108,44 @@ export interface DefaultOptions {
   mount: MountOptions
 }
 
+/** How far a collection is. */
+export interface GcProgress {
+  /** What it is doing: `idle` when it is over. */
+  phase: 'idle' | 'listing' | 'collecting'
+  /** Packs that were listed so far. */
+  packsListed: number
+  /** Blocks in them that nobody needs. */
+  blocksListed: number
+  /** Packs that were removed. */
+  packsRemoved: number
+  /** Packs that were left alone: something in them can't be read, or is in use. */
+  packsLeft: number
+  /** Bytes that were copied to other packs. */
+  movedBytes: number
+  /** Bytes that the disk has back. */
+  reclaimedBytes: number
+}
+
+/** Garbage collection at one moment. */
+export interface GcStatus {
+  /** Whether a collection runs. */
+  active: boolean
+  /** How far it is; zeros when none runs. */
+  running: GcProgress
+  /** Collections that ended since the volume was opened. */
+  collections: number
+  /** Bytes that the disk has back since the volume was opened. */
+  reclaimedBytes: number
+  /** Bytes that were copied for that. */
+  movedBytes: number
+  /** Dead bytes that are left. */
+  deadBytes: number
+  /** Bytes that are needed. */
+  storedBytes: number
+  /** Why the last collection failed; empty when it didn't. */
+  failure: string
+}
+
 /** One record of the engine's log. It never holds names or contents of files in a mount. */
 export interface LogRecord {
   /** Milliseconds since 1970. */
@@ -149,6 +196,12 @@ export interface OpenOptions {
   compressThreads?: number
   /** Size at which a pack is sealed, in bytes. */
   packTargetBytes?: number
+  /** Garbage is collected without being asked for. */
+  gcBackground?: boolean
+  /** Percentage of a pack that has to be dead for it to be collected in the background. */
+  gcDeadPercent?: number
+  /** Bytes that garbage collection copies in a second while the volume is in use. */
+  gcBusyRateBytes?: number
   /** Nothing on the volume is changed. */
   readOnly?: boolean
 }
@@ -175,6 +228,16 @@ export interface OpLatency {
  * Throws when `fd` isn't an open Unix socket.
  */
 export declare function peerUid(fd: number): number
+
+/** What a collection would find. */
+export interface Reclaimable {
+  /** Packs with dead bytes. */
+  packs: number
+  /** Dead bytes in them, which would come back. */
+  deadBytes: number
+  /** Bytes in them that are needed, which would be copied. */
+  liveBytes: number
+}
 
 /**
  * Sends the engine's log records of `level` and graver to `sink`, from now on and instead of an earlier sink.
@@ -254,6 +317,10 @@ export interface Stats {
   metaBytes: number
   /** Packs on disk. */
   packs: number
+  /** Bytes in packs that nothing needs any more. */
+  deadBytes: number
+  /** Bytes that garbage collection gave back to the disk since the volume was opened. */
+  gcReclaimedBytes: number
   /** Bytes that may still be written. */
   freeBytes: number
   /** Size of the disk that holds the volume. */

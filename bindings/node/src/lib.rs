@@ -6,6 +6,7 @@
 
 mod call;
 mod failure;
+mod gc;
 mod log;
 mod options;
 mod peer;

@@ -50,6 +50,12 @@ pub struct OpenOptions {
     pub compress_threads: Option<u32>,
     /// Size at which a pack is sealed, in bytes.
     pub pack_target_bytes: Option<i64>,
+    /// Garbage is collected without being asked for.
+    pub gc_background: Option<bool>,
+    /// Percentage of a pack that has to be dead for it to be collected in the background.
+    pub gc_dead_percent: Option<u32>,
+    /// Bytes that garbage collection copies in a second while the volume is in use.
+    pub gc_busy_rate_bytes: Option<i64>,
     /// Nothing on the volume is changed.
     pub read_only: Option<bool>,
 }
@@ -104,6 +110,12 @@ pub fn default_options() -> DefaultOptions {
             compression_level: Some(open.compression_level),
             compress_threads: Some(open.compress_threads),
             pack_target_bytes: Some(js_integer(open.pack_target_bytes)),
+            gc_background: Some(match open.gc_background {
+                engine::Background::On => true,
+                engine::Background::Off => false,
+            }),
+            gc_dead_percent: Some(u32::from(open.gc_dead_percent)),
+            gc_busy_rate_bytes: Some(js_integer(open.gc_busy_rate_bytes)),
             read_only: Some(match open.read_only {
                 engine::ReadOnly::Yes => true,
                 engine::ReadOnly::No => false,
@@ -186,6 +198,16 @@ impl OpenOptions {
             compression_level: self.compression_level.unwrap_or(defaults.compression_level),
             compress_threads: self.compress_threads.unwrap_or(defaults.compress_threads),
             pack_target_bytes: or("packTargetBytes", self.pack_target_bytes, defaults.pack_target_bytes)?,
+            gc_background: match self.gc_background {
+                Some(true) => engine::Background::On,
+                Some(false) => engine::Background::Off,
+                None => defaults.gc_background,
+            },
+            gc_dead_percent: match self.gc_dead_percent {
+                Some(percent) => u8::try_from(percent).map_err(|_| wrong("gcDeadPercent", percent))?,
+                None => defaults.gc_dead_percent,
+            },
+            gc_busy_rate_bytes: or("gcBusyRateBytes", self.gc_busy_rate_bytes, defaults.gc_busy_rate_bytes)?,
             read_only: match self.read_only {
                 Some(true) => engine::ReadOnly::Yes,
                 Some(false) => engine::ReadOnly::No,

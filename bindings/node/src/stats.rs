@@ -91,6 +91,10 @@ pub struct Stats {
     pub meta_bytes: i64,
     /// Packs on disk.
     pub packs: i64,
+    /// Bytes in packs that nothing needs any more.
+    pub dead_bytes: i64,
+    /// Bytes that garbage collection gave back to the disk since the volume was opened.
+    pub gc_reclaimed_bytes: i64,
     /// Bytes that may still be written.
     pub free_bytes: i64,
     /// Size of the disk that holds the volume.
@@ -138,6 +142,8 @@ impl From<engine::Stats> for Stats {
             log_frames: js_integer(stats.log_frames),
             meta_bytes: js_integer(stats.meta_bytes),
             packs: js_integer(stats.packs),
+            dead_bytes: js_integer(stats.dead_bytes),
+            gc_reclaimed_bytes: js_integer(stats.gc_reclaimed_bytes),
             free_bytes: js_integer(stats.free_bytes),
             total_bytes: js_integer(stats.total_bytes),
             memory_rss_bytes: js_integer(stats.memory_rss_bytes),

@@ -6,6 +6,7 @@
 
 mod diff;
 mod error;
+mod gc;
 mod lock;
 mod options;
 mod runtime_directory;
@@ -16,11 +17,13 @@ mod volume;
 
 pub use diff::SnapshotDiff;
 pub use error::{ERROR_CODES, EngineError};
+pub use gc::{Background, GcStatus};
 pub use options::{CreateOptions, MountOptions, OpenOptions, ReadOnly};
 pub use stats::{Damage, OpLatency, Stats, VolumeInfo};
 pub use verfs_base::Timestamp;
 pub use verfs_chunker::ChunkerKind;
 pub use verfs_fuse::{AllowOther, SnapshotsDirectory};
 pub use verfs_meta::EngineKind as MetaEngine;
+pub use verfs_store::{GcPhase, GcProgress, Reclaimable};
 pub use verfs_vfs::{Copied, CopyProgress, FileKind, Snapshot, TreeChange, TreeChangeKind, Vfs};
 pub use volume::Volume;

@@ -6,6 +6,8 @@ use verfs_meta::{EngineKind, EngineOptions};
 use verfs_store::StoreOptions;
 use verfs_vfs::VfsOptions;
 
+use crate::gc::{Background, GcOptions};
+
 /// How a new volume is made. None of it can be changed afterwards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CreateOptions {
@@ -64,6 +66,12 @@ pub struct OpenOptions {
     pub compress_threads: u32,
     /// Length at which a pack is sealed.
     pub pack_target_bytes: u64,
+    /// Whether garbage is collected without being asked for.
+    pub gc_background: Background,
+    /// Percentage of a pack that has to be dead for it to be collected in the background.
+    pub gc_dead_percent: u8,
+    /// Bytes that garbage collection copies in a second while the volume is in use.
+    pub gc_busy_rate_bytes: u64,
     /// Whether mounts of it take writes.
     pub read_only: ReadOnly,
 }
@@ -84,6 +92,9 @@ impl Default for OpenOptions {
             compression_level: store.compression_level,
             compress_threads: 0,
             pack_target_bytes: store.pack_target_bytes,
+            gc_background: Background::On,
+            gc_dead_percent: 20,
+            gc_busy_rate_bytes: 32 << 20,
             read_only: ReadOnly::No,
         }
     }
@@ -116,6 +127,18 @@ impl OpenOptions {
                 threads => threads as usize,
             },
             ..defaults
+        }
+    }
+
+    pub(crate) fn gc(&self) -> GcOptions {
+        GcOptions {
+            background: match self.read_only {
+                ReadOnly::No => self.gc_background,
+                // Nobody makes garbage, and nothing on the volume is to change.
+                ReadOnly::Yes => Background::Off,
+            },
+            dead_percent: self.gc_dead_percent.clamp(1, 100),
+            busy_rate_bytes: self.gc_busy_rate_bytes,
         }
     }
 

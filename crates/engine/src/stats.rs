@@ -94,6 +94,10 @@ pub struct Stats {
     pub meta_bytes: u64,
     /// Packs.
     pub packs: u64,
+    /// Bytes in packs that nothing needs any more.
+    pub dead_bytes: u64,
+    /// Bytes that garbage collection gave back to the disk since the volume was opened.
+    pub gc_reclaimed_bytes: u64,
     /// What may still be written.
     pub free_bytes: u64,
     /// Size of the disk.

@@ -15,9 +15,10 @@ use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_format::superblock::{FORMAT_VERSION, ID_SECRET_BYTES, SUPERBLOCK_FILE, Superblock};
 use verfs_fuse::{SessionOptions, VolumeMount};
 use verfs_meta::{EngineKind, MetaStore};
-use verfs_store::ChunkStore;
+use verfs_store::{ChunkStore, GcProgress, Reclaimable};
 use verfs_vfs::{Vfs, VfsParts};
 
+use crate::gc::{Collector, GcStatus};
 use crate::lock::VolumeLock;
 use crate::runtime_directory::mountpoint_outside;
 use crate::snapshots::SessionSlot;
@@ -27,6 +28,8 @@ use crate::{CreateOptions, Damage, EngineError, MountOptions, OpenOptions, ReadO
 
 /// Directory of the metadata engine.
 const META_DIRECTORY: &str = "meta";
+/// Groups that a collection waits for at most until what was unlinked before is released.
+const RELEASE_SYNCS_MAX: usize = 1000;
 /// Begin of the name of a superblock that is being written; the uuid of its volume follows.
 const SUPERBLOCK_DRAFT: &str = "volume.toml.new-";
 
@@ -38,6 +41,7 @@ pub struct Volume {
     meta: Arc<dyn MetaStore>,
     store: Arc<ChunkStore>,
     vfs: Arc<Vfs>,
+    collector: Collector,
     session: Arc<SessionSlot>,
     tasks: Tasks,
     lock: Mutex<Option<VolumeLock>>,
@@ -239,7 +243,13 @@ impl Volume {
                 return Err(EngineError::from_store(path, &error));
             }
         };
-        let parts = VfsParts { disk, meta: Arc::clone(&meta), store: Arc::clone(&store), chunker, clock };
+        let parts = VfsParts {
+            disk: Arc::clone(&disk),
+            meta: Arc::clone(&meta),
+            store: Arc::clone(&store),
+            chunker,
+            clock: Arc::clone(&clock),
+        };
         let vfs = match Vfs::open(parts, options.vfs((owner.uid(), owner.gid()))) {
             Ok(vfs) => vfs,
             Err(error) => {
@@ -250,6 +260,19 @@ impl Volume {
                 return Err(EngineError::from_vfs(path, error));
             }
         };
+        let collector = Collector::start(Arc::clone(&store), Arc::clone(&vfs), disk, clock, options.gc());
+        let collector = match collector {
+            Ok(collector) => collector,
+            Err(error) => {
+                let closed = vfs.close();
+                tracing::error!(?closed, "closing the tree after a failed start");
+                if let Err(error) = store.close() {
+                    tracing::error!(%error, "closing the chunk store after a failed start");
+                }
+                close_meta(&*meta);
+                return Err(EngineError::from_io(path, &error));
+            }
+        };
         let volume = Arc::new(Volume {
             path: path.to_path_buf(),
             superblock,
@@ -257,6 +280,7 @@ impl Volume {
             meta,
             store,
             vfs,
+            collector,
             session: Arc::new(Mutex::new(None)),
             tasks: Tasks::new(),
             lock: Mutex::new(Some(lock)),
@@ -347,6 +371,8 @@ impl Volume {
             log_frames: vfs.log_frames,
             meta_bytes: self.meta.approximate_size_bytes().unwrap_or(0),
             packs: store.packs,
+            dead_bytes: store.dead_bytes,
+            gc_reclaimed_bytes: self.collector.status().reclaimed_bytes,
             free_bytes: room.map_or(0, |room| room.available_bytes),
             total_bytes: room.map_or(0, |room| room.total_bytes),
             memory_rss_bytes: resident_bytes(),
@@ -362,6 +388,46 @@ impl Volume {
     pub fn sync(&self) -> Result<(), EngineError> {
         self.refuse_closed()?;
         self.vfs.sync().map_err(|error| EngineError::from_vfs(&self.path, error))
+    }
+
+    /// Collects garbage now, from every pack that has some; returns when it is done. What is to be deleted is deleted
+    /// first: a sync comes before it.
+    ///
+    /// # Errors
+    /// [`EngineError::VolumeFull`] when there is no room even for what is alive in one pack, [`EngineError::Io`],
+    /// [`EngineError::Closed`], [`EngineError::Usage`] for a volume that was opened to be read only.
+    pub fn collect_garbage(&self) -> Result<GcProgress, EngineError> {
+        match self.read_only {
+            ReadOnly::No => {}
+            ReadOnly::Yes => {
+                return Err(EngineError::Usage(format!(
+                    "volume {} was opened to be read only: open it without `volume.read_only` to collect garbage",
+                    self.path.display()
+                )));
+            }
+        }
+        // References of what was unlinked are given back by the group after the one that unlinked it.
+        for _ in 0..RELEASE_SYNCS_MAX {
+            self.sync()?;
+            if self.vfs.stats().orphans == 0 {
+                break;
+            }
+        }
+        self.collector.collect().map_err(|error| EngineError::from_store(&self.path, &error))
+    }
+
+    /// What [`Volume::collect_garbage`] would find; changes nothing. Costs a look at the record of each pack.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`], [`EngineError::Closed`].
+    pub fn reclaimable(&self) -> Result<Reclaimable, EngineError> {
+        self.collector.plan().map_err(|error| EngineError::from_store(&self.path, &error))
+    }
+
+    /// Garbage collection at this moment.
+    #[must_use]
+    pub fn gc_status(&self) -> GcStatus {
+        self.collector.status()
     }
 
     /// Mounts the volume; returns once the kernel answers.
@@ -455,10 +521,12 @@ impl Volume {
         if self.session.lock().is_some() && result.is_ok() {
             result = self.unmount();
         }
+        self.collector.begin_stop();
         self.tasks.stop();
         let vfs = self.vfs.close().map_err(|error| EngineError::from_vfs(&self.path, error));
         // What they do with the tree fails now, if it did not end.
         self.tasks.join();
+        self.collector.stop();
         let store = self.store.close().map_err(|error| EngineError::from_store(&self.path, &error));
         let meta = self.meta.close().map_err(|error| EngineError::from_meta(&self.path, &error));
         drop(lock);

@@ -8,7 +8,7 @@
 //!                       | dedup hits v | dedup misses v | count v | count x unsealed pack id v, rising
 //! ```
 //! A chunk's record names its pack, never its offset. A record with refcount 0 stays until space is reclaimed; its
-//! chunk may be referenced again. Block bytes, stored bytes and dead bytes count records whole, headers included.
+//! chunk may be referenced again. Reclaiming moves a chunk by naming another pack (see [`crate::discard`]). Block bytes, stored bytes and dead bytes count records whole, headers included.
 
 use verfs_base::{ChunkId, PackId};
 

@@ -6,6 +6,7 @@
 
 pub mod chunk_record;
 mod content;
+pub mod discard;
 mod error;
 mod inode;
 pub mod keys;

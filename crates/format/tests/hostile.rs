@@ -8,6 +8,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use verfs_base::{ChunkId, Epoch, PackId};
 use verfs_format::chunk_record::{ChunkRecord, PackRecord, PackState, StoreRecord};
+use verfs_format::discard::{
+    DiscardCheckpoint, DiscardFrame, decode_discard_header, encode_discard_header, parse_removed_pack,
+};
 use verfs_format::pack::{RecordHeader, RecordSeed, decode_pack_header, encode_pack_header};
 use verfs_format::pack_index::{IndexEntry, IndexTable};
 use verfs_format::superblock::Superblock;
@@ -22,6 +25,12 @@ fn decode_all(bytes: &[u8]) {
     let _ = ChunkRecord::decode(bytes).map(|record| record.block_bytes());
     let _ = PackRecord::decode(bytes);
     let _ = StoreRecord::decode(bytes);
+    let _ = decode_discard_header(bytes);
+    let _ = DiscardCheckpoint::decode(bytes);
+    let _ = parse_removed_pack(bytes);
+    if let Ok((frame, len)) = DiscardFrame::decode(1, bytes) {
+        assert!(len <= bytes.len() && frame.chunks.len() * 16 < len);
+    }
     let _ = InodeRecord::decode(bytes);
     let _ = DirentRecord::decode(bytes);
     let _ = TreeCounters::decode(bytes);
@@ -60,7 +69,13 @@ fn honest() -> Vec<Vec<u8>> {
     let header = RecordHeader { chunk: ChunkId([9; 16]), raw_len: 3, stored_len: 3, encoding: 0 };
     let seed = RecordSeed::of_volume(&[7; 192]);
     let store = StoreRecord { next_pack: 9, unsealed: vec![PackId(3), PackId(8)], ..StoreRecord::default() };
+    let mut discard = Vec::new();
+    let chunks = vec![ChunkId([1; 16]), ChunkId([2; 16])];
+    DiscardFrame { pack: PackId(4), dead_bytes: 99, chunks }.encode(1, &mut discard);
     vec![
+        discard,
+        encode_discard_header(1).to_vec(),
+        DiscardCheckpoint { round: 1, length: 300, done: 32, packs: 1, ids: 2, dead_bytes: 99 }.encode(),
         segment.encode(),
         IndexTable::build(PackId(1), 1000, &[entry(1), entry(2)]).as_bytes().to_vec(),
         [&header.encode(seed, b"abc")[..], b"abc"].concat(),

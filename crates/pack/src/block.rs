@@ -90,6 +90,16 @@ impl BlockDecoder {
         }
     }
 
+    /// The block that a record holds, as it is: to be appended to another pack.
+    ///
+    /// # Errors
+    /// What is wrong with the record, in words.
+    pub fn block<'a>(&self, chunk: ChunkId, record: &'a [u8]) -> Result<Block<'a>, String> {
+        let (_, header, stored) = self.verify(chunk, record)?;
+        let header_bytes = *record.first_chunk().ok_or_else(|| "the record is too short".to_owned())?;
+        Ok(Block { header, header_bytes, stored })
+    }
+
     /// Checks all of a record but what zstd checks.
     fn verify<'a>(&self, chunk: ChunkId, record: &'a [u8]) -> Result<(Encoding, RecordHeader, &'a [u8]), String> {
         let (header, stored) = RecordHeader::decode(self.seed, record).map_err(|error| error.to_string())?;

@@ -75,15 +75,25 @@ pub fn load_index(disk: &dyn Disk, pack: PackId) -> Result<Option<IndexTable>> {
     Ok(Some(table))
 }
 
-/// Removes a pack that holds nothing committed, with what was begun of its index.
+/// Removes a pack that holds nothing committed, with its index. The pack goes before the index: then a reader that is
+/// rebuilding the index meanwhile sees at its end that nobody wants it (see [`crate::SealedPacks::index`]).
 ///
 /// # Errors
-/// [`PackError`].
+/// [`PackError`]; calling it again removes what is left.
 pub fn remove_pack(disk: &dyn Disk, pack: PackId) -> Result<()> {
-    for path in [index_draft_path(pack), index_path(pack), pack_path(pack)] {
+    for path in [index_draft_path(pack), pack_path(pack), index_path(pack)] {
         remove_if_there(disk, &path)?;
     }
     Ok(())
+}
+
+/// Removes an index whose pack is not there.
+pub(crate) fn remove_lone_index(disk: &dyn Disk, pack: PackId) -> Result<()> {
+    match disk.open_read(&pack_path(pack)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => remove_if_there(disk, &index_path(pack)),
+        // A pack that can't be opened now is there all the same.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<()> {

@@ -11,7 +11,7 @@ use verfs_format::pack::record_bytes;
 
 use crate::layout::pack_path;
 use crate::scan::scan_pack;
-use crate::seal::{load_index, store_index};
+use crate::seal::{load_index, remove_lone_index, store_index};
 use crate::{BlockDecoder, IndexEntry, IndexTable, PackError, Result};
 
 /// What an index takes beside its bytes.
@@ -160,6 +160,13 @@ impl SealedPacks {
         self.indexes.insert(table.pack(), table);
     }
 
+    /// Lets go of the index and the file of a pack whose files were removed: its room is free once the last reader that
+    /// is at it is done.
+    pub fn forget(&self, pack: PackId) {
+        self.indexes.remove(&pack);
+        self.readers.remove(&pack);
+    }
+
     /// Reads a block.
     ///
     /// # Errors
@@ -196,6 +203,10 @@ impl SealedPacks {
             && let Err(error) = store_index(self.disk.as_ref(), &table)
         {
             tracing::warn!(%pack, %error, "can't store the rebuilt index; it will be rebuilt again");
+        }
+        // The pack may have been removed meanwhile, before the index came into being.
+        if let Err(error) = remove_lone_index(self.disk.as_ref(), pack) {
+            tracing::warn!(%pack, %error, "can't remove the index of a pack that is gone");
         }
         Ok(table)
     }

@@ -21,6 +21,8 @@ pub(crate) struct Accounts {
 pub(crate) struct Statement {
     pub(crate) record: StoreRecord,
     packs: Vec<(PackId, PackRecord)>,
+    /// Packs whose records go.
+    removed: Vec<PackId>,
     /// The part of `Accounts::pending` that is in `packs`.
     settled: BTreeMap<PackId, PackDelta>,
 }
@@ -93,13 +95,26 @@ impl Statement {
             };
             records.push((*pack, delta.apply(old)));
         }
-        Ok(Statement { record, packs: records, settled: pending })
+        Ok(Statement { record, packs: records, removed: Vec::new(), settled: pending })
+    }
+
+    /// Lets the record of a pack go that is in the statement. `None`, and nothing changed, if not all of it is dead.
+    pub(crate) fn remove(&mut self, pack: PackId) -> Option<PackRecord> {
+        let at = self.packs.iter().position(|(other, record)| *other == pack && record.dead_blocks == record.blocks)?;
+        let (_, removed) = self.packs.remove(at);
+        self.record.packs = self.record.packs.saturating_sub(1);
+        self.record.dead_bytes = self.record.dead_bytes.saturating_sub(removed.dead_bytes);
+        self.removed.push(pack);
+        Some(removed)
     }
 
     /// Adds the records to a batch.
     pub(crate) fn write(&self, batch: &mut WriteBatch) {
         for (pack, record) in &self.packs {
             batch.put(Bytes::copy_from_slice(&pack_key(*pack)), record.encode());
+        }
+        for pack in &self.removed {
+            batch.delete(Bytes::copy_from_slice(&pack_key(*pack)));
         }
         batch.put(SYSTEM_STORE, self.record.encode());
     }

@@ -92,6 +92,22 @@ impl Appender {
         self.state.lock().next_pack
     }
 
+    /// A pack that is full takes no more blocks.
+    pub(crate) fn target_bytes(&self) -> u64 {
+        self.target_bytes
+    }
+
+    /// Creates a pack beside the open one. It is among the live packs before anybody can learn that its number was given
+    /// out, so that no committed record names a later number without it; whoever asked seals it.
+    pub(crate) fn create_apart(&self) -> Result<(PackWriter, Arc<LivePack>)> {
+        let state = &mut *self.state.lock();
+        let writer = self.create(&mut state.next_pack, &mut state.known_dirs, &mut state.unsynced_dirs)?;
+        let live = Arc::new(LivePack::new(writer.pack(), Arc::clone(writer.file())));
+        live.claim_sealing();
+        self.live.insert(Arc::clone(&live));
+        Ok((writer, live))
+    }
+
     /// Remembers where the open pack ends, to go back there if the batch fails.
     pub(crate) fn begin_batch(&self) {
         let mut state = self.state.lock();

@@ -129,7 +129,8 @@ impl ChunkBatch {
         Ok(id)
     }
 
-    /// Takes `count` more references of a chunk that the volume or this batch has.
+    /// Takes `count` more references of a chunk that this batch puts, or that has references in the volume as it was
+    /// when the last batch was committed: one without references may be reclaimed before this batch begins.
     pub fn add_reference(&mut self, id: ChunkId, count: u32) {
         self.change(id).references += i64::from(count);
     }
@@ -147,7 +148,9 @@ impl ChunkBatch {
         self.try_finish(batch).inspect_err(|error| self.status.fail(error.clone()))
     }
 
-    /// The records that [`ChunkBatch::finish`] added are committed in the metadata engine.
+    /// The records that [`ChunkBatch::finish`] added are committed in the metadata engine, durable or not: whatever the
+    /// store counts from now on is beside them. From here on chunks that the batch gave back may be reclaimed: who looks
+    /// for chunks must not find them any more, or look again when one is [`StoreError::Missing`].
     pub fn committed(mut self) {
         let stage = std::mem::replace(&mut self.stage, Stage::Ended);
         match stage {

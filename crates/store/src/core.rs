@@ -142,18 +142,20 @@ impl Core {
             return Ok(data);
         }
         let record = self.chunk_record(chunk)?.ok_or(StoreError::Missing { chunk })?;
-        let outcome = match self.load_from(record.pack, chunk) {
-            Ok(data) => return Ok(data),
-            // The pack may have been rewritten since the record was read.
-            Err(error) => match self.chunk_record(chunk)? {
-                Some(now) if now.pack != record.pack => self.load_from(now.pack, chunk),
-                Some(_) | None => Err(error),
-            },
-        };
-        outcome.map_err(|error| {
-            self.damage.note(chunk, record.pack, &error.to_string());
-            StoreError::of_chunk(chunk, error)
-        })
+        let mut pack = record.pack;
+        loop {
+            let error = match self.load_from(pack, chunk) {
+                Ok(data) => return Ok(data),
+                Err(error) => error,
+            };
+            // The chunk may have been moved, or reclaimed, since the record was read.
+            let now = self.chunk_record(chunk)?.ok_or(StoreError::Missing { chunk })?;
+            if now.pack == pack {
+                self.damage.note(chunk, pack, &error.to_string());
+                return Err(StoreError::of_chunk(chunk, error));
+            }
+            pack = now.pack;
+        }
     }
 
     /// The chunk's committed record.
@@ -193,6 +195,12 @@ impl Core {
         recent.retain(|other| other.pack() != table.pack());
         recent.truncate(RECENT_PACKS - 1);
         recent.push_front(table);
+    }
+
+    /// The pack's files are gone: its index is asked no more, and nothing keeps its file open.
+    pub(crate) fn forget_pack(&self, pack: PackId) {
+        self.recent.write().retain(|table| table.pack() != pack);
+        self.sealed.forget(pack);
     }
 
     /// Reads records of chunks, in the order of the ids.

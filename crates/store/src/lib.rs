@@ -1,7 +1,7 @@
 //! The chunk store: content-addressed chunks in packs, deduplicated, compressed and reference-counted.
 //!
 //! Lives here: the dedup look-up, the write pipeline (hash, look up, compress, append, sync), reference counts,
-//! reads through the chunk and index caches, and recovery of packs after a crash.
+//! reads through the chunk and index caches, garbage collection, and recovery of packs after a crash.
 //! Never here: files, inodes, extents, FUSE; where a chunk's bytes lie inside a pack is `verfs-pack`'s business.
 //! Data flows down: `vfs` puts chunks into a [`ChunkBatch`], which appends blocks to packs and adds its records to
 //! the caller's metadata batch; reads come back up from cache or pack, verified.
@@ -13,6 +13,7 @@ mod batch;
 mod core;
 mod damage;
 mod error;
+mod gc;
 mod ledger;
 mod live;
 mod options;
@@ -23,9 +24,11 @@ mod slot;
 mod stats;
 mod store;
 mod stretch;
+mod sync;
 
 pub use batch::{ChunkBatch, Indexed};
 pub use error::{Result, StoreError};
+pub use gc::{GcEnd, GcPhase, GcProgress, Pace, Reclaimable};
 pub use options::StoreOptions;
 pub use stats::{Damage, StoreStats};
 pub use store::ChunkStore;

@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use verfs_base::{ChunkId, Disk, DiskFile, PackId};
 use verfs_format::chunk_record::{PackRecord, PackState, SYSTEM_STORE, StoreRecord, pack_key};
 use verfs_meta::{MetaError, MetaStore};
-use verfs_pack::{IndexEntry, PACKS_DIR, PackScan, load_index, pack_path, remove_pack, scan_pack, seal_pack};
+use verfs_pack::{
+    IndexEntry, PACKS_DIR, PackScan, index_path, load_index, pack_path, remove_pack, scan_pack, seal_pack,
+};
 
 use crate::core::Core;
+use crate::gc::Collector;
 use crate::ledger::PackDelta;
 use crate::live::LivePack;
 use crate::{Result, StoreError};
@@ -39,7 +43,7 @@ fn remove_leftovers(disk: &dyn Disk, next_pack: u64) {
     while number < end {
         let pack = PackId(number);
         number += 1;
-        if disk.open_read(&pack_path(pack)).is_err() {
+        if disk.open_read(&pack_path(pack)).is_err() && disk.open_read(&index_path(pack)).is_err() {
             continue;
         }
         end = number.saturating_add(LEFTOVER_GAP);
@@ -72,26 +76,46 @@ fn first_free_pack(disk: &dyn Disk) -> Result<u64> {
 impl Core {
     /// Seals the packs that the last run left without an index. Never fails for a pack: what can't be sealed now
     /// stays readable from memory.
-    pub(crate) fn recover(&self) -> Result<()> {
+    pub(crate) fn recover(&self) -> Result<Collector> {
         let unsealed = self.accounts.lock().record().unsealed.clone();
         for pack in unsealed {
-            let known = self.pack_record(pack)?;
-            if let Some(now) = self.recover_pack(pack, &known)? {
+            let known = self.known_pack(pack)?.unwrap_or_else(PackRecord::empty);
+            if let Some(now) = self.recover_pack(pack, &known)?.filter(|now| *now != known) {
                 self.accounts.lock().change_pack(pack, &PackDelta::between(&known, &now));
             }
         }
         if let Err(error) = self.write_pending() {
             tracing::warn!(%error, "can't record yet what became of the last run's packs");
         }
-        Ok(())
+        self.finish_removals()
     }
 
-    fn pack_record(&self, pack: PackId) -> Result<PackRecord> {
-        match self.meta.get(&pack_key(pack))? {
-            Some(value) => PackRecord::decode(&value)
-                .map_err(|error| MetaError::Corrupt(format!("record of pack {pack}: {error}")).into()),
-            None => Ok(PackRecord::empty()),
+    /// Removes the files of packs whose records are gone since the last run.
+    fn finish_removals(&self) -> Result<Collector> {
+        let mut collector = Collector::of_doomed(self.doomed_packs()?);
+        if collector.has_doomed() {
+            // What the last run committed may still be lost with the power.
+            let removed = match self.meta.sync() {
+                Ok(()) => {
+                    self.remove_doomed(&mut collector);
+                    collector.forget_swept(self)
+                }
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = removed {
+                tracing::warn!(%error, "can't remove collected packs yet");
+            }
         }
+        Ok(collector)
+    }
+
+    /// The pack's committed record.
+    pub(crate) fn known_pack(&self, pack: PackId) -> Result<Option<PackRecord>> {
+        let decode = |value: Bytes| {
+            PackRecord::decode(&value)
+                .map_err(|error| MetaError::Corrupt(format!("record of pack {pack}: {error}")).into())
+        };
+        self.meta.get(&pack_key(pack))?.map(decode).transpose()
     }
 
     /// The pack's record once it is sealed; `None` while it can't be.
@@ -111,8 +135,13 @@ impl Core {
             self.sealed.insert_index(Arc::new(table));
             return Ok(Some(PackRecord { state: PackState::Sealed, ..*known }));
         }
-        let scan = scan_pack(file.as_ref(), pack, self.decoder.seed())
-            .map_err(|error| StoreError::of_disk("read", &pack_path(pack), &error))?;
+        let scan = match scan_pack(file.as_ref(), pack, self.decoder.seed()) {
+            Ok(scan) => scan,
+            Err(error) => {
+                tracing::error!(%pack, %error, "can't tell how long a pack is; it stays as it is");
+                PackScan { unreadable_bytes: known.block_bytes.max(1), ..PackScan::default() }
+            }
+        };
         self.report(pack, known, &scan);
         let entries: Vec<IndexEntry> = scan.blocks.iter().map(|block| block.entry).collect();
         let sealed = self.seal_scanned(pack, file.as_ref(), known, &scan, &entries);

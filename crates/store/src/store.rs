@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_128_with_secret;
 
 use crate::accounts::Accounts;
 use crate::core::Core;
+use crate::gc::Collector;
 use crate::pipeline::Workers;
 use crate::recovery::load_record;
 use crate::slot::Slot;
@@ -25,8 +26,9 @@ const AHEAD_SHARE_ONE_IN: u64 = 4;
 /// The chunks of one volume. Used through `Arc`, from any thread.
 pub struct ChunkStore {
     pub(crate) core: Arc<Core>,
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) collector: Mutex<Collector>,
     secret: [u8; 192],
-    slot: Arc<Slot>,
     workers: Mutex<Option<Workers>>,
 }
 
@@ -47,12 +49,13 @@ impl ChunkStore {
         let record = load_record(disk.as_ref(), meta.as_ref())?;
         let seed = RecordSeed::of_volume(secret);
         let core = Arc::new(Core::new(disk, meta, seed, clock, &options, Accounts::new(record))?);
-        core.recover()?;
+        let collector = core.recover()?;
         let workers = Workers::start(&core, options.compress_threads, options.compression_level)?;
         Ok(Arc::new(ChunkStore {
             core,
             secret: *secret,
             slot: Arc::new(Slot::default()),
+            collector: Mutex::new(collector),
             workers: Mutex::new(Some(workers)),
         }))
     }
@@ -177,6 +180,8 @@ impl ChunkStore {
             workers.join();
         }
         self.core.appender.close_pack();
+        // A collection that is under way sees that the store is closed.
+        self.collector.lock().close_output(&self.core);
         for pack in self.core.claim_full_packs() {
             self.core.seal(&pack);
         }

@@ -274,3 +274,21 @@ fn a_chunk_record_that_names_the_wrong_pack_is_damage() {
         assert!(is_damaged(&read), "{pack}: {read:?}");
     }
 }
+
+#[test]
+fn a_pack_whose_length_can_not_be_told_keeps_nobody_from_opening() {
+    let rig = Rig::with(StoreOptions { pack_target_bytes: 24 << 10, chunk_cache_bytes: 0, ..options() });
+    rig.put_all(0..41);
+    rig.wait_sealed(1);
+    rig.put_all(40..41);
+    let open = rig.store_record().unsealed;
+    let in_open: Vec<u64> = (0..41).filter(|number| open.contains(&rig.record(*number).unwrap().pack)).collect();
+    assert!(!in_open.is_empty() && in_open.len() < 41);
+    let (disk, meta) = (rig.disk.crash(Crash::Power), Arc::new(rig.meta.crash(0)));
+    disk.fail(Fault { call: Some(Call::Len), after: 0, times: 1, kind: ErrorKind::Other });
+    let rig = Rig::on(disk, meta, rig.options.clone());
+    rig.assert_reads((0..41).filter(|number| !in_open.contains(number)));
+    rig.disk.heal();
+    let rig = rig.reopen();
+    rig.assert_reads(0..41);
+}

@@ -74,6 +74,7 @@ pub fn meaning(session: &Session, op: &Op) -> Meaning {
         | Op::Open { .. }
         | Op::Close { .. }
         | Op::Snapshot(_)
+        | Op::Collect { .. }
         | Op::Pause { .. } => Meaning::Plain,
     }
 }

@@ -101,6 +101,10 @@ impl FaultCase {
                     history.interrupted(meaning, &after);
                     return Ok(false);
                 }
+                // Collecting changes nothing that anybody sees, done or not.
+                Step::Failed { .. } if matches!(op, Op::Collect { .. }) => {
+                    history.completed(Meaning::Plain, &session.model, session.inos());
+                }
                 Step::Failed { error, after } => {
                     failures += 1;
                     let before = session.model.clone();

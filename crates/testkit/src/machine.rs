@@ -8,8 +8,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use verfs_base::{Clock, Disk, Epoch, Timestamp};
 use verfs_chunker::{ChunkSizes, Chunker, ChunkerKind};
-use verfs_meta::{MemoryStore, MetaStore};
-use verfs_store::{ChunkStore, StoreOptions};
+use verfs_meta::{MemoryStore, MetaError, MetaStore};
+use verfs_store::{ChunkStore, GcProgress, Pace, StoreError, StoreOptions};
 use verfs_vfs::{Vfs, VfsError, VfsOptions, VfsParts};
 
 use crate::audit::Audit;
@@ -128,6 +128,8 @@ pub struct Machine {
     rng: Mutex<TestRng>,
 }
 
+/// Longest time of one collection.
+const COLLECT_MAX: Duration = Duration::from_millis(500);
 /// Most parts in which snapshots are deleted: each has at least one of their old records or references.
 const PRUNE_PARTS_MAX: u32 = 20_000;
 
@@ -235,6 +237,7 @@ impl Machine {
         self.power().aside(|| {
             let Some(audit) = Audit::read(&*self.meta())? else { return Ok(()) };
             audit.check()?;
+            audit.check_pack_files(&self.disk())?;
             let Some(store) = self.store() else { return Ok(()) };
             match audit.check_chunks(&store) {
                 Ok(()) => Ok(()),
@@ -331,6 +334,26 @@ impl Host for Machine {
 
     fn advance(&self, by: Duration) {
         self.clock.advance(by);
+    }
+
+    fn collect(&self, dead_percent: u8, pieces: u8) -> Result<(), Stop> {
+        let Some(store) = self.store() else { return Err(Stop::Diverged("the volume is not open".into())) };
+        let mut left = pieces;
+        let begun = std::time::Instant::now();
+        let pace = &mut |_: &GcProgress| {
+            left = left.saturating_sub(1);
+            // A group that waits for room keeps its turn.
+            if left == 0 || begun.elapsed() > COLLECT_MAX { Pace::Stop } else { Pace::Go }
+        };
+        let power = self.power();
+        match store.collect(dead_percent, pace) {
+            Ok(_) => Ok(()),
+            Err(StoreError::OutOfSpace | StoreError::Meta(MetaError::OutOfSpace(_))) => {
+                Err(Stop::Environment(VfsError::NoSpace))
+            }
+            Err(_) if power.is_off() || power.faults_hit() > 0 => Err(Stop::Environment(VfsError::Io)),
+            Err(error) => Err(Stop::Diverged(format!("collecting garbage: {error}"))),
+        }
     }
 
     /// Closing is a barrier: the power may fail right after it and nothing may be missing.

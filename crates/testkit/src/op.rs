@@ -111,6 +111,8 @@ pub enum Op {
     Sync,
     /// Closes the volume and opens it again, without a crash.
     Remount,
+    /// Garbage is collected from packs of which so many percent are dead, and stopped after so many pieces of work.
+    Collect { dead_percent: u8, pieces: u8 },
     /// So many milliseconds pass, on the test's clock and really.
     Pause { millis: u8 },
 }
@@ -200,6 +202,7 @@ impl fmt::Display for Op {
             Op::Snapshot(op) => write!(f, "{op}"),
             Op::Sync => write!(f, "sync"),
             Op::Remount => write!(f, "remount"),
+            Op::Collect { dead_percent, pieces } => write!(f, "collect from {dead_percent} % on, {pieces} pieces"),
             Op::Pause { millis } => write!(f, "pause {millis} ms"),
         }
     }
@@ -322,6 +325,7 @@ impl Op {
             | Op::Snapshot(_)
             | Op::Sync
             | Op::Remount
+            | Op::Collect { .. }
             | Op::Pause { .. } => Vec::new(),
         }
     }

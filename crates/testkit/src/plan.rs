@@ -174,6 +174,7 @@ impl Plan {
             | Op::ListNext { .. }
             | Op::Fsync { .. }
             | Op::Sync
+            | Op::Collect { .. }
             | Op::Pause { .. } => Ok(()),
         };
         Some(done)

@@ -207,6 +207,8 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
         .map_err(|error| shared.meta_error(&error))?;
     chunks.finish(&mut batch).map_err(|error| shared.store_error(None, &error))?;
     parts.meta.commit(batch).map_err(|error| shared.meta_error(&error))?;
+    // Even if it never gets durable: what the store counts from now on is beside this batch.
+    chunks.committed();
     // The batch is visible: it must not be made a second time, whatever happens to its sync.
     while let Err(error) = parts.meta.sync() {
         let error = shared.meta_error(&error);
@@ -214,7 +216,6 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
             return Err(error);
         }
     }
-    chunks.committed();
     let space = parts.disk.space().ok().map(SpaceGauge::new);
     Ok(Committed { segments, allocated, unfinished, space, used, pruned })
 }

@@ -53,6 +53,20 @@ struct StoredRead {
     size: u64,
 }
 
+/// Why the parts of a read could not be collected.
+#[derive(Debug)]
+enum Unread {
+    /// The store has no such chunk, or has it no more.
+    Missing(ChunkId),
+    Failed(VfsError),
+}
+
+impl From<VfsError> for Unread {
+    fn from(error: VfsError) -> Unread {
+        Unread::Failed(error)
+    }
+}
+
 pub(crate) fn regular(record: &InodeRecord) -> Step<()> {
     match record.kind {
         InodeKind::Regular => Ok(()),
@@ -273,13 +287,13 @@ impl Shared {
         chunks_of(&parts).collect()
     }
 
-    fn collect(&self, context: &Context, ino: Ino, plan: Plan) -> Result<Vec<Bytes>> {
-        let Some(stored) = plan.stored else { return pieces(ino, plan.parts, &mut std::iter::empty()) };
+    fn collect(&self, context: &Context, ino: Ino, plan: Plan) -> std::result::Result<Vec<Bytes>, Unread> {
+        let Some(stored) = plan.stored else { return Ok(pieces(ino, plan.parts, &mut std::iter::empty())?) };
         let store = &self.parts.store;
         let ahead = self.read_ahead.note(stored.content, stored.range, stored.size, context.patience);
         let chunks = match context.patience {
             // The store is to be told what comes next, and finding that out may take a look at the disk.
-            Patience::Try if ahead.is_some() => return Err(VfsError::WouldBlock),
+            Patience::Try if ahead.is_some() => return Err(VfsError::WouldBlock.into()),
             Patience::Try => {
                 let cached: Option<Vec<Bytes>> = chunks_of(&plan.parts).map(|id| store.cached(id)).collect();
                 cached.ok_or(VfsError::WouldBlock)?
@@ -287,10 +301,13 @@ impl Shared {
             Patience::Wait => {
                 let ids: Vec<ChunkId> = chunks_of(&plan.parts).collect();
                 let ahead = ahead.map(|range| self.chunks_ahead(stored, range)).unwrap_or_default();
-                store.read_many(&ids, &ahead).map_err(|error| self.store_error(Some(ino), &error))?
+                store.read_many(&ids, &ahead).map_err(|error| match error {
+                    StoreError::Missing { chunk } => Unread::Missing(chunk),
+                    error => Unread::Failed(self.store_error(Some(ino), &error)),
+                })?
             }
         };
-        pieces(ino, plan.parts, &mut chunks.into_iter())
+        Ok(pieces(ino, plan.parts, &mut chunks.into_iter())?)
     }
 }
 
@@ -338,14 +355,26 @@ impl Vfs {
     pub fn read(&self, context: &Context, ino: Ino, offset: u64, len: u32) -> Result<Vec<Bytes>> {
         let range = ByteRange::new(offset, u64::from(len));
         let now = self.shared.now();
-        let plan = self.shared.run(context, |state| {
-            let (plan, changed) = state.read(context, ino, range, now)?;
-            if changed && state.begin_change(self.shared.monotonic()) {
-                self.shared.work.notify_one();
+        let mut missing = None;
+        loop {
+            let plan = self.shared.run(context, |state| {
+                let (plan, changed) = state.read(context, ino, range, now)?;
+                if changed && state.begin_change(self.shared.monotonic()) {
+                    self.shared.work.notify_one();
+                }
+                Ok(plan)
+            })?;
+            match self.shared.collect(context, ino, plan) {
+                // The chunk was there when the plan was made: the file may have changed since, and the chunk have been
+                // reclaimed. Then the next plan is without it.
+                Err(Unread::Missing(chunk)) if missing != Some(chunk) => missing = Some(chunk),
+                Err(Unread::Missing(chunk)) => {
+                    return Err(self.shared.store_error(Some(ino), &StoreError::Missing { chunk }));
+                }
+                Err(Unread::Failed(error)) => return Err(error),
+                Ok(pieces) => return Ok(pieces),
             }
-            Ok(plan)
-        })?;
-        self.shared.collect(context, ino, plan)
+        }
     }
 
     /// Writes all of `data`, or fails with nothing changed. Clears set-id bits unless the caller is root.

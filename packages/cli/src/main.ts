@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { errorTable, IoError, UsageError } from '@verfs/errors';
 import yargs, { type Argv } from 'yargs';
+import { gc, gcBuilder } from './commands/gc.ts';
 import { mount, mountBuilder } from './commands/mount.ts';
 import { policyRun, policySet, policyShow, runBuilder, setBuilder, showBuilder } from './commands/policy.ts';
 import * as snapshot from './commands/snapshot.ts';
@@ -103,6 +104,7 @@ function parser(words: readonly string[]) {
     .command('status [path]', 'Tell whether and where a volume is mounted', statusBuilder, status)
     .command('stats [path]', 'Show sizes, ratios, caches and latencies', statsBuilder, stats)
     .command('sync [path]', 'Make everything durable that was written', syncBuilder, sync)
+    .command('gc [path]', 'Give the room of deleted data back to the disk', gcBuilder, gc)
     .command('volume', 'Make volumes and look at them', (volume) =>
       volume
         .command('create [directory]', 'Make a volume', createBuilder, volumeCreate)
@@ -117,7 +119,7 @@ function parser(words: readonly string[]) {
     .example('$0 mount ~/verfs', 'mounts the default volume')
     .example('$0 unmount ~/verfs', 'unmounts it')
     .epilogue(exitCodesNote())
-    .demandCommand(1, 'Name a command: mount, unmount, status, stats, sync, volume, snapshot or policy')
+    .demandCommand(1, 'Name a command: mount, unmount, status, stats, sync, gc, volume, snapshot or policy')
     .recommendCommands()
     .strict()
     .check(checkValues)

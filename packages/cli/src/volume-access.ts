@@ -1,11 +1,14 @@
 import { NotMountedError } from '@verfs/errors';
-import type { Snapshots, Stats, VolumeInfo, VolumePolicy } from '@verfs/sdk';
+import type { GcProgress, GcStatus, Reclaimable, Snapshots, Stats, VolumeInfo, VolumePolicy } from '@verfs/sdk';
 import { loadConfig, type TargetArguments, targetOf } from './context.ts';
 
 /** What commands want of a volume, whoever has it open. */
 export interface VolumeAccess {
   stats(): Promise<Stats>;
   info(): Promise<VolumeInfo>;
+  gc(): Promise<GcProgress>;
+  gcPlan(): Promise<Reclaimable>;
+  gcStatus(): Promise<GcStatus>;
   readonly snapshots: Snapshots;
   readonly policy: VolumePolicy;
 }

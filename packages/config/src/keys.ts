@@ -86,6 +86,23 @@ export const configKeys = {
   }),
   'pack.target': size({ default: '64MiB', min: '1MiB', max: '4GiB', help: 'Size at which a pack is sealed.' }),
 
+  'gc.background': flag({
+    default: true,
+    help: 'Collect garbage without being asked: when a volume is idle, much of it is dead, or the disk is nearly full.',
+  }),
+  'gc.dead_percent': integer({
+    default: 20,
+    min: 1,
+    max: 100,
+    help: 'Percentage of a pack that has to be dead before what is left of it is moved to give its room back.',
+  }),
+  'gc.busy_rate': size({
+    default: '32MiB',
+    min: '64KiB',
+    max: '1TiB',
+    help: 'Data that garbage collection moves in a second while the volume is in use.',
+  }),
+
   'mount.point': path({
     default: '~/verfs',
     help: 'Where `verfs mount` mounts when it is not told.',

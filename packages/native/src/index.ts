@@ -5,10 +5,13 @@
 import type {
   CreateOptions,
   DefaultOptions,
+  GcProgress,
+  GcStatus,
   LogRecord,
   MountOptions,
   Volume as NativeVolumeClass,
   OpenOptions,
+  Reclaimable,
   Stats,
   VolumeInfo,
 } from '@verfs/bindings';
@@ -20,10 +23,13 @@ export type {
   CreateOptions,
   Damage,
   DefaultOptions,
+  GcProgress,
+  GcStatus,
   LogRecord,
   MountOptions,
   OpenOptions,
   OpLatency,
+  Reclaimable,
   Stats,
   VolumeInfo,
 } from '@verfs/bindings';
@@ -102,6 +108,18 @@ export class NativeVolume implements SnapshotCalls {
 
   async sync(signal?: Signal): Promise<void> {
     await translated(() => this.#volume.sync(signal));
+  }
+
+  gc(signal?: Signal): Promise<GcProgress> {
+    return translated(() => this.#volume.gc(signal));
+  }
+
+  gcPlan(): Promise<Reclaimable> {
+    return translated(() => this.#volume.gcPlan());
+  }
+
+  gcStatus(): Promise<GcStatus> {
+    return translated(() => this.#volume.gcStatus());
   }
 
   stats(): Promise<Stats> {

@@ -7,9 +7,12 @@ export * from '@verfs/errors';
 export type {
   CreateOptions,
   Damage,
+  GcProgress,
+  GcStatus,
   MountOptions,
   OpenOptions,
   OpLatency,
+  Reclaimable,
   Snapshot,
   SnapshotChange,
   Stats,

@@ -20,6 +20,8 @@ const openNumbers: Numbers<OpenOptions> = {
   compressionLevel: ['compression.level', 1],
   compressThreads: ['compression.threads', 1],
   packTargetBytes: ['pack.target', 1],
+  gcDeadPercent: ['gc.dead_percent', 1],
+  gcBusyRateBytes: ['gc.busy_rate', 1],
 };
 
 const mountNumbers: Numbers<MountOptions> = { ioThreads: ['mount.io_threads', 1], pollUs: ['mount.poll', 1000] };
@@ -64,7 +66,11 @@ export function createOptionsOf(config: Config): Required<CreateOptions> {
 
 /** The limits that `config` sets. */
 export function openOptionsOf(config: Config): Required<OpenOptions> {
-  return { ...numbersOf(config, openNumbers), readOnly: config['volume.read_only'] } as Required<OpenOptions>;
+  return {
+    ...numbersOf(config, openNumbers),
+    gcBackground: config['gc.background'],
+    readOnly: config['volume.read_only'],
+  } as Required<OpenOptions>;
 }
 
 /** How `config` wants volumes mounted. */

@@ -1,9 +1,12 @@
 import { resolve } from 'node:path';
 import {
   type CreateOptions,
+  type GcProgress,
+  type GcStatus,
   type MountOptions,
   NativeVolume,
   type OpenOptions,
+  type Reclaimable,
   type Stats,
   type VolumeInfo,
 } from '@verfs/native';
@@ -104,6 +107,27 @@ export class Volume implements AsyncDisposable {
   /** Resolves once everything done before is durable. */
   sync(options: Cancellable = {}): Promise<void> {
     return this.#native.sync(options.signal);
+  }
+
+  /**
+   * Collects garbage now, from every pack that has some: gives the room of deleted data back to the disk. Resolves when
+   * it is done. Cancelled, it goes on.
+   *
+   * @throws VolumeFullError when there is no room even for what is needed of one pack, UsageError for a volume that was
+   * opened to be read only, IoError, CancelledError
+   */
+  gc(options: Cancellable = {}): Promise<GcProgress> {
+    return this.#native.gc(options.signal);
+  }
+
+  /** What `gc` would find; changes nothing. */
+  gcPlan(): Promise<Reclaimable> {
+    return this.#native.gcPlan();
+  }
+
+  /** What garbage collection does at this moment, and did since the volume was opened. */
+  gcStatus(): Promise<GcStatus> {
+    return this.#native.gcStatus();
   }
 
   /** State and counters. */

@@ -36,6 +36,9 @@ beforeEach(async () => {
     status: async () => ({ state: 'mounted', pid: 7 }) as never,
     stats: () => Promise.reject(new VolumeFullError('The disk is full', { path: '/v' })),
     info: () => Promise.reject(new TypeError('a bug')),
+    gc: async () => ({ phase: 'idle', packsRemoved: 3 }) as never,
+    gcPlan: async () => ({ packs: 2, deadBytes: 10, liveBytes: 5 }),
+    gcStatus: async () => ({ active: true }) as never,
     sync: () => held,
     unmount: async () => ({ daemon: 'ends' }),
   };
@@ -58,6 +61,9 @@ describe('the control socket', () => {
     await using client = await VolumeClient.to(served);
     expect(await client.status()).toEqual({ state: 'mounted', pid: 7 });
     expect(await client.unmount()).toEqual({ daemon: 'ends' });
+    expect(await client.gc()).toMatchObject({ packsRemoved: 3 });
+    expect(await client.gcPlan()).toMatchObject({ deadBytes: 10 });
+    expect(await client.gcStatus()).toMatchObject({ active: true });
     await expect(client.stats()).rejects.toMatchObject({ name: 'VolumeFullError', path: '/v' });
     await expect(client.info()).rejects.toMatchObject({ code: 'VERFS_E_INTERNAL' });
   });

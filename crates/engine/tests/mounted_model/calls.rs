@@ -151,6 +151,7 @@ impl Client {
             // sync(2) does not reach a FUSE server.
             Op::Sync => mount.sync().map_err(|error| format!("{what}: {error}")),
             Op::Remount => Err("a client can't remount".to_owned()),
+            Op::Collect { dead_percent, pieces } => mount.collect(*dead_percent, *pieces),
             Op::Pause { millis } => {
                 let pause = Duration::from_millis(u64::from(*millis));
                 mount.advance(pause);

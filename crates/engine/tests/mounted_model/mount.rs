@@ -153,6 +153,17 @@ impl Mount {
         }
     }
 
+    /// Collects garbage while the volume is mounted.
+    pub(crate) fn collect(&self, dead_percent: u8, pieces: u8) -> Result<(), String> {
+        match &self.place {
+            Place::Simulated { machine, .. } => machine.collect(dead_percent, pieces).map_err(text),
+            Place::Real(Some(volume)) => volume.collect_garbage().map(drop).map_err(text),
+            Place::Real(None) => Err("the volume is closed".to_owned()),
+            // It collects by itself.
+            Place::Elsewhere => Ok(()),
+        }
+    }
+
     /// The volume's clock.
     pub(crate) fn now(&self) -> Timestamp {
         match &self.place {

@@ -319,6 +319,13 @@ impl Disk for TestDisk {
         state.synced_names.retain(|entry, _| !inside(entry));
         state.synced_names.extend(state.names.iter().filter(|(entry, _)| inside(entry)).map(|(p, n)| (p.clone(), *n)));
         state.synced_dirs.extend(state.dirs.iter().filter(|entry| inside(entry)).cloned());
+        let named: BTreeSet<usize> = state.names.values().chain(state.synced_names.values()).copied().collect();
+        for (number, file) in state.files.iter_mut().enumerate() {
+            if !named.contains(&number) {
+                // As in `remove`.
+                *file = File::default();
+            }
+        }
         Ok(())
     }
 

@@ -7,12 +7,12 @@
 mod lives;
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use verfs_base::{ChunkId, Epoch};
-use verfs_format::chunk_record::{CHUNK, ChunkRecord};
+use verfs_base::{ChunkId, Disk, Epoch, PackId};
+use verfs_format::chunk_record::{CHUNK, ChunkRecord, PACK, PackRecord, SYSTEM_STORE, StoreRecord};
 use verfs_format::{LOST_CHUNK, RunData, TreeCounters, keys, varint};
 use verfs_meta::{Direction, KeyRange, MetaStore, MetaView};
 use verfs_store::ChunkStore;
@@ -26,6 +26,8 @@ pub struct Audit {
     live: Tree,
     lives: Lives,
     chunks: BTreeMap<ChunkId, ChunkRecord>,
+    packs: BTreeMap<PackId, PackRecord>,
+    store: StoreRecord,
     counters: TreeCounters,
     next_number: u64,
     epoch: Epoch,
@@ -72,6 +74,8 @@ impl Audit {
             live: Tree::default(),
             lives: Lives::default(),
             chunks: BTreeMap::new(),
+            packs: BTreeMap::new(),
+            store: StoreRecord::default(),
             counters: TreeCounters::decode(&counters).map_err(|error| format!("audit: counters: {error}"))?,
             next_number: number(&next)?,
             epoch: get(keys::SYSTEM_EPOCH)?.map_or(Ok(Epoch::FIRST), |epoch| number(&epoch).map(Epoch))?,
@@ -90,6 +94,14 @@ impl Audit {
             audit.chunks.insert(id, ChunkRecord::decode(value).ok()?);
             Some(())
         })?;
+        scan(view, PACK, &mut |key, value| {
+            let pack = PackId(u64::from_be_bytes(key.get(1..)?.try_into().ok()?));
+            audit.packs.insert(pack, PackRecord::decode(value).ok()?);
+            Some(())
+        })?;
+        if let Some(value) = get(SYSTEM_STORE)? {
+            audit.store = StoreRecord::decode(&value).map_err(|error| format!("audit: store record: {error}"))?;
+        }
         Ok(Some(audit))
     }
 
@@ -109,17 +121,32 @@ impl Audit {
             found.push(format!("counters say {:?} instead of {expected:?}", self.counters));
         }
         self.check_references(&mut found);
+        self.check_packs(&mut found);
         self.lives.check(self.epoch, &self.live, &mut found);
         found.truncate(8);
         if found.is_empty() { Ok(()) } else { Err(format!("audit of the metadata: {}", found.join("; "))) }
     }
 
-    /// Checks that every referenced chunk can be read and is what its name says.
+    /// Checks that every pack that a chunk's record leads to is there.
+    ///
+    /// # Errors
+    /// The first that isn't.
+    pub fn check_pack_files(&self, disk: &dyn Disk) -> Result<(), String> {
+        let named: BTreeSet<PackId> = self.chunks.values().map(|record| record.pack).collect();
+        for pack in named {
+            disk.open_read(&verfs_pack::pack_path(pack))
+                .map_err(|error| format!("audit: chunks are in pack {pack}, which can't be opened: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Checks that every chunk with a record can be read and is what its name says. One without references may get some
+    /// at any time.
     ///
     /// # Errors
     /// The first chunk that isn't.
     pub fn check_chunks(&self, store: &ChunkStore) -> Result<(), String> {
-        for (id, record) in self.chunks.iter().filter(|(_, record)| record.refcount > 0) {
+        for (id, record) in &self.chunks {
             match store.read(*id) {
                 Ok(bytes) if store.id_of(&bytes) == *id && bytes.len() == record.raw_len as usize => {}
                 Ok(bytes) => return Err(format!("chunk {id} is {} bytes of something else", bytes.len())),
@@ -183,6 +210,43 @@ impl Audit {
         }
         for (id, count) in references.iter().filter(|(_, count)| **count > 0) {
             found.push(format!("chunk {id} has {count} references and no record"));
+        }
+    }
+
+    /// What packs and the store count is what the chunk records say.
+    fn check_packs(&self, found: &mut Vec<String>) {
+        let mut alive: BTreeMap<PackId, (u64, u64)> = BTreeMap::new();
+        let (mut unique_bytes, mut stored_bytes, mut chunks) = (0, 0, 0);
+        for (id, chunk) in &self.chunks {
+            if !self.packs.contains_key(&chunk.pack) {
+                found.push(format!("chunk {id} is in pack {}, which has no record", chunk.pack));
+            }
+            if chunk.refcount > 0 {
+                let counts = alive.entry(chunk.pack).or_default();
+                counts.0 += 1;
+                counts.1 += chunk.block_bytes();
+                chunks += 1;
+                unique_bytes += u64::from(chunk.raw_len);
+                stored_bytes += chunk.block_bytes();
+            }
+        }
+        for (pack, record) in &self.packs {
+            let (blocks, bytes) = alive.get(pack).copied().unwrap_or_default();
+            if (record.blocks, record.block_bytes) != (record.dead_blocks + blocks, record.dead_bytes + bytes) {
+                found.push(format!("pack {pack} has {blocks} live blocks of {bytes} bytes, and says {record:?}"));
+            }
+        }
+        let dead_bytes = self.packs.values().map(|record| record.dead_bytes).sum();
+        let expected = StoreRecord {
+            packs: self.packs.len() as u64,
+            chunks,
+            unique_bytes,
+            stored_bytes,
+            dead_bytes,
+            ..self.store.clone()
+        };
+        if self.store != expected {
+            found.push(format!("the store says {:?} instead of {expected:?}", self.store));
         }
     }
 }

@@ -106,7 +106,7 @@ impl Generator {
             Purpose::Model => model,
             Purpose::Crash | Purpose::Fault | Purpose::Threads => crash,
         };
-        let choices: [(u32, Maker); 34] = [
+        let choices: [(u32, Maker); 35] = [
             (often(12, 10), Self::make),
             (often(6, 4), Self::create),
             (often(8, 6), Self::make_dir),
@@ -129,6 +129,7 @@ impl Generator {
             (often(4, 2), Self::close),
             (often(5, 14), Self::fsync),
             (often(2, 3), |_| Some(Op::Sync)),
+            (often(3, 4), Self::collect),
             (often(1, 1), Self::rare),
             (often(3, 12), Self::pattern),
             (often(8, 6), Self::set_xattr),
@@ -420,6 +421,11 @@ impl Generator {
     fn fsync(&mut self) -> Option<Op> {
         let target = if self.rng.chance(1, 4) { self.dir() } else { self.file() };
         Some(Op::Fsync { target, scope: self.scope() })
+    }
+
+    fn collect(&mut self) -> Option<Op> {
+        let pieces = if self.rng.chance(1, 4) { self.rng.below(20) as u8 } else { u8::MAX };
+        Some(Op::Collect { dead_percent: self.rng.below(101) as u8, pieces })
     }
 
     fn rare(&mut self) -> Option<Op> {

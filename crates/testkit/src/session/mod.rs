@@ -39,6 +39,11 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// What went wrong.
     fn remount(&self) -> Result<(), Stop>;
+    /// Collects garbage; see [`crate::op::Op::Collect`].
+    ///
+    /// # Errors
+    /// What went wrong.
+    fn collect(&self, dead_percent: u8, pieces: u8) -> Result<(), Stop>;
 }
 
 /// Why an operation did not end as the model says.

@@ -186,6 +186,7 @@ impl Session {
             Op::Snapshot(op) => self.snapshot(what, *op),
             Op::Sync => demand(what, self.vfs.sync()),
             Op::Remount => self.remount(),
+            Op::Collect { dead_percent, pieces } => self.host.collect(*dead_percent, *pieces),
             Op::Pause { millis } => {
                 let pause = Duration::from_millis(u64::from(*millis));
                 self.host.advance(pause);

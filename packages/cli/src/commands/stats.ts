@@ -23,6 +23,7 @@ function statsText(stats: Stats): string[] {
       'Stored',
       `${formatBytes(stats.storedBytes)} (compression ${ratio(stats.uniqueBytes, stats.storedBytes).toFixed(2)}x)`,
     ],
+    ['Dead', `${formatBytes(stats.deadBytes)} (${formatBytes(stats.gcReclaimedBytes)} reclaimed since it was opened)`],
     ['Metadata', formatBytes(stats.metaBytes)],
     ['Packs', String(stats.packs)],
     ['Disk', `${formatBytes(stats.freeBytes)} free of ${formatBytes(stats.totalBytes)}`],

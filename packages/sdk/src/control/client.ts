@@ -9,7 +9,7 @@ import {
   restoreError,
   TimeoutError,
 } from '@verfs/errors';
-import type { Stats, VolumeInfo } from '@verfs/native';
+import type { GcProgress, GcStatus, Reclaimable, Stats, VolumeInfo } from '@verfs/native';
 import {
   CancellationTokenSource,
   createMessageConnection,
@@ -230,6 +230,21 @@ export class VolumeClient implements AsyncDisposable {
   /** What the superblock says. */
   info(): Promise<VolumeInfo> {
     return this.#quick('info');
+  }
+
+  /** Collects garbage now; resolves when it is done. Cancelled, it goes on. */
+  gc(signal?: AbortSignal): Promise<GcProgress> {
+    return this.#long('gc', signal);
+  }
+
+  /** What `gc` would find; changes nothing. */
+  gcPlan(): Promise<Reclaimable> {
+    return this.#quick('gcPlan');
+  }
+
+  /** What garbage collection does at this moment, and did since the volume was mounted. */
+  gcStatus(): Promise<GcStatus> {
+    return this.#quick('gcStatus');
   }
 
   /** Resolves once everything done before is durable. */

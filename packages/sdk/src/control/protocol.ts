@@ -1,4 +1,13 @@
-import type { Damage, Snapshot, SnapshotChange, Stats, VolumeInfo } from '@verfs/native';
+import type {
+  Damage,
+  GcProgress,
+  GcStatus,
+  Reclaimable,
+  Snapshot,
+  SnapshotChange,
+  Stats,
+  VolumeInfo,
+} from '@verfs/native';
 import type { PolicyRun, PolicyStatus } from '@verfs/snapshots';
 import type { ControlParameters } from './parameters.ts';
 
@@ -45,6 +54,10 @@ export interface ControlMethods {
   status: DaemonStatus;
   stats: Stats;
   info: VolumeInfo;
+  /** Collects garbage; answers when it is done. */
+  gc: GcProgress;
+  gcPlan: Reclaimable;
+  gcStatus: GcStatus;
   /** Answers once everything done before is durable. */
   sync: null;
   /** Answers once everything is durable and the mount is gone from the tree of names. */

@@ -133,6 +133,9 @@ class Host {
       status,
       stats: () => this.#volume.stats(),
       info: () => this.#volume.info(),
+      gc: () => this.#volume.gc(),
+      gcPlan: () => this.#volume.gcPlan(),
+      gcStatus: () => this.#volume.gcStatus(),
       sync: async () => {
         await this.#volume.sync();
         return null;
