@@ -14,6 +14,15 @@ export declare class SnapshotDiff {
  * where there is one, `path`. A signal that fires rejects the promise at once with `VERFS_E_CANCELLED`.
  */
 export declare class Volume {
+  /**
+   * Collects garbage now, from every pack that has some; resolves when it is done. Cancelled, it goes on in the
+   * background.
+   */
+  gc(signal?: AbortSignal | undefined | null): Promise<GcProgress>
+  /** What `gc` would find; changes nothing. */
+  gcPlan(): Promise<Reclaimable>
+  /** Garbage collection at this moment. */
+  gcStatus(): Promise<GcStatus>
   /** Takes a snapshot of everything that was done before. Cancelled, it may still complete. */
   snapshotCreate(name: string, note: string, signal?: AbortSignal | undefined | null): Promise<Snapshot>
   /** Every snapshot, the oldest first. */
@@ -38,15 +47,6 @@ export declare class Volume {
    * Cancelled in time, all is as before.
    */
   snapshotRestore(name: string, path: string, target?: string | undefined | null, signal?: AbortSignal | undefined | null): Promise<undefined>
-  /**
-   * Collects garbage now, from every pack that has some; resolves when it is done. Cancelled, it goes on in the
-   * background.
-   */
-  gc(signal?: AbortSignal | undefined | null): Promise<GcProgress>
-  /** What `gc` would find; changes nothing. */
-  gcPlan(): Promise<Reclaimable>
-  /** Garbage collection at this moment. */
-  gcStatus(): Promise<GcStatus>
   /**
    * Makes a volume in the directory `path`, which is empty or doesn't exist.
    * Cancelled while it runs, it may still complete.

@@ -234,7 +234,7 @@ export class VolumeClient implements AsyncDisposable {
 
   /** Collects garbage now; resolves when it is done. Cancelled, it goes on. */
   gc(signal?: AbortSignal): Promise<GcProgress> {
-    return this.#long('gc', signal);
+    return this.#long('gc', undefined, { signal });
   }
 
   /** What `gc` would find; changes nothing. */
