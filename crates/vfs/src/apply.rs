@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use verfs_base::{Epoch, GroupId};
-use verfs_format::{InodeKind, InodeRecord, LOST_CHUNK, RunData, Segment, TreeCounters, keys, varint};
+use verfs_format::{
+    DecodeError, InodeKind, InodeRecord, LOST_CHUNK, Run, RunData, Segment, TreeCounters, keys, varint,
+};
 use verfs_meta::{MetaError, MetaStore, WriteBatch};
 use verfs_store::{ChunkBatch, StoreError};
 
@@ -43,8 +45,23 @@ pub(crate) struct Return<'a> {
     pub(crate) to: Epoch,
 }
 
-fn corrupt(key: &[u8], error: &verfs_format::DecodeError) -> MetaError {
+fn corrupt(key: &[u8], error: &DecodeError) -> MetaError {
     MetaError::Corrupt(format!("the record at {}: {error}", key.escape_ascii()))
+}
+
+/// A record, if it can be decoded: one that can't is no reason to leave the tree between two states.
+fn sound<T>(key: &[u8], decoded: std::result::Result<T, DecodeError>) -> Option<T> {
+    match decoded {
+        Ok(record) => Some(record),
+        Err(error) => {
+            tracing::error!(key = %key.escape_ascii(), %error, "metadata record is damaged");
+            None
+        }
+    }
+}
+
+fn runs(segment: Segment) -> Vec<Run> {
+    segment.runs
 }
 
 pub(crate) fn put_number(batch: &mut WriteBatch, key: &'static [u8], number: u64) {
@@ -160,20 +177,18 @@ impl Steps<'_> {
         if live.is_none() && target.is_none() {
             return Ok(());
         }
-        let broken = |error| self.meta_error(&corrupt(key, &error));
         match key.first() {
             Some(&keys::SEGMENT) => {
-                if let Some(live) = &live {
-                    for run in decode_segment(live).map_err(broken)?.runs {
-                        if let RunData::Chunk { id, birth, .. } = run.data {
-                            versions.give_up(chunks, (id, run.len), (birth, self.epoch));
-                        }
+                for run in live.as_deref().and_then(|live| sound(key, decode_segment(live))).into_iter().flat_map(runs)
+                {
+                    if let RunData::Chunk { id, birth, .. } = run.data {
+                        versions.give_up(chunks, (id, run.len), (birth, self.epoch));
                     }
                 }
             }
             Some(&keys::INODE) => {
-                let before = live.as_deref().map(decode_inode).transpose().map_err(broken)?;
-                let after = target.as_deref().map(InodeRecord::decode).transpose().map_err(broken)?;
+                let before = live.as_deref().and_then(|live| sound(key, decode_inode(live)));
+                let after = target.as_deref().and_then(|target| sound(key, InodeRecord::decode(target)));
                 count(counters, before.as_ref(), after.as_ref());
             }
             Some(_) | None => {}
@@ -217,9 +232,17 @@ impl Return<'_> {
         let mut chunks = steps.parts.store.begin();
         let mut versions = steps.versions(&mut written);
         for (key, live) in part.iter().zip(steps.meta().multi_get(part).map_err(meta_error)?) {
-            let target = version_at(steps.meta(), key, live.as_ref(), self.to).map_err(meta_error)?;
+            let target = match version_at(steps.meta(), key, live.as_ref(), self.to) {
+                Ok(target) => target,
+                // A record that nobody can read stays as it is: the rest of the tree goes back all the same.
+                Err(error @ MetaError::Corrupt(_)) => {
+                    meta_error(error);
+                    continue;
+                }
+                Err(error) => return Err(meta_error(error)),
+            };
             let target = match (key.first(), target) {
-                (Some(&keys::SEGMENT), Some(target)) => Some(self.born_again(&mut chunks, key, &target)?),
+                (Some(&keys::SEGMENT), Some(target)) => Some(self.born_again(&mut chunks, key, &target)),
                 (_, target) => target.map(|target| target.record),
             };
             steps.set(&mut chunks, &mut versions, counters, (key, live, target))?;
@@ -228,10 +251,9 @@ impl Return<'_> {
         steps.commit(written, chunks, &grown, counters)
     }
 
-    /// A segment whose runs are new ones, with references of their own.
-    fn born_again(&self, chunks: &mut ChunkBatch, key: &[u8], target: &Version) -> Result<Bytes> {
-        let segment = Segment::decode(&target.record);
-        let mut segment = segment.map_err(|error| self.steps.meta_error(&corrupt(key, &error)))?;
+    /// A segment whose runs are new ones, with references of their own; one that is damaged stays as it is.
+    fn born_again(&self, chunks: &mut ChunkBatch, key: &[u8], target: &Version) -> Bytes {
+        let Some(mut segment) = sound(key, Segment::decode(&target.record)) else { return target.record.clone() };
         for run in &mut segment.runs {
             if let RunData::Chunk { id, birth, .. } = &mut run.data
                 && *id != LOST_CHUNK
@@ -240,6 +262,6 @@ impl Return<'_> {
                 *birth = self.steps.epoch;
             }
         }
-        Ok(segment.encode().into())
+        segment.encode().into()
     }
 }

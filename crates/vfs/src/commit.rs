@@ -374,7 +374,8 @@ fn finish(shared: &Shared, group: &Group, committed: Committed) {
         state.space = space;
     }
     state.snapshots.committed(&committed.used, committed.pruned);
-    if state.snapshots.is_pruning() && state.freeze == Freeze::No {
+    // At the end of a volume's day the rest is left to the next: nobody waits for it.
+    if state.snapshots.is_pruning() && state.freeze == Freeze::No && !state.shutdown {
         state.begin_change(shared.monotonic());
     }
     shared.progress.notify_all();

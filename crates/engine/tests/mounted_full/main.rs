@@ -198,9 +198,9 @@ fn soon(begun: Instant, what: &str, act: impl Fn() -> io::Result<()>) {
     }
 }
 
-/// Of the bytes that were deleted, how many in a hundred can be written again. The packs that held them are not
-/// rewritten by anybody yet, so none are asked for.
-const BACK_MIN_PERCENT: u64 = 0;
+/// Of the bytes that were deleted, how many in a hundred can be written again, once garbage collection has come by: of
+/// what is still there a part is worth no rewriting.
+const BACK_MIN_PERCENT: u64 = 60;
 
 /// What must work again once `deleted_bytes` are deleted: everything small, and [`BACK_MIN_PERCENT`] of what was there.
 fn check_room_is_back(full: &Full, deleted_bytes: u64) {
