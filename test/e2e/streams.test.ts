@@ -1,9 +1,10 @@
 /** Snapshots as streams, as a user sees them: `verfs send` and `verfs receive`, between real volumes. */
-import { copyFileSync, existsSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { Volume } from 'verfs';
+import { runtimeDirectory } from '../../packages/sdk/src/registry.ts';
 import { type Outcome, run, shell } from '../harness/command.ts';
-import { repository, Sandbox, verfsProgram } from '../harness/sandbox.ts';
+import { repository, Sandbox, until, verfsProgram } from '../harness/sandbox.ts';
 
 let source: Sandbox;
 let target: Sandbox;
@@ -155,6 +156,32 @@ test('an altered stream and a stream that is cut are refused, change nothing, an
   await expectSame();
   expect((await succeeds(receive('--status'))).stdout).toBe('No stream was cut.\n');
   expect(await failure(`${send('one', '--resume', token)}`)).toEqual([65, expect.stringContaining('token')]);
+});
+
+test('a receiver that is killed leaves a volume as it was, nothing beside its socket, and what came', async () => {
+  const { one } = await streams();
+  await target.mount();
+  const sockets = () => readdirSync(runtimeDirectory()).filter((name) => name.startsWith('stream-'));
+  const before = sockets();
+  const bytes = statSync(one).size;
+  const spool = target.path('volume', 'receive');
+  const arrived = `until [ "$(cat '${spool}'/*.part 2>/dev/null | wc -c)" -gt 2000000 ]; do sleep 0.05; done`;
+  // The pipe stays open: the script has its end.
+  const pipe = target.path('pipe');
+  const ended = await script(
+    `mkfifo '${pipe}'; ${receive()} < '${pipe}' & exec 3> '${pipe}'; head -c ${bytes - 1000} '${one}' >&3
+     ${arrived}; kill -KILL $!; wait $! 2> /dev/null || true`,
+  );
+  expect(ended.stdout).toBe('');
+  let token: string | null = null;
+  await until('the daemon has noticed', async () => {
+    token = JSON.parse((await succeeds(receive('--status', '--json'))).stdout).resume;
+    return token !== null;
+  });
+  expect(sockets()).toEqual(before);
+  expect([await namesAt(target), readdirSync(target.mountpoint)]).toEqual([[], []]);
+  await succeeds(`${send('one', '--resume', token ?? '')} | ${receive()}`);
+  expect(await namesAt(target)).toEqual(['one']);
 });
 
 test('a stream that does not fit is refused; --rollback undoes what is in its way', async () => {

@@ -178,13 +178,12 @@ pub enum EngineError {
         advice: String,
     },
     /// A stream is not for this volume, or a token not for this stream.
-    #[error(
-        "the stream does not fit: {detail}: send the base first, or the whole snapshot to an empty volume; `--rollback` \
-         undoes what changed since the base"
-    )]
+    #[error("the stream does not fit: {detail}: {advice}")]
     StreamMismatch {
         /// Why.
         detail: String,
+        /// What would fit.
+        advice: &'static str,
     },
     /// The caller ended a stream.
     #[error("the stream was cancelled: `verfs receive --status` shows from where it can go on")]

@@ -37,6 +37,10 @@ impl Volume {
                 "a stream leads from an older snapshot to a newer one: `verfs snapshot list` has the oldest first"
                     .to_owned(),
             ),
+            StreamError::Mismatch(detail) => EngineError::StreamMismatch {
+                detail,
+                advice: "take it from `verfs receive --status`, and name the snapshot and `--from` as before",
+            },
             error => self.stream_error(error),
         })
     }
@@ -91,7 +95,11 @@ impl Volume {
             StreamError::Damaged { detail, resume } => {
                 EngineError::StreamDamaged { detail: format!("is damaged ({detail})"), advice: advice(resume) }
             }
-            StreamError::Mismatch(detail) => EngineError::StreamMismatch { detail },
+            StreamError::Mismatch(detail) => EngineError::StreamMismatch {
+                detail,
+                advice: "`verfs snapshot list` shows what is there; send a base first, or the whole snapshot to an empty \
+                         volume, or undo changes with `--rollback`",
+            },
             StreamError::Pipe(error) => match error.kind() {
                 ErrorKind::UnexpectedEof => {
                     EngineError::StreamDamaged { detail: "ends before it begins".to_owned(), advice: advice(None) }

@@ -30,6 +30,9 @@ beforeEach(async () => {
     status: unused,
     stats: unused,
     info: unused,
+    gc: unused,
+    gcPlan: unused,
+    gcStatus: unused,
     sync: unused,
     unmount: unused,
   };

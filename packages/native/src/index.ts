@@ -184,7 +184,9 @@ export class NativeVolume implements SnapshotCalls, StreamCalls {
   }
 
   snapshotSend(request: SendRequest, signal?: Signal): Promise<number> {
-    return translated(() => this.#volume.snapshotSend(request, signal));
+    const { from, resume, ...rest } = request;
+    const options = { ...rest, ...(from === undefined ? {} : { from }), ...(resume === undefined ? {} : { resume }) };
+    return translated(() => this.#volume.snapshotSend(options, signal));
   }
 
   snapshotReceive(request: ReceiveRequest, signal?: Signal): Promise<Snapshot> {
@@ -192,7 +194,7 @@ export class NativeVolume implements SnapshotCalls, StreamCalls {
   }
 
   interruptedReceive(signal?: Signal): Promise<string | null> {
-    return translated(() => this.#volume.interruptedReceive(signal));
+    return translated(async () => (await this.#volume.interruptedReceive(signal)) ?? null);
   }
 
   async close(signal?: Signal): Promise<void> {

@@ -48,6 +48,8 @@ async function meet(): Promise<Meeting> {
   const connection = new Promise<Socket>((resolve) => {
     server.once('connection', (socket) => {
       met = socket;
+      // A process that is killed leaves nothing.
+      rmSync(path, { force: true });
       // What the other end says counts, not how the line broke.
       socket.on('error', () => undefined);
       server.close();
