@@ -47,6 +47,15 @@ export declare class Volume {
    * Cancelled in time, all is as before.
    */
   snapshotRestore(name: string, path: string, target?: string | undefined | null, signal?: AbortSignal | undefined | null): Promise<undefined>
+  /** Writes the stream of a snapshot to a socket; resolves to the bytes of the stream when all is written. */
+  snapshotSend(options: SendOptions, signal?: AbortSignal | undefined | null): Promise<number>
+  /**
+   * Makes the volume what the stream says that comes from a socket, and the snapshot of it. Cancelled before the
+   * stream was whole, nothing changes.
+   */
+  snapshotReceive(options: ReceiveOptions, signal?: AbortSignal | undefined | null): Promise<Snapshot>
+  /** From where a stream that was cut can go on; null when there is none. */
+  interruptedReceive(signal?: AbortSignal | undefined | null): Promise<string | undefined | null>
   /**
    * Makes a volume in the directory `path`, which is empty or doesn't exist.
    * Cancelled while it runs, it may still complete.
@@ -229,6 +238,14 @@ export interface OpLatency {
  */
 export declare function peerUid(fd: number): number
 
+/** How a stream is received. */
+export interface ReceiveOptions {
+  /** Whether changes since the stream's base are undone. Otherwise they refuse it. */
+  rollback: boolean
+  /** A Unix socket from which the stream comes. */
+  socket: string
+}
+
 /** What a collection would find. */
 export interface Reclaimable {
   /** Packs with dead bytes. */
@@ -237,6 +254,18 @@ export interface Reclaimable {
   deadBytes: number
   /** Bytes in them that are needed, which would be copied. */
   liveBytes: number
+}
+
+/** What is sent. */
+export interface SendOptions {
+  /** The snapshot. */
+  name: string
+  /** The snapshot from which the stream leads on. */
+  from?: string
+  /** From where a receiver wants it, as he was told. */
+  resume?: string
+  /** A Unix socket on which somebody listens for the stream. */
+  socket: string
 }
 
 /**

@@ -14,4 +14,5 @@ mod pool;
 mod signal;
 mod snapshots;
 mod stats;
+mod streams;
 mod volume;

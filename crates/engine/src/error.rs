@@ -36,6 +36,8 @@ pub const ERROR_CODES: &[&str] = &[
     "VERFS_E_SNAPSHOT_EXISTS",
     "VERFS_E_SNAPSHOT_NAME",
     "VERFS_E_SNAPSHOT_HELD",
+    "VERFS_E_STREAM_DAMAGED",
+    "VERFS_E_STREAM_MISMATCH",
     "VERFS_E_PATH_NOT_FOUND",
     "VERFS_E_PATH_EXISTS",
 ];
@@ -167,6 +169,25 @@ pub enum EngineError {
         /// Who holds it.
         by: String,
     },
+    /// A stream isn't what was sent, or not all of it.
+    #[error("the stream {detail}; the volume is as it was: {advice}")]
+    StreamDamaged {
+        /// What is wrong.
+        detail: String,
+        /// How to get the rest, or another.
+        advice: String,
+    },
+    /// A stream is not for this volume, or a token not for this stream.
+    #[error("the stream does not fit: {detail}: {advice}")]
+    StreamMismatch {
+        /// Why.
+        detail: String,
+        /// What would fit.
+        advice: &'static str,
+    },
+    /// The caller ended a stream.
+    #[error("the stream was cancelled: `verfs receive --status` shows from where it can go on")]
+    StreamCancelled,
     /// A snapshot has nothing at this path.
     #[error("there is no {} in snapshot {snapshot}: `verfs snapshot diff` tells what changed since", path.display())]
     PathNotFound {
@@ -226,9 +247,11 @@ impl EngineError {
             EngineError::SnapshotExists { .. } => "VERFS_E_SNAPSHOT_EXISTS",
             EngineError::SnapshotName { .. } => "VERFS_E_SNAPSHOT_NAME",
             EngineError::SnapshotHeld { .. } => "VERFS_E_SNAPSHOT_HELD",
+            EngineError::StreamDamaged { .. } => "VERFS_E_STREAM_DAMAGED",
+            EngineError::StreamMismatch { .. } => "VERFS_E_STREAM_MISMATCH",
             EngineError::PathNotFound { .. } => "VERFS_E_PATH_NOT_FOUND",
             EngineError::PathExists { .. } => "VERFS_E_PATH_EXISTS",
-            EngineError::Cancelled { .. } => "VERFS_E_CANCELLED",
+            EngineError::Cancelled { .. } | EngineError::StreamCancelled => "VERFS_E_CANCELLED",
             EngineError::Io { .. } => "VERFS_E_IO",
             EngineError::Mount(error) => match error {
                 FuseError::MountpointMissing { .. } => "VERFS_E_MOUNTPOINT_MISSING",
@@ -253,7 +276,10 @@ impl EngineError {
             | EngineError::SnapshotNotFound { .. }
             | EngineError::SnapshotExists { .. }
             | EngineError::SnapshotName { .. }
-            | EngineError::SnapshotHeld { .. } => None,
+            | EngineError::SnapshotHeld { .. }
+            | EngineError::StreamDamaged { .. }
+            | EngineError::StreamMismatch { .. }
+            | EngineError::StreamCancelled => None,
             EngineError::Mount(error) => error.path(),
             EngineError::NotAVolume { path, .. }
             | EngineError::VolumeExists { path }

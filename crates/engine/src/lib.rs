@@ -12,6 +12,7 @@ mod options;
 mod runtime_directory;
 mod snapshots;
 mod stats;
+mod streams;
 mod tasks;
 mod volume;
 
@@ -25,5 +26,5 @@ pub use verfs_chunker::ChunkerKind;
 pub use verfs_fuse::{AllowOther, SnapshotsDirectory};
 pub use verfs_meta::EngineKind as MetaEngine;
 pub use verfs_store::{GcPhase, GcProgress, Reclaimable};
-pub use verfs_vfs::{Copied, CopyProgress, FileKind, Snapshot, TreeChange, TreeChangeKind, Vfs};
+pub use verfs_vfs::{Copied, CopyProgress, FileKind, Sent, Snapshot, TargetChanges, TreeChange, TreeChangeKind, Vfs};
 pub use volume::Volume;

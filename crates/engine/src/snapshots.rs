@@ -249,7 +249,7 @@ impl Volume {
 pub(crate) type SessionSlot = Mutex<Option<Arc<VolumeMount>>>;
 
 /// Tells the kernel of a mount, if there is one, what changed but not through it.
-fn tell_kernel<I: IntoIterator<Item = Invalidation>>(slot: &SessionSlot, changes: impl FnOnce() -> I) {
+pub(crate) fn tell_kernel<I: IntoIterator<Item = Invalidation>>(slot: &SessionSlot, changes: impl FnOnce() -> I) {
     let mount = slot.lock().clone();
     if let Some(mount) = mount {
         mount.session().invalidate_all(changes());

@@ -11,6 +11,7 @@ import { policyRun, policySet, policyShow, runBuilder, setBuilder, showBuilder }
 import * as snapshot from './commands/snapshot.ts';
 import { stats, statsBuilder } from './commands/stats.ts';
 import { status, statusBuilder } from './commands/status.ts';
+import { receive, receiveBuilder, send, sendBuilder } from './commands/streams.ts';
 import { sync, syncBuilder } from './commands/sync.ts';
 import { unmount, unmountBuilder } from './commands/unmount.ts';
 import { createBuilder, infoBuilder, volumeCreate, volumeInfo } from './commands/volume.ts';
@@ -115,11 +116,16 @@ function parser(words: readonly string[]) {
         .recommendCommands(),
     )
     .command('snapshot', 'Take snapshots of a volume, compare them, and go back to them', snapshots)
+    .command('send <snapshot> [path]', 'Write a snapshot as a stream to standard output', sendBuilder, send)
+    .command('receive [path]', 'Make a volume what a stream from standard input says', receiveBuilder, receive)
     .command('policy', 'Have snapshots taken and pruned by themselves', policies)
     .example('$0 mount ~/verfs', 'mounts the default volume')
     .example('$0 unmount ~/verfs', 'unmounts it')
     .epilogue(exitCodesNote())
-    .demandCommand(1, 'Name a command: mount, unmount, status, stats, sync, gc, volume, snapshot or policy')
+    .demandCommand(
+      1,
+      'Name a command: mount, unmount, status, stats, sync, gc, volume, snapshot, send, receive or policy',
+    )
     .recommendCommands()
     .strict()
     .check(checkValues)

@@ -18,6 +18,7 @@ import type {
 import { CancelledError } from '@verfs/errors';
 import { addon, fromAddon } from './addon.ts';
 import type { Snapshot, SnapshotCalls, SnapshotChange } from './snapshots.ts';
+import type { ReceiveRequest, SendRequest, StreamCalls } from './streams.ts';
 
 export type {
   CreateOptions,
@@ -35,6 +36,7 @@ export type {
 } from '@verfs/bindings';
 export { addonFile, currentPlatform, type Platform } from './platform.ts';
 export type { Snapshot, SnapshotCalls, SnapshotChange } from './snapshots.ts';
+export type { ReceiveRequest, SendRequest, StreamCalls } from './streams.ts';
 
 /** Severity of a log record. */
 export type LogLevel = LogRecord['level'];
@@ -70,7 +72,7 @@ async function cancellable<T>(promise: Promise<T>, name: string, signal: Signal)
 }
 
 /** An open volume of the engine. Every rejection is a `VerfsError`; the addon's types say what the calls do. */
-export class NativeVolume implements SnapshotCalls {
+export class NativeVolume implements SnapshotCalls, StreamCalls {
   readonly #volume: NativeVolumeClass;
   /** The wait for the end of the mount, which occupies a thread: shared by all who wait. */
   #unmounted: Promise<void> | undefined;
@@ -179,6 +181,20 @@ export class NativeVolume implements SnapshotCalls {
 
   async snapshotRestore(name: string, path: string, target: string | undefined, signal?: Signal): Promise<void> {
     await translated(() => this.#volume.snapshotRestore(name, path, target, signal));
+  }
+
+  snapshotSend(request: SendRequest, signal?: Signal): Promise<number> {
+    const { from, resume, ...rest } = request;
+    const options = { ...rest, ...(from === undefined ? {} : { from }), ...(resume === undefined ? {} : { resume }) };
+    return translated(() => this.#volume.snapshotSend(options, signal));
+  }
+
+  snapshotReceive(request: ReceiveRequest, signal?: Signal): Promise<Snapshot> {
+    return translated(() => this.#volume.snapshotReceive(request, signal));
+  }
+
+  interruptedReceive(signal?: Signal): Promise<string | null> {
+    return translated(async () => (await this.#volume.interruptedReceive(signal)) ?? null);
   }
 
   async close(signal?: Signal): Promise<void> {

@@ -24,5 +24,6 @@ export type { VolumeClient } from './control/client.ts';
 export type { DaemonStatus, PolicyProgress, Unmounted } from './control/protocol.ts';
 export type { PolicyRunOptions, VolumePolicy } from './policy.ts';
 export type { Snapshots } from './snapshots.ts';
+export type { ReceiveOptions, SendOptions, TransferOptions } from './streams.ts';
 export { version } from './version.ts';
 export { Volume } from './volume.ts';

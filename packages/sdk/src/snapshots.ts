@@ -1,5 +1,7 @@
-import type { Snapshot, SnapshotCalls, SnapshotChange } from '@verfs/native';
+import type { Readable } from 'node:stream';
+import type { Snapshot, SnapshotCalls, SnapshotChange, StreamCalls } from '@verfs/native';
 import type { Cancellable } from './cancellable.ts';
+import { type ReceiveOptions, receive, type SendOptions, send } from './streams.ts';
 
 /**
  * The snapshots of a volume: of one that this process has open, or that a daemon serves.
@@ -9,10 +11,10 @@ import type { Cancellable } from './cancellable.ts';
  * `VolumeFullError`.
  */
 export class Snapshots {
-  readonly #calls: SnapshotCalls;
+  readonly #calls: SnapshotCalls & StreamCalls;
 
   /** Made by `Volume` and `VolumeClient`. */
-  constructor(calls: SnapshotCalls) {
+  constructor(calls: SnapshotCalls & StreamCalls) {
     this.#calls = calls;
   }
 
@@ -90,5 +92,32 @@ export class Snapshots {
    */
   restore(name: string, path: string, options: { readonly to?: string | undefined } & Cancellable = {}): Promise<void> {
     return this.#calls.snapshotRestore(name, path, options.to, options.signal);
+  }
+
+  /**
+   * The snapshot as a stream for `receive`, or what leads to it from an older one. It ends only when it is whole;
+   * destroying it ends the transfer.
+   *
+   * The stream fails with UsageError for a base that is not older or a `resume` that is none, with StreamMismatchError
+   * for a `resume` of another stream, and with IoError.
+   */
+  send(name: string, options: SendOptions = {}): Readable {
+    return send(this.#calls, name, options);
+  }
+
+  /**
+   * Makes the volume, in its mount as well, what the stream says, and the snapshot of it. The volume has to be empty
+   * for the stream of a whole snapshot, and else be as its base. Nothing changes before the stream is verified to its
+   * end; what came of one that is cut is kept, and the rest may follow. `source` is destroyed.
+   *
+   * @throws StreamDamagedError, StreamMismatchError, IoError
+   */
+  receive(source: Readable, options: ReceiveOptions = {}): Promise<Snapshot> {
+    return receive(this.#calls, source, options);
+  }
+
+  /** From where a stream that was cut can go on: the `resume` to send it with. Null when there is none. */
+  interruptedReceive(options: Cancellable = {}): Promise<string | null> {
+    return this.#calls.interruptedReceive(options.signal);
   }
 }

@@ -1,8 +1,8 @@
 import { SnapshotExistsError, SnapshotHeldError, SnapshotNotFoundError } from '@verfs/errors';
-import type { Snapshot, SnapshotCalls, SnapshotChange } from '@verfs/native';
+import type { ReceiveRequest, SendRequest, Snapshot, SnapshotCalls, SnapshotChange, StreamCalls } from '@verfs/native';
 
 /** Snapshots without a volume: a list. Calls that are not about the list are noted. */
-export class FakeSnapshots implements SnapshotCalls {
+export class FakeSnapshots implements SnapshotCalls, StreamCalls {
   readonly list: Snapshot[] = [];
   readonly noted: unknown[] = [];
   /** What a diff finds. */
@@ -89,5 +89,20 @@ export class FakeSnapshots implements SnapshotCalls {
   async snapshotRestore(name: string, path: string, target: string | undefined): Promise<void> {
     this.#find(name);
     this.noted.push(['restore', name, path, target]);
+  }
+
+  async snapshotSend({ name }: SendRequest): Promise<number> {
+    this.#find(name);
+    this.noted.push(['send', name]);
+    return 0;
+  }
+
+  snapshotReceive({ rollback }: ReceiveRequest): Promise<Snapshot> {
+    this.noted.push(['receive', rollback]);
+    return this.snapshotCreate('received', '');
+  }
+
+  async interruptedReceive(): Promise<string | null> {
+    return null;
   }
 }

@@ -13,6 +13,13 @@ export const controlParameters = {
   snapshotRollback: named,
   snapshotClone: z.strictObject({ name: z.string(), path: z.string() }),
   snapshotRestore: z.strictObject({ name: z.string(), path: z.string(), target: z.string().optional() }),
+  snapshotSend: z.strictObject({
+    name: z.string(),
+    from: z.string().optional(),
+    resume: z.string().optional(),
+    socket: z.string(),
+  }),
+  snapshotReceive: z.strictObject({ rollback: z.boolean(), socket: z.string() }),
   policySet: z.strictObject({ changes: z.record(z.string(), z.union([z.string(), z.number()])) }),
   policyRun: z.strictObject({ mode: z.enum(['done', 'dry-run']) }),
 };

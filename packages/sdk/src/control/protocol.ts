@@ -72,6 +72,11 @@ export interface ControlMethods {
   snapshotRollback: null;
   snapshotClone: null;
   snapshotRestore: null;
+  /** Bytes of the stream; answers when they are written to the caller's socket. */
+  snapshotSend: number;
+  /** Answers when the volume is what the stream from the caller's socket says. */
+  snapshotReceive: Snapshot;
+  interruptedReceive: string | null;
   policy: PolicyStatus;
   policySet: PolicyStatus;
   policyRun: PolicyRun;

@@ -1,4 +1,4 @@
-import type { Snapshot, SnapshotCalls, SnapshotChange } from '@verfs/native';
+import type { ReceiveRequest, SendRequest, Snapshot, SnapshotCalls, SnapshotChange, StreamCalls } from '@verfs/native';
 import type { PolicyChanges, PolicyRun, PolicyStatus } from '@verfs/snapshots';
 import type { Cancellable } from '../cancellable.ts';
 import type { PolicyRunOptions, VolumePolicy } from '../policy.ts';
@@ -22,7 +22,7 @@ export type Request = <M extends ControlMethod>(
 type Signal = AbortSignal | undefined;
 
 /** The snapshots of a volume that a daemon serves. */
-export class RemoteSnapshots implements SnapshotCalls {
+export class RemoteSnapshots implements SnapshotCalls, StreamCalls {
   readonly #request: Request;
 
   constructor(request: Request) {
@@ -66,6 +66,18 @@ export class RemoteSnapshots implements SnapshotCalls {
 
   async snapshotRestore(name: string, path: string, target: string | undefined, signal?: Signal): Promise<void> {
     await this.#request('snapshotRestore', { name, path, target }, { signal });
+  }
+
+  snapshotSend(request: SendRequest, signal?: Signal): Promise<number> {
+    return this.#request('snapshotSend', { ...request }, { signal });
+  }
+
+  snapshotReceive(request: ReceiveRequest, signal?: Signal): Promise<Snapshot> {
+    return this.#request('snapshotReceive', { ...request }, { signal });
+  }
+
+  interruptedReceive(signal?: Signal): Promise<string | null> {
+    return this.#request('interruptedReceive', undefined, { signal });
   }
 }
 

@@ -1,8 +1,8 @@
-import type { SnapshotCalls } from '@verfs/native';
+import type { SnapshotCalls, StreamCalls } from '@verfs/native';
 import type { ControlHandlers } from '../control/protocol.ts';
 import type { LocalPolicy } from '../policy.ts';
 
-type SnapshotMethod = Extract<keyof ControlHandlers, `snapshot${string}` | `policy${string}`>;
+type SnapshotMethod = Extract<keyof ControlHandlers, `snapshot${string}` | `policy${string}` | 'interruptedReceive'>;
 
 /**
  * What a daemon does for the methods about snapshots and policies.
@@ -10,7 +10,7 @@ type SnapshotMethod = Extract<keyof ControlHandlers, `snapshot${string}` | `poli
  * @param onChange Called when something may have changed when the next snapshot is due.
  */
 export function snapshotHandlers(
-  volume: SnapshotCalls,
+  volume: SnapshotCalls & StreamCalls,
   policy: LocalPolicy,
   onChange: () => void,
 ): Pick<ControlHandlers, SnapshotMethod> {
@@ -33,6 +33,13 @@ export function snapshotHandlers(
     snapshotRollback: ({ name }, { signal }) => done(volume.snapshotRollback(name, signal)),
     snapshotClone: ({ name, path }, { signal }) => done(volume.snapshotClone(name, path, signal)),
     snapshotRestore: ({ name, path, target }, { signal }) => done(volume.snapshotRestore(name, path, target, signal)),
+    snapshotSend: (request, { signal }) => volume.snapshotSend(request, signal),
+    snapshotReceive: async (request, { signal }) => {
+      const snapshot = await volume.snapshotReceive(request, signal);
+      onChange();
+      return snapshot;
+    },
+    interruptedReceive: (_, { signal }) => volume.interruptedReceive(signal),
     policy: (_, { signal }) => policy.get({ signal }),
     policySet: async ({ changes }, { signal }) => {
       const status = await policy.set(changes, { signal });

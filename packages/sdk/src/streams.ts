@@ -1,0 +1,124 @@
+/** Streams of snapshots between the caller and whoever has the volume open. */
+import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import type { Snapshot, StreamCalls } from '@verfs/native';
+import type { Cancellable } from './cancellable.ts';
+import { prepareRuntimeDirectory, runtimeDirectory } from './registry.ts';
+
+/** Options of transfers. */
+export interface TransferOptions extends Cancellable {
+  /** Called with the bytes that went through so far. */
+  readonly onProgress?: ((bytes: number) => void) | undefined;
+}
+
+/** Options of `Snapshots.send`. */
+export interface SendOptions extends TransferOptions {
+  /** The older snapshot from which the stream leads on; without one it is of the whole snapshot. */
+  readonly from?: string | undefined;
+  /** From where the receiver wants it, as its `interruptedReceive` tells. */
+  readonly resume?: string | undefined;
+}
+
+/** Options of `Snapshots.receive`. */
+export interface ReceiveOptions extends TransferOptions {
+  /** Whether changes since the stream's base are undone first. Otherwise they refuse it. */
+  readonly rollback?: boolean | undefined;
+}
+
+/** A Unix socket in the directory that is this user's alone, on which one connection is waited for. */
+interface Meeting {
+  readonly socket: string;
+  readonly connection: Promise<Socket>;
+  end(): void;
+}
+
+async function meet(): Promise<Meeting> {
+  prepareRuntimeDirectory();
+  const path = join(runtimeDirectory(), `stream-${randomBytes(6).toString('hex')}.sock`);
+  const server = createServer();
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(path, resolve);
+  });
+  let met: Socket | undefined;
+  const connection = new Promise<Socket>((resolve) => {
+    server.once('connection', (socket) => {
+      met = socket;
+      // A process that is killed leaves nothing.
+      rmSync(path, { force: true });
+      // What the other end says counts, not how the line broke.
+      socket.on('error', () => undefined);
+      server.close();
+      resolve(socket);
+    });
+  });
+  const end = () => {
+    server.close();
+    met?.destroy();
+    rmSync(path, { force: true });
+  };
+  return { socket: path, connection, end };
+}
+
+/** What comes of `source`, counted. */
+async function* counted(source: AsyncIterable<Uint8Array>, onProgress: TransferOptions['onProgress']) {
+  let bytes = 0;
+  for await (const piece of source) {
+    bytes += piece.length;
+    onProgress?.(bytes);
+    yield piece;
+  }
+}
+
+async function* sent(calls: StreamCalls, name: string, options: SendOptions): AsyncGenerator<Uint8Array, void> {
+  const { from, resume, signal, onProgress } = options;
+  const stop = new AbortController();
+  const either = signal === undefined ? stop.signal : AbortSignal.any([stop.signal, signal]);
+  const meeting = await meet();
+  try {
+    const call = calls.snapshotSend({ name, from, resume, socket: meeting.socket }, either);
+    // An error before the connection ends the wait for it; a later one counts when the line has ended.
+    call.catch(() => meeting.end());
+    const line = await Promise.race([meeting.connection, call.then(() => meeting.connection)]);
+    try {
+      yield* counted(line, onProgress);
+    } catch {
+      // The line broke: the call says why.
+    }
+    // Only what is sent whole ends well.
+    await call;
+  } finally {
+    stop.abort('nobody reads any more');
+    meeting.end();
+  }
+}
+
+/** The stream of a snapshot. It ends only when it is whole, and fails otherwise. */
+export const send = (calls: StreamCalls, name: string, options: SendOptions): Readable =>
+  Readable.from(sent(calls, name, options), { objectMode: false });
+
+/** Makes a volume what the stream `source` says. */
+export async function receive(calls: StreamCalls, source: Readable, options: ReceiveOptions): Promise<Snapshot> {
+  const { rollback = false, signal, onProgress } = options;
+  const meeting = await meet();
+  try {
+    const call = calls.snapshotReceive({ rollback, socket: meeting.socket }, signal);
+    call.catch(() => meeting.end());
+    const line = await Promise.race([meeting.connection, call.then(() => meeting.connection)]);
+    // A source that fails, or is left behind, is a stream that is cut: the call says so.
+    const piped = pipeline(counted(source, onProgress), line).catch(() => undefined);
+    try {
+      return await call;
+    } finally {
+      meeting.end();
+      source.destroy();
+      await piped;
+    }
+  } finally {
+    meeting.end();
+  }
+}

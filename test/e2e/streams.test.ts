@@ -1,0 +1,250 @@
+/** Snapshots as streams, as a user sees them: `verfs send` and `verfs receive`, between real volumes. */
+import { copyFileSync, existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { Volume } from 'verfs';
+import { runtimeDirectory } from '../../packages/sdk/src/registry.ts';
+import { type Outcome, run, shell } from '../harness/command.ts';
+import { repository, Sandbox, until, verfsProgram } from '../harness/sandbox.ts';
+
+let source: Sandbox;
+let target: Sandbox;
+
+beforeEach(async () => {
+  source = new Sandbox();
+  target = new Sandbox();
+  await source.mount();
+});
+
+afterEach(async () => {
+  await source[Symbol.asyncDispose]();
+  await target[Symbol.asyncDispose]();
+});
+
+/** `verfs WORDS`, for a script. */
+const command = (...words: string[]) => [process.execPath, verfsProgram, ...words].map((word) => `'${word}'`).join(' ');
+
+/** Runs a script in which `verfs` finds the daemons of both sandboxes. */
+const script = (text: string) => run('bash', ['-o', 'pipefail', '-c', text], { env: source.env });
+
+const send = (...words: string[]) => command('send', ...words, '--volume', source.volume);
+const receive = (...words: string[]) => command('receive', ...words, '--volume', target.volume);
+
+async function succeeds(text: string): Promise<Outcome> {
+  const outcome = await script(text);
+  expect({ code: outcome.code, stderr: outcome.stderr }).toEqual({ code: 0, stderr: '' });
+  return outcome;
+}
+
+/** The exit code and the message of what has to fail. */
+async function failure(text: string): Promise<[number, string]> {
+  const { code, stdout, stderr } = await script(text);
+  expect(stdout).toBe('');
+  return [code, stderr.trim()];
+}
+
+const snapshot = (name: string) => source.json(['snapshot', 'create', name, '--volume', source.volume]);
+
+async function fill(): Promise<void> {
+  const text = `
+    mkdir -p deep/er && cp -a ${repository}/packages/errors/src deep/code
+    head -c 3000000 /dev/urandom > random && ln random deep/hard && ln -s ../random deep/soft
+    truncate -s 5M sparse && mkfifo deep/pipe && chmod 2750 deep && setfattr -n user.tag -v value random
+    echo doomed > doomed && touch -d @1000000000.5 deep/code`;
+  await shell(text, { cwd: source.mountpoint });
+}
+
+const scramble = () =>
+  shell(
+    `rm doomed && mv deep/code moved && echo more >> random && truncate -s 9M sparse && mkdir new &&
+     head -c 400000 /dev/urandom > new/noise && setfattr -n user.tag -v other random && chmod 700 deep`,
+    { cwd: source.mountpoint },
+  );
+
+const sums = (directory: string) => shell('find . -type f -print0 | sort -z | xargs -0 sha256sum', { cwd: directory });
+
+/** Both mounts show the same. */
+async function expectSame(): Promise<void> {
+  const itemized = `rsync -n -aHAX --checksum --delete --itemize-changes '${source.mountpoint}/' '${target.mountpoint}/'`;
+  expect(await shell(itemized)).toBe('');
+  expect(await sums(target.mountpoint)).toBe(await sums(source.mountpoint));
+}
+
+const namesAt = async (sandbox: Sandbox) => {
+  const { snapshots } = await sandbox.json<{ snapshots: { name: string }[] }>([
+    'snapshot',
+    'list',
+    '--volume',
+    sandbox.volume,
+  ]);
+  return snapshots.map(({ name }) => name);
+};
+
+/** Fills the source and makes the files `one` and `two` of its snapshots. */
+async function streams(): Promise<{ one: string; two: string }> {
+  const [one, two] = [source.path('one'), source.path('two')];
+  await fill();
+  await snapshot('one');
+  await scramble();
+  await snapshot('two');
+  await succeeds(`${send('one')} > ${one}; ${send('two', '--from', 'one')} > ${two}`);
+  return { one, two };
+}
+
+test('a whole snapshot and what follows it make an identical tree, through pipes, mounted', async () => {
+  await target.mount();
+  await fill();
+  await snapshot('one');
+  const first = await succeeds(`${send('one')} | ${receive()}`);
+  expect(first.stdout).toMatch(/^Received snapshot one, [\d.]+ MiB\.\n$/);
+  await expectSame();
+  await scramble();
+  await snapshot('two');
+  const second = await succeeds(`${send('two', '--from', 'one')} | ${receive('--json')}`);
+  expect(JSON.parse(second.stdout)).toMatchObject({ snapshot: { name: 'two' }, bytes: expect.any(Number) });
+  await expectSame();
+  expect(await namesAt(target)).toEqual(['one', 'two']);
+  await target.unmount();
+  await target.mount();
+  await expectSame();
+});
+
+test('the same through files, between volumes that are not mounted', async () => {
+  const { one, two } = await streams();
+  await source.unmount();
+  const again = source.path('again');
+  await succeeds(`${send('one')} > ${again}`);
+  expect(readFileSync(again).equals(readFileSync(one))).toBe(true);
+  await target.json(['volume', 'create', target.volume]);
+  await succeeds(`${receive()} < ${one} && ${receive()} < ${two}`);
+  await source.mount();
+  await target.mount();
+  await expectSame();
+});
+
+test('an altered stream and a stream that is cut are refused, change nothing, and can be gone on with', async () => {
+  const { one, two } = await streams();
+  await target.mount();
+  await succeeds(`${receive()} < ${one}`);
+  const before = await sums(target.mountpoint);
+
+  const altered = source.path('altered');
+  const bytes = readFileSync(two);
+  const middle = bytes.length >> 1;
+  bytes[middle] = (bytes[middle] ?? 0) ^ 1;
+  writeFileSync(altered, bytes);
+  expect(await failure(`${receive()} < ${altered}`)).toEqual([64, expect.stringContaining('is damaged')]);
+  expect(await sums(target.mountpoint)).toBe(before);
+  expect(await namesAt(target)).toEqual(['one']);
+
+  const cut = source.path('cut');
+  copyFileSync(two, cut);
+  truncateSync(cut, statSync(two).size - 100_000);
+  const [code, message] = await failure(`${receive()} < ${cut}`);
+  const token = /--resume ([0-9a-f]{32}:\d+)/.exec(message)?.[1] ?? '';
+  expect([code, token]).toEqual([64, expect.stringContaining(':')]);
+  expect(await sums(target.mountpoint)).toBe(before);
+  expect(await namesAt(target)).toEqual(['one']);
+
+  // What came is kept, also by a daemon that comes later.
+  await target.unmount();
+  await target.mount();
+  const told = await succeeds(receive('--status', '--json'));
+  expect(JSON.parse(told.stdout)).toEqual({ resume: token });
+  const rest = source.path('rest');
+  await succeeds(`${send('two', '--from', 'one', '--resume', token)} > ${rest} && ${receive()} < ${rest}`);
+  expect(statSync(rest).size).toBeLessThan(statSync(two).size);
+  await expectSame();
+  expect((await succeeds(receive('--status'))).stdout).toBe('No stream was cut.\n');
+  expect(await failure(`${send('one', '--resume', token)}`)).toEqual([65, expect.stringContaining('token')]);
+});
+
+test('a receiver that is killed leaves a volume as it was, nothing beside its socket, and what came', async () => {
+  const { one } = await streams();
+  await target.mount();
+  const sockets = () => readdirSync(runtimeDirectory()).filter((name) => name.startsWith('stream-'));
+  const before = sockets();
+  const bytes = statSync(one).size;
+  const spool = target.path('volume', 'receive');
+  const arrived = `until [ "$(cat '${spool}'/*.part 2>/dev/null | wc -c)" -gt 2000000 ]; do sleep 0.05; done`;
+  // The pipe stays open: the script has its end.
+  const pipe = target.path('pipe');
+  const ended = await script(
+    `mkfifo '${pipe}'; ${receive()} < '${pipe}' & exec 3> '${pipe}'; head -c ${bytes - 1000} '${one}' >&3
+     ${arrived}; kill -KILL $!; wait $! 2> /dev/null || true`,
+  );
+  expect(ended.stdout).toBe('');
+  let token: string | null = null;
+  await until('the daemon has noticed', async () => {
+    token = JSON.parse((await succeeds(receive('--status', '--json'))).stdout).resume;
+    return token !== null;
+  });
+  expect(sockets()).toEqual(before);
+  expect([await namesAt(target), readdirSync(target.mountpoint)]).toEqual([[], []]);
+  await succeeds(`${send('one', '--resume', token ?? '')} | ${receive()}`);
+  expect(await namesAt(target)).toEqual(['one']);
+});
+
+test('a stream that does not fit is refused; --rollback undoes what is in its way', async () => {
+  const { one, two } = await streams();
+  await target.mount();
+  expect(await failure(`${receive()} < ${two}`)).toEqual([65, expect.stringContaining('does not fit')]);
+  await succeeds(`${receive()} < ${one}`);
+  expect(await failure(`${receive()} < ${one}`)).toEqual([65, expect.stringContaining('already')]);
+  await shell('echo mine > own && rm random', { cwd: target.mountpoint });
+  const before = await sums(target.mountpoint);
+  expect(await failure(`${receive()} < ${two}`)).toEqual([65, expect.stringContaining('changed')]);
+  expect(await sums(target.mountpoint)).toBe(before);
+  await succeeds(`${receive('--rollback')} < ${two}`);
+  expect(existsSync(target.inMount('own'))).toBe(false);
+  await expectSame();
+});
+
+test('what cannot be sent or received is told in one line', async () => {
+  await fill();
+  await snapshot('one');
+  await snapshot('two');
+  await target.mount();
+  expect(await failure(send('none'))).toEqual([60, expect.stringContaining('no snapshot none')]);
+  expect(await failure(send('two', '--from', 'none'))).toEqual([60, expect.stringContaining('no snapshot none')]);
+  expect(await failure(send('one', '--from', 'two'))).toEqual([2, expect.stringContaining('older')]);
+  expect(await failure(send('one', '--resume', 'nonsense'))).toEqual([2, expect.stringContaining('nonsense')]);
+  expect(await failure(`${receive()} < /dev/null`)).toEqual([64, expect.stringContaining('nothing came')]);
+  expect(await failure(`${receive()} < ${verfsProgram}`)).toEqual([64, expect.stringContaining('no stream')]);
+  expect((await script(`${send('one', '--json')}`)).code).toBe(2);
+  expect((await script(`${receive('--status', '--rollback')}`)).code).toBe(2);
+  // A terminal is no place for a stream.
+  const terminal = await script(`script -qec "${send('one').replaceAll("'", '')}" /dev/null`);
+  expect([terminal.code, terminal.stdout]).toEqual([2, expect.stringContaining('terminal')]);
+  // Who reads goes away in the middle.
+  const [code, message] = await failure(`${send('one')} | head -c 1000 > /dev/null`);
+  expect([code, message]).toEqual([expect.any(Number), expect.stringContaining('cannot be written')]);
+  expect(message.split('\n').length).toBe(1);
+  expect(await namesAt(target)).toEqual([]);
+});
+
+test('a program sends from a volume of its own to one that a daemon serves, and ends what it began', async () => {
+  await fill();
+  await snapshot('one');
+  await source.unmount();
+  await target.mount();
+  {
+    await using from = await Volume.open(source.volume);
+    await using to = await Volume.connect(target.volume);
+    const stop = new AbortController();
+    const ended = from.snapshots.send('one', {
+      signal: stop.signal,
+      onProgress: () => stop.abort(),
+    });
+    await expect(ended.toArray()).rejects.toMatchObject({ code: 'VERFS_E_CANCELLED' });
+    let seen = 0;
+    const received = await to.snapshots.receive(from.snapshots.send('one'), {
+      onProgress: (bytes) => {
+        seen = bytes;
+      },
+    });
+    expect([received.name, seen > 3_000_000]).toEqual(['one', true]);
+    expect(await to.snapshots.interruptedReceive()).toBe(null);
+  }
+  await source.mount();
+  await expectSame();
+});
