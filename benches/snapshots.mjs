@@ -56,6 +56,7 @@ function liveRates(filesystem) {
   for (let round = 0; round < rounds; round += 1) {
     rates.create.push(rate(filesystem, 'create'));
     rates.unlink.push(rate(filesystem, 'unlink'));
+    rmSync(path.join(filesystem.mountpoint, 'small'), { recursive: true });
   }
   return Object.fromEntries(Object.entries(rates).map(([row, values]) => [row, median(values)]));
 }
