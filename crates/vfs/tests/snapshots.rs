@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use bytes::Bytes;
 use verfs_base::Ino;
 use verfs_format::keys;
-use verfs_meta::{Direction, Health, KeyRange, MemoryStore, MetaError, MetaStore, MetaView, WriteBatch};
+use verfs_meta::{Direction, KeyRange, MetaStore};
 use verfs_vfs::{
     Attr, Context, CopyMode, DirEntry, FileKind, NodeKind, Pin, RenameMode, TreeChange, TreeChangeKind, Vfs, VfsError,
     VfsOptions, XattrMode,
 };
 
+use self::volume::cut_off::CutOff;
 use self::volume::tree::{Dice, Dump, Readable, assert_same, change, dump};
 use self::volume::{Open, ROOT, Volume, noise, slow};
 
@@ -218,49 +219,6 @@ fn a_difference_tells_names_and_changes() {
     assert_eq!(backwards, Err(VfsError::InvalidArgument));
     assert_eq!(vfs.diff(b"none", None, &mut |_| ControlFlow::Continue(())), Err(VfsError::NotFound));
     open.close();
-}
-
-/// A metadata engine whose commits fail from one on, as with a power cut: nothing of it is seen any more.
-struct CutOff {
-    inner: Arc<MemoryStore>,
-    commits_left: AtomicI64,
-}
-
-impl MetaStore for CutOff {
-    fn get(&self, key: &[u8]) -> verfs_meta::Result<Option<Bytes>> {
-        self.inner.get(key)
-    }
-
-    fn multi_get(&self, keys: &[Bytes]) -> verfs_meta::Result<Vec<Option<Bytes>>> {
-        self.inner.multi_get(keys)
-    }
-
-    fn view(&self) -> verfs_meta::Result<Box<dyn MetaView + '_>> {
-        self.inner.view()
-    }
-
-    fn commit(&self, batch: WriteBatch) -> verfs_meta::Result<()> {
-        if self.commits_left.fetch_sub(1, Ordering::Relaxed) <= 0 {
-            return Err(MetaError::Io("cut off".to_owned()));
-        }
-        self.inner.commit(batch)
-    }
-
-    fn sync(&self) -> verfs_meta::Result<()> {
-        self.inner.sync()
-    }
-
-    fn approximate_size_bytes(&self) -> verfs_meta::Result<u64> {
-        self.inner.approximate_size_bytes()
-    }
-
-    fn health(&self) -> Health {
-        self.inner.health()
-    }
-
-    fn close(&self) -> verfs_meta::Result<()> {
-        Ok(())
-    }
 }
 
 #[test]

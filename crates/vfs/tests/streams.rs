@@ -5,12 +5,16 @@ mod volume;
 
 use std::io::Cursor;
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use verfs_base::Ino;
+use verfs_meta::MetaStore;
 use verfs_vfs::{NodeKind, Received, ResumeToken, Sent, StreamError, TargetChanges, VfsError, VfsOptions};
 
+use self::volume::cut_off::CutOff;
 use self::volume::tree::{Dice, assert_same, change, dump};
-use self::volume::{Open, ROOT, Volume, noise};
+use self::volume::{Open, ROOT, Volume, noise, slow};
 
 fn send(from: &Open, name: &str, base: Option<&str>) -> Vec<u8> {
     resume(from, name, base, None).unwrap().1
@@ -183,4 +187,48 @@ fn a_stream_that_does_not_fit_is_refused() {
     assert!(matches!(resume(&from, "none", None, None), Err(StreamError::Volume(VfsError::NotFound))));
     from.close();
     to.close();
+}
+
+#[test]
+fn a_receive_that_was_cut_while_it_was_applied_is_completed_by_the_next_open() {
+    let source = Volume::new(options());
+    let from = source.open();
+    for number in 0..3000u64 {
+        let file = from.vfs.mknod(&ROOT, Ino::ROOT, format!("file {number}").as_bytes(), NodeKind::Regular, 0o644);
+        from.vfs.write(&ROOT, file.unwrap().ino, 0, &noise(3000, number)).unwrap();
+    }
+    from.vfs.create_snapshot(b"one", b"").unwrap();
+    let expected = dump(&*from.vfs);
+    let stream = send(&from, "one", None);
+    for commits in [0, 1, 2] {
+        let target = Volume::new(slow());
+        let meta = Arc::new(CutOff { inner: Arc::clone(&target.meta), commits_left: AtomicI64::new(i64::MAX) });
+        let to = target.open_over(Arc::clone(&meta) as Arc<dyn MetaStore>);
+        meta.commits_left.store(commits, Ordering::Relaxed);
+        let cut = receive(&to, &stream, TargetChanges::Refuse).map(drop).unwrap_err();
+        assert!(matches!(cut, StreamError::Volume(VfsError::Io)), "it takes more than {commits} steps: {cut}");
+        assert_eq!(to.vfs.mkdir(&ROOT, Ino::ROOT, b"x", 0o755).err(), Some(VfsError::ReadOnly));
+        drop(to);
+
+        let to = target.open();
+        let found = dump(&*to.vfs);
+        match commits {
+            // Of nothing that was committed, nothing is left to be completed; the stream is there to be applied.
+            0 => {
+                assert_eq!(found.len(), 1);
+                let token = to.vfs.interrupted_receive().unwrap();
+                let (_, rest) = resume(&from, "one", None, token).unwrap();
+                assert_eq!(rest.len(), 32, "nothing but the head is left to be sent");
+                receive(&to, &rest, TargetChanges::Refuse).unwrap();
+                assert_same(&dump(&*to.vfs), &expected, "received at the second try");
+            }
+            _ => {
+                assert_same(&found, &expected, &format!("cut after {commits} steps"));
+                assert_same(&dump(&to.vfs.open_snapshot(b"one").unwrap()), &expected, "its snapshot");
+                assert_eq!(to.vfs.interrupted_receive().unwrap(), None, "the spool is gone");
+            }
+        }
+        to.close();
+    }
+    from.close();
 }

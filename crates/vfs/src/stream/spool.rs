@@ -47,11 +47,13 @@ pub(crate) enum NoFrame {
 pub(crate) struct Frames {
     check: StreamCheck,
     count: u64,
+    /// The last frame was the stream's last.
+    ended: bool,
 }
 
 impl Frames {
     fn new() -> Self {
-        Frames { check: StreamCheck::default(), count: 0 }
+        Frames { check: StreamCheck::default(), count: 0, ended: false }
     }
 
     /// The next frame, and its bytes.
@@ -88,6 +90,7 @@ impl Frames {
         }
         self.check = expected;
         self.count += 1;
+        self.ended = matches!(frame, StreamFrame::End(_));
         Ok((frame, bytes))
     }
 }
@@ -191,16 +194,11 @@ pub(crate) fn fill(
         STREAM_RESUME_MAGIC => resume_spool(disk, source, accept)?,
         _ => return Err(StreamError::Damaged { detail: "this is no stream of a snapshot".to_owned(), resume: None }),
     };
-    loop {
+    // All of it may be there already: what came after its end, applying it, failed.
+    while !frames.ended {
         match frames.next(source) {
-            Ok((frame, bytes)) => {
+            Ok((_, bytes)) => {
                 spool.take(&bytes)?;
-                if matches!(frame, StreamFrame::End(_)) {
-                    spool.keep()?;
-                    disk.sync_dir(Path::new(SPOOL_DIRECTORY))?;
-                    disk.sync_dir(Path::new(""))?;
-                    return Ok(begin);
-                }
                 if !progress(spool.written + spool.waiting.len() as u64) {
                     spool.keep()?;
                     return Err(VfsError::Interrupted.into());
@@ -216,6 +214,10 @@ pub(crate) fn fill(
             }
         }
     }
+    spool.keep()?;
+    disk.sync_dir(Path::new(SPOOL_DIRECTORY))?;
+    disk.sync_dir(Path::new(""))?;
+    Ok(begin)
 }
 
 fn begin_spool(

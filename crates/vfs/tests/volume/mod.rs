@@ -1,6 +1,7 @@
 //! A volume in a temporary directory, with its metadata in memory.
 #![allow(dead_code, clippy::unwrap_used, reason = "a test may panic, and each file uses its part")]
 
+pub mod cut_off;
 pub mod tree;
 
 use std::path::PathBuf;
