@@ -109,14 +109,13 @@ export async function receive(calls: StreamCalls, source: Readable, options: Rec
     const call = calls.snapshotReceive({ rollback, socket: meeting.socket }, signal);
     call.catch(() => meeting.end());
     const line = await Promise.race([meeting.connection, call.then(() => meeting.connection)]);
-    // A source that fails, or is left behind, is a stream that is cut: the call says so.
-    const piped = pipeline(counted(source, onProgress), line).catch(() => undefined);
+    // A source that fails, or is left behind, is a stream that is cut: the call says so. Nobody waits for the end of the
+    // pipeline: one whose two ends are destroyed at the same time may never tell of it.
+    pipeline(counted(source, onProgress), line).catch(() => undefined);
     try {
       return await call;
     } finally {
-      meeting.end();
       source.destroy();
-      await piped;
     }
   } finally {
     meeting.end();
