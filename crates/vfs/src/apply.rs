@@ -8,14 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use verfs_base::{Epoch, GroupId};
-use verfs_format::{
-    DecodeError, InodeKind, InodeRecord, LOST_CHUNK, Run, RunData, Segment, TreeCounters, keys, varint,
-};
+use verfs_format::{DecodeError, InodeKind, InodeRecord, LOST_CHUNK, RunData, Segment, TreeCounters, keys, varint};
 use verfs_meta::{MetaError, MetaStore, WriteBatch};
 use verfs_store::{ChunkBatch, StoreError};
 
-use crate::history::{Version, changed_keys, version_at};
-use crate::load::{decode_inode, decode_segment};
+use crate::commit::put_system;
+use crate::history::{Version, changed_keys, corrupt, version_at};
+use crate::load::{decode_inode, decode_segment, meta_error};
 use crate::versions::{Next, SnapshotIds, Versions, put_used};
 use crate::volume::VfsParts;
 use crate::{Result, VfsError};
@@ -45,10 +44,6 @@ pub(crate) struct Return<'a> {
     pub(crate) to: Epoch,
 }
 
-fn corrupt(key: &[u8], error: &DecodeError) -> MetaError {
-    MetaError::Corrupt(format!("the record at {}: {error}", key.escape_ascii()))
-}
-
 /// A record, if it can be decoded: one that can't is no reason to leave the tree between two states.
 fn sound<T>(key: &[u8], decoded: std::result::Result<T, DecodeError>) -> Option<T> {
     match decoded {
@@ -60,18 +55,8 @@ fn sound<T>(key: &[u8], decoded: std::result::Result<T, DecodeError>) -> Option<
     }
 }
 
-fn runs(segment: Segment) -> Vec<Run> {
-    segment.runs
-}
-
-pub(crate) fn put_number(batch: &mut WriteBatch, key: &'static [u8], number: u64) {
-    let mut value = Vec::new();
-    varint::put_u64(&mut value, number);
-    batch.put(Bytes::from_static(key), value);
-}
-
 /// Counts what becomes of one inode.
-fn count(counters: &mut TreeCounters, before: Option<&InodeRecord>, after: Option<&InodeRecord>) {
+pub(crate) fn count(counters: &mut TreeCounters, before: Option<&InodeRecord>, after: Option<&InodeRecord>) {
     let linked = |record: Option<&InodeRecord>| record.filter(|record| record.nlink > 0).copied();
     let bytes = |record: Option<&InodeRecord>| match linked(record) {
         Some(record) if record.kind == InodeKind::Regular => record.size,
@@ -94,14 +79,7 @@ impl Steps<'_> {
 
     /// Logs a failure of the metadata engine and says what the caller gets.
     pub(crate) fn meta_error(&self, error: &MetaError) -> VfsError {
-        match error {
-            MetaError::OutOfSpace(_) => VfsError::NoSpace,
-            MetaError::Closed => VfsError::Closed,
-            MetaError::Io(_) | MetaError::Corrupt(_) | MetaError::Unsupported(_) => {
-                tracing::error!(%error, "metadata engine");
-                VfsError::Io
-            }
-        }
+        meta_error(error)
     }
 
     /// Logs a failure of the chunk store and says what the caller gets.
@@ -158,7 +136,7 @@ impl Steps<'_> {
         let mut value = Vec::new();
         counters.encode(&mut value);
         batch.put(Bytes::from_static(keys::SYSTEM_COUNTERS), value);
-        put_number(&mut batch, keys::SYSTEM_GROUP, group.0);
+        put_system(&mut batch, keys::SYSTEM_GROUP, group.0);
         chunks.finish(&mut batch).map_err(|error| self.store_error(&error))?;
         self.meta().commit(batch).map_err(|error| self.meta_error(&error))?;
         self.meta().sync().map_err(|error| self.meta_error(&error))?;
@@ -179,7 +157,11 @@ impl Steps<'_> {
         }
         match key.first() {
             Some(&keys::SEGMENT) => {
-                for run in live.as_deref().and_then(|live| sound(key, decode_segment(live))).into_iter().flat_map(runs)
+                for run in live
+                    .as_deref()
+                    .and_then(|live| sound(key, decode_segment(live)))
+                    .into_iter()
+                    .flat_map(|segment| segment.runs)
                 {
                     if let RunData::Chunk { id, birth, .. } = run.data {
                         versions.give_up(chunks, (id, run.len), (birth, self.epoch));
@@ -215,7 +197,7 @@ impl Return<'_> {
         while let Some(part) = parts.next() {
             let mut written = steps.begin(group);
             match parts.peek() {
-                Some(_) => put_number(&mut written.batch, keys::SYSTEM_ROLLBACK, self.to.0),
+                Some(_) => put_system(&mut written.batch, keys::SYSTEM_ROLLBACK, self.to.0),
                 None => written.batch.delete(Bytes::from_static(keys::SYSTEM_ROLLBACK)),
             }
             self.step(part, written, &mut counters)?;

@@ -150,7 +150,7 @@ fn wait_for_space(shared: &Shared) -> bool {
     !state.shutdown
 }
 
-fn put_system(batch: &mut WriteBatch, key: &'static [u8], number: u64) {
+pub(crate) fn put_system(batch: &mut WriteBatch, key: &'static [u8], number: u64) {
     let mut value = Vec::new();
     varint::put_u64(&mut value, number);
     batch.put(Bytes::from_static(key), value);
@@ -165,8 +165,7 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
     let parts = &shared.parts;
     let mut chunks = parts.store.begin();
     let mut batch = WriteBatch::new();
-    let mut versions =
-        Versions::new(&*parts.meta, &mut batch, (group.epoch, group.id), std::sync::Arc::clone(&group.held));
+    let mut versions = Versions::new(&*parts.meta, &mut batch, (group.epoch, group.id), Arc::clone(&group.held));
     let mut content = ContentCommit {
         meta: &*parts.meta,
         store: &parts.store,

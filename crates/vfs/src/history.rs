@@ -15,7 +15,7 @@ pub(crate) struct Version {
     pub(crate) record: Bytes,
 }
 
-fn corrupt(key: &[u8], error: &DecodeError) -> MetaError {
+pub(crate) fn corrupt(key: &[u8], error: &DecodeError) -> MetaError {
     MetaError::Corrupt(format!("the record at {}: {error}", key.escape_ascii()))
 }
 

@@ -186,14 +186,7 @@ impl Shared {
 
     /// Logs a failure of the metadata engine and says what the caller gets.
     pub(crate) fn meta_error(&self, error: &MetaError) -> VfsError {
-        match error {
-            MetaError::OutOfSpace(_) => VfsError::NoSpace,
-            MetaError::Closed => VfsError::Closed,
-            MetaError::Io(_) | MetaError::Corrupt(_) | MetaError::Unsupported(_) => {
-                tracing::error!(%error, "metadata engine");
-                VfsError::Io
-            }
-        }
+        meta_error(error)
     }
 
     /// Logs a failure of the disk and says what the caller gets.
@@ -209,6 +202,18 @@ impl Shared {
     pub(crate) fn damaged(&self, record: &str, number: u64, error: DecodeError) -> VfsError {
         tracing::error!(record, number, %error, "metadata record is damaged");
         VfsError::Io
+    }
+}
+
+/// Logs a failure of the metadata engine and says what the caller gets.
+pub(crate) fn meta_error(error: &MetaError) -> VfsError {
+    match error {
+        MetaError::OutOfSpace(_) => VfsError::NoSpace,
+        MetaError::Closed => VfsError::Closed,
+        MetaError::Io(_) | MetaError::Corrupt(_) | MetaError::Unsupported(_) => {
+            tracing::error!(%error, "metadata engine");
+            VfsError::Io
+        }
     }
 }
 

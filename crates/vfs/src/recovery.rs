@@ -14,7 +14,7 @@ use verfs_format::{
 };
 use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
 
-use crate::apply::{Return, Steps};
+use crate::apply::{Return, Steps, count};
 use crate::directory::DirectoryCache;
 use crate::group::{Group, Reap, Unlogged};
 use crate::intent_log::{IntentLog, create_files, log_path};
@@ -245,17 +245,7 @@ impl Shared {
             let Some(after) = state.nodes.get(ino).and_then(record_of) else { continue };
             let linked_before = before.filter(|record| record.nlink > 0);
             let linked_after = Some(after).filter(|record| record.nlink > 0);
-            let bytes = |record: Option<InodeRecord>| match record {
-                Some(record) if record.kind == InodeKind::Regular => record.size,
-                Some(_) | None => 0,
-            };
-            let directories = |record: Option<InodeRecord>| {
-                u64::from(record.is_some_and(|record| record.kind == InodeKind::Directory))
-            };
-            let counters = &mut state.counters;
-            counters.inodes += u64::from(before.is_none());
-            counters.logical_bytes = counters.logical_bytes - bytes(linked_before) + bytes(linked_after);
-            counters.directories = counters.directories - directories(linked_before) + directories(linked_after);
+            count(&mut state.counters, before.as_ref(), Some(&after));
 
             let replaced = before.map(|record| record.content).filter(|content| *content != after.content);
             let epoch = state.epoch;

@@ -18,7 +18,8 @@ use verfs_store::{ChunkBatch, Indexed};
 
 use super::StreamError;
 use super::spool::{SpoolReader, fill, remove_others};
-use crate::apply::{Steps, put_number};
+use crate::apply::Steps;
+use crate::commit::put_system;
 use crate::history::{changed_keys, version_at};
 use crate::rollback::RolledBack;
 use crate::snapshots::SnapshotTable;
@@ -264,8 +265,8 @@ impl Applier<'_> {
                     pruning: None,
                 };
                 batch.put(keys::snapshot(epoch), record.encode());
-                put_number(batch, keys::SYSTEM_EPOCH, epoch.0 + 1);
-                put_number(batch, keys::SYSTEM_NEXT_NUMBER, number.max(self.highest_number + 1));
+                put_system(batch, keys::SYSTEM_EPOCH, epoch.0 + 1);
+                put_system(batch, keys::SYSTEM_NEXT_NUMBER, number.max(self.highest_number + 1));
             } else {
                 batch.put(Bytes::from_static(keys::SYSTEM_RECEIVE), Bytes::copy_from_slice(&begin.stream));
             }
