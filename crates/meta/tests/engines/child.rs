@@ -1,6 +1,7 @@
 //! Processes of the tests' own: this test binary, started again to do one thing and, mostly, to be killed.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -69,6 +70,15 @@ impl Running {
         }
     }
 
+    /// The lines that the child has written by now, without waiting for more.
+    pub fn lines_so_far(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while !self.output.buffer().is_empty() || has_bytes(self.output.get_ref()) {
+            lines.extend(self.line());
+        }
+        lines
+    }
+
     /// Kills the child with SIGKILL, and gives the lines that it had still written.
     pub fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();
@@ -83,6 +93,15 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether a read of the pipe would not wait.
+fn has_bytes(pipe: &ChildStdout) -> bool {
+    let mut poll = libc::pollfd { fd: pipe.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: the pointer is to one live pollfd, which is what the count says; the call does not wait.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    assert!(ready >= 0, "{}", std::io::Error::last_os_error());
+    poll.revents & libc::POLLIN != 0
 }
 
 fn say(message: &str) {

@@ -108,9 +108,12 @@ fn after_a_loss_of_power_there_is_a_prefix_of_batches_with_every_synced_one(subj
     let path = disk.path("meta");
     let mut last = 0;
     for round in 0..cases(6) {
-        let (child, first) = run_child(kind, &path, round);
+        let (mut child, first) = run_child(kind, &path, round);
+        // What was said before the cut. A sync that is under way at that moment may end well and be lost: the kernel
+        // marks the file system first, and an fsync in the middle then doesn't hear that its extents were not converted.
+        let synced = newest(first, &child.lines_so_far());
         cut_power(&disk);
-        let synced = newest(first, &child.kill());
+        child.kill();
         disk.unmount();
         disk.mount_image();
         let store = open_small(kind, &path).unwrap_or_else(|error| panic!("round {round}: {error}"));

@@ -1,7 +1,9 @@
 //! File systems of a test's own. Each is unmounted when its guard goes, also when the test fails.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -48,8 +50,16 @@ impl Mounted {
         self.mounted = true;
     }
 
-    /// Takes the file system away.
+    /// Takes the file system away. A process that another test is starting holds this one's descriptors until it runs
+    /// its program, so that a busy file system is asked again.
     pub fn unmount(&mut self) {
+        for _ in 0..100 {
+            if Command::new("umount").arg(self.point()).stderr(Stdio::null()).status().unwrap().success() {
+                self.mounted = false;
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
         run(&["umount", self.point()]);
         self.mounted = false;
     }
