@@ -6,8 +6,10 @@ import path from 'node:path';
 
 export const root = path.resolve(import.meta.dirname, '..');
 export const client = path.join(root, 'target/release/verfs-bench-client');
-const verfs = path.join(root, 'packages/cli/bin/verfs.js');
-const image_bytes = 6 * 1024 ** 3;
+export const verfs = path.join(root, 'packages/cli/bin/verfs.js');
+const image_bytes = 8 * 1024 ** 3;
+/** The unit of /sys/block/NAME/stat. */
+const sector_bytes = 512;
 
 /** Builds the client that does the work. */
 export function buildClient() {
@@ -30,11 +32,12 @@ function makeImage(directory, name) {
 }
 
 /** A file system of the kernel on a loop device. */
-export function kernelFilesystem(directory, name, mkfs, mountOptions) {
+function kernelFilesystem(directory, name, mkfs, mountOptions) {
   const image = makeImage(directory, name);
   const mountpoint = path.join(directory, name);
   mkdirSync(mountpoint);
   run(mkfs[0], [...mkfs.slice(1), image]);
+  let written = 0;
   const mount = () => run('mount', ['-o', ['loop', ...mountOptions].join(','), image, mountpoint]);
   // A process that is about to end may still have a file open.
   const unmount = () =>
@@ -53,13 +56,30 @@ export function kernelFilesystem(directory, name, mkfs, mountOptions) {
       const [used] = run('df', ['-B1', '--output=used', mountpoint]).trim().split('\n').slice(-1);
       return Number(used);
     },
-    peakMemoryBytes: () => undefined,
+    /** Bytes that were written to the device since the last call. */
+    writtenBytes() {
+      const device = path.basename(run('findmnt', ['-no', 'SOURCE', mountpoint]).trim());
+      const [, , , , , , sectors] = readFileSync(`/sys/block/${device}/stat`, 'utf8').trim().split(/\s+/);
+      const before = written;
+      written = Number(sectors) * sector_bytes;
+      return written - before;
+    },
   };
+}
+
+/** ext4 with its defaults. */
+export function ext4(directory, name = 'ext4') {
+  return kernelFilesystem(directory, name, ['mkfs.ext4', '-q', '-F'], []);
+}
+
+/** btrfs that compresses as VerFS does. */
+export function btrfs(directory) {
+  return kernelFilesystem(directory, 'btrfs', ['mkfs.btrfs', '-q', '-f'], ['compress=zstd:3']);
 }
 
 /** VerFS with its volume on an ext4 of its own. */
 export function verfsFilesystem(directory) {
-  const store = kernelFilesystem(directory, 'verfs-store', ['mkfs.ext4', '-q', '-F'], []);
+  const store = ext4(directory, 'verfs-store');
   const volume = path.join(store.mountpoint, 'volume');
   const mountpoint = path.join(directory, 'verfs');
   mkdirSync(mountpoint);
@@ -94,6 +114,7 @@ export function verfsFilesystem(directory) {
       call('sync', mountpoint);
       return store.storedBytes();
     },
+    writtenBytes: store.writtenBytes,
     peakMemoryBytes() {
       notePeak();
       return peak;

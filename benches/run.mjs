@@ -1,40 +1,31 @@
-// Runs the same work on VerFS, ext4 and btrfs (zstd:3), interleaved, and prints medians, spread and ratios.
+// Runs the same work on VerFS and beside it on ext4, btrfs (zstd:3), other file systems in user space, and a server
+// that does nothing, interleaved; prints medians, spread and ratios.
 //
-//   npm run bench                          every row, 5 repetitions
-//   npm run bench -- --repetitions 1       once
-//   npm run bench -- --only write,read     some rows (a row brings the ones it needs)
+//   npm run bench                                  everything, 5 repetitions
+//   npm run bench -- --repetitions 1               once
+//   npm run bench -- --only write,read-cold        some rows (a row brings the ones it needs)
+//   npm run bench -- --beside ext4,btrfs           some peers
+//   npm run bench -- --save-baseline               later runs warn when they are clearly slower than this one
 //
-// Needs root, mkfs.ext4, mkfs.btrfs and about 12 GiB. Each file system gets a loop device of its own on the same disk;
-// VerFS keeps its volume on a third one, formatted ext4. Results go to bench-results/latest.json.
+// Needs root, mkfs.ext4, mkfs.btrfs and about 30 GiB. Each file system gets a loop device of its own on the same disk;
+// VerFS keeps its volume on another one, formatted ext4, as do the peers. Results go to bench-results: latest.json and
+// latest.html.
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { buildClient, client, kernelFilesystem, median, root, run, verfsFilesystem } from './filesystems.mjs';
+import { btrfs, buildClient, client, ext4, median, root, run, verfsFilesystem } from './filesystems.mjs';
+import { nullFilesystem, peerFilesystem } from './peers.mjs';
+import { baselineOf, page, regressions, table } from './report.mjs';
+import { chosenRows, untar_entries } from './rows.mjs';
 
-const untar_entries = 7000;
+const row_timeout_ms = 600_000;
+const status_calls = 5;
+const baseline_file = path.join(root, 'benches/baseline.json');
 
-/** Each row: what it is called, what its units are, and what happens before it. */
-const rows = [
-  { name: 'write', unit: 'MB/s', title: 'sequential write + fsync, 1 GiB half compressible' },
-  { name: 'write-duplicate', unit: 'MB/s', title: 'the same file again + fsync', needs: ['write'] },
-  {
-    name: 'read-cold',
-    run: 'read',
-    unit: 'MB/s',
-    title: 'sequential read after remount',
-    needs: ['write'],
-    cold: true,
-  },
-  { name: 'read-warm', run: 'read', unit: 'MB/s', title: 'sequential read, again', needs: ['write'], warm: true },
-  { name: 'random-write', unit: 'op/s', title: 'random 4 KiB overwrites of 1 GiB, one fsync', needs: ['write'] },
-  { name: 'append-fsync', unit: 'op/s', title: '4 KiB append + fdatasync each' },
-  { name: 'create', unit: 'op/s', title: 'create 10,000 files' },
-  { name: 'stat', unit: 'op/s', title: 'stat 10,000 files', needs: ['create'] },
-  { name: 'unlink', unit: 'op/s', title: 'unlink 10,000 files', needs: ['create', 'stat'] },
-  { name: 'untar', unit: 'op/s', title: `tar -x of ${untar_entries} entries`, archive: true },
-];
+const makers = { ext4, btrfs, null: nullFilesystem };
+const peers = ['ext4', 'btrfs', 'gocryptfs', 'bindfs', 'rclone', 'null'];
 
 /** A tar of a real source tree: crates of the Cargo registry until there are enough entries. */
 function makeArchive(directory) {
@@ -52,100 +43,116 @@ function dropCaches() {
   writeFileSync('/proc/sys/vm/drop_caches', '3');
 }
 
-/** Each repetition writes other bytes: what an earlier one left in the store must not be found again. */
+/** Operations or megabytes a second. Each repetition writes other bytes: an earlier one's must not be found again. */
 function measure(filesystem, row, archive, repetition) {
   if (row.cold) filesystem.remount();
-  if (row.cold || row.name.startsWith('write')) dropCaches();
-  const argument = row.archive ? [archive] : row.name.startsWith('write') ? [String(repetition)] : [];
-  const args = [row.run ?? row.name, filesystem.mountpoint, ...argument];
-  if (row.warm) run(client, args, { timeout: 600_000 });
-  const { seconds, units } = JSON.parse(run(client, args, { timeout: 600_000 }));
+  if (row.cold || row.fresh) dropCaches();
+  const given = row.archive ? [archive] : (row.args?.(repetition) ?? []).map(String);
+  const args = [row.client ?? row.name, filesystem.mountpoint, ...given];
+  for (let pass = 0; pass < (row.warm ?? 0); pass += 1) run(client, args, { timeout: row_timeout_ms });
+  const { seconds, units } = JSON.parse(run(client, args, { timeout: row_timeout_ms }));
   return row.unit === 'MB/s' ? units / seconds / 1e6 : units / seconds;
 }
 
-function spreadPercent(values) {
-  return Math.round(((Math.max(...values) - Math.min(...values)) / median(values)) * 100);
+/** Milliseconds that `verfs status` takes on the mounted volume. */
+function statusTime(filesystem) {
+  const times = Array.from({ length: status_calls }, () => {
+    const begun = performance.now();
+    filesystem.call('status', filesystem.mountpoint);
+    return performance.now() - begun;
+  });
+  return median(times);
 }
 
-function chosenRows(only) {
-  if (only === undefined) return rows;
-  const names = new Set(only.split(','));
-  for (const row of [...rows].reverse()) if (names.has(row.name)) for (const need of row.needs ?? []) names.add(need);
-  return rows.filter((row) => names.has(row.name));
+/** Keeps the last repetition's figure of a row. */
+function note(figures, row, filesystem, bytes) {
+  figures[row.name] = { ...figures[row.name], [filesystem.name]: bytes };
 }
 
-function clear(filesystem) {
-  run('sh', ['-c', `rm -rf ${filesystem.mountpoint}/* `]);
-}
-
-function report(results, names) {
-  const lines = [
-    `| work | unit | ${names.join(' | ')} | verfs / ext4 | verfs / btrfs |`,
-    `|---|---|${'---|'.repeat(names.length + 2)}`,
-  ];
-  for (const { row, values } of results) {
-    const cells = names.map((name) => `${Math.round(median(values[name]))} ±${spreadPercent(values[name])}%`);
-    const ratio = (other) => (median(values.verfs) / median(values[other])).toFixed(2);
-    lines.push(`| ${row.title} | ${row.unit} | ${cells.join(' | ')} | ${ratio('ext4')} | ${ratio('btrfs')} |`);
-  }
-  return lines.join('\n');
-}
+const megabytes = (bytes) =>
+  Object.entries(bytes)
+    .map(([name, value]) => `${name} ${(value / 1e6).toFixed(0)} MB`)
+    .join(', ');
 
 const { values: options } = parseArgs({
-  options: { repetitions: { type: 'string', default: '5' }, only: { type: 'string' }, directory: { type: 'string' } },
+  options: {
+    repetitions: { type: 'string', default: '5' },
+    only: { type: 'string' },
+    beside: { type: 'string', default: peers.join(',') },
+    directory: { type: 'string' },
+    'save-baseline': { type: 'boolean', default: false },
+  },
 });
 if (process.getuid() !== 0) throw new Error('the benchmark mounts loop devices: run it as root');
+const chosen = chosenRows(options.only);
 buildClient();
 const directory = mkdtempSync(path.join(options.directory ?? root, 'bench-'));
 const filesystems = [];
+const notes = [
+  `${os.cpus().length} cores (${os.cpus()[0].model}), Linux ${os.release()}, ${new Date().toISOString()}.`,
+];
 let results = [];
-const stored = {};
-let peak;
+const [stored, written] = [{}, {}];
 try {
   const archive = makeArchive(directory);
   filesystems.push(verfsFilesystem(directory));
-  filesystems.push(kernelFilesystem(directory, 'ext4', ['mkfs.ext4', '-q', '-F'], []));
-  filesystems.push(kernelFilesystem(directory, 'btrfs', ['mkfs.btrfs', '-q', '-f'], ['compress=zstd:3']));
-  const chosen = chosenRows(options.only);
-  results = chosen.map((row) => ({ row, values: Object.fromEntries(filesystems.map(({ name }) => [name, []])) }));
+  for (const name of options.beside.split(',').filter(Boolean)) {
+    const filesystem = await (makers[name]?.(directory) ?? peerFilesystem(directory, name));
+    if (filesystem !== undefined) filesystems.push(filesystem);
+  }
+  const names = filesystems.map(({ name }) => name);
+  results = chosen.map((row) => ({ row, values: Object.fromEntries(names.map((name) => [name, []])) }));
   for (let repetition = 1; repetition <= Number(options.repetitions); repetition += 1) {
-    for (const { row, values } of results) {
+    for (const { row, values } of results.filter((result) => repetition === 1 || !result.row.once)) {
       for (const filesystem of filesystems) {
-        const before = row.name.startsWith('write') ? filesystem.storedBytes() : 0;
-        const value = measure(filesystem, row, archive, repetition);
-        values[filesystem.name].push(value);
-        if (row.name.startsWith('write')) {
-          stored[row.name] ??= {};
-          stored[row.name][filesystem.name] = filesystem.storedBytes() - before;
+        if (row.data && filesystem.holdsData === false) continue;
+        const before = row.stored ? filesystem.storedBytes() : 0;
+        if (row.written) filesystem.writtenBytes();
+        try {
+          const value = measure(filesystem, row, archive, repetition);
+          values[filesystem.name].push(value);
+          process.stderr.write(`${repetition} ${row.name} ${filesystem.name}: ${value.toFixed(1)} ${row.unit}\n`);
+        } catch (error) {
+          // A peer may lack an operation, or not come to an end with it.
+          if (filesystem.name === 'verfs') throw error;
+          process.stderr.write(
+            `${repetition} ${row.name} ${filesystem.name}: ${error.message.trim().split('\n').at(-1)}\n`,
+          );
         }
-        process.stderr.write(`${repetition} ${row.name} ${filesystem.name}: ${value.toFixed(1)} ${row.unit}\n`);
+        if (row.written) note(written, row, filesystem, filesystem.writtenBytes());
+        if (row.stored) note(stored, row, filesystem, filesystem.storedBytes() - before);
       }
     }
-    if (repetition < Number(options.repetitions)) for (const filesystem of filesystems) clear(filesystem);
+    if (repetition < Number(options.repetitions)) {
+      for (const { mountpoint } of filesystems)
+        run('sh', ['-c', `rm -rf ${mountpoint}/*`], { timeout: row_timeout_ms });
+    }
   }
-  peak = filesystems[0].peakMemoryBytes();
+  for (const [row, bytes] of Object.entries(stored)) notes.push(`Stored by ${row}: ${megabytes(bytes)}.`);
+  for (const [row, bytes] of Object.entries(written))
+    notes.push(`Written to the device by ${row}: ${megabytes(bytes)}.`);
+  const [verfs] = filesystems;
+  notes.push(`Peak memory of VerFS's daemon: ${(verfs.peakMemoryBytes() / 1e6).toFixed(0)} MB.`);
+  notes.push(`verfs status on the mounted volume: ${statusTime(verfs).toFixed(0)} ms.`);
 } catch (error) {
   // Said before the clean-up, which may fail for the same reason.
   console.error(error);
   process.exitCode = 1;
 } finally {
-  for (const filesystem of filesystems) filesystem.stop();
+  for (const filesystem of filesystems) await filesystem.stop();
   rmSync(directory, { recursive: true, force: true });
 }
 if (process.exitCode === 1) process.exit();
-const table = report(
-  results,
-  filesystems.map(({ name }) => name),
-);
-const storedLines = Object.entries(stored).map(
-  ([row, bytes]) =>
-    `${row}: ${Object.entries(bytes)
-      .map(([name, value]) => `${name} ${(value / 1e6).toFixed(0)} MB`)
-      .join(', ')}`,
-);
-console.log(
-  `${table}\n\nStored by the row: ${storedLines.join('; ')}\nPeak memory of the daemon: ${(peak / 1e6).toFixed(0)} MB`,
-);
+
+const names = filesystems.map(({ name }) => name);
+console.log(`${table(results, names)}\n\n${notes.join('\n')}`);
+if (existsSync(baseline_file)) {
+  const baseline = JSON.parse(readFileSync(baseline_file, 'utf8'));
+  for (const regression of regressions(baseline, results, names))
+    console.warn(`warning: slower than before: ${regression}`);
+}
+if (options['save-baseline']) writeFileSync(baseline_file, `${JSON.stringify(baselineOf(results, names), null, 2)}\n`);
 const output = path.join(root, 'bench-results');
 mkdirSync(output, { recursive: true });
-writeFileSync(path.join(output, 'latest.json'), JSON.stringify({ results, stored, peak_memory_bytes: peak }, null, 2));
+writeFileSync(path.join(output, 'latest.json'), JSON.stringify({ results, notes }, null, 2));
+writeFileSync(path.join(output, 'latest.html'), page(results, names, notes));

@@ -9,7 +9,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { buildClient, client, kernelFilesystem, median, root, run, verfsFilesystem } from './filesystems.mjs';
+import { btrfs, buildClient, client, median, root, run, verfsFilesystem } from './filesystems.mjs';
 
 const files_per_directory = 1000;
 const snapshots_per_size = 21;
@@ -74,7 +74,7 @@ const directory = mkdtempSync(path.join(options.directory ?? root, 'bench-'));
 const filesystems = [];
 try {
   filesystems.push(verfsFilesystem(directory));
-  filesystems.push(kernelFilesystem(directory, 'btrfs', ['mkfs.btrfs', '-q', '-f'], ['compress=zstd:3']));
+  filesystems.push(btrfs(directory));
   const make = new Map(filesystems.map((filesystem) => [filesystem, makers(filesystem)]));
   console.log('| files | verfs, ms | btrfs, ms | verfs / btrfs |\n|---|---|---|---|');
   let filled = 0;

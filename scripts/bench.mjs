@@ -9,9 +9,9 @@ import { root } from './stamp.mjs';
 await runScript(async () => {
   await prepare();
   const [first, ...rest] = process.argv.slice(2);
-  const args =
-    first === 'snapshots'
-      ? [join(root, 'benches/snapshots.mjs'), ...rest]
-      : [join(root, 'benches/run.mjs'), ...process.argv.slice(2)];
+  const isNamed = first !== undefined && !first.startsWith('-');
+  const args = isNamed
+    ? [join(root, `benches/${first}.mjs`), ...rest]
+    : [join(root, 'benches/run.mjs'), ...process.argv.slice(2)];
   process.exitCode = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit' }).status ?? 1;
 });

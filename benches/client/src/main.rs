@@ -1,169 +1,93 @@
-//! One client of a file system: does one kind of work in a directory and prints `{"seconds":S,"units":N}`.
+//! One client of a file system: does one kind of work in a directory and prints `{"seconds":S,"units":N}`, with
+//! `p50_us` and `p99_us` where it times each operation.
 //!
-//! The same program drives every file system of `benches/run.mjs`, so that its own cost is the same for all.
-//! `verfs-bench-client ROW DIRECTORY [ARGUMENT]`; a row that needs files expects the row before it to have made them.
+//! The same program drives every file system of a benchmark, so that its own cost is the same for all.
+//! `verfs-bench-client ROW DIRECTORY [ARGUMENT…]`; a row that needs files expects the row before it to have made them.
 #![forbid(unsafe_code)]
 
+mod content;
+mod large;
+mod small;
+
 use std::error::Error;
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
 
-/// Bytes of the large file.
-const LARGE_BYTES: u64 = 1 << 30;
-/// Bytes of one read or write of the large file.
-const BLOCK_BYTES: usize = 1 << 20;
-/// Files of the small-file rows.
-const SMALL_FILES: u64 = 10_000;
-/// Bytes of one small write.
-const PAGE_BYTES: usize = 4096;
-/// Small writes followed by an fsync each.
-const FSYNC_WRITES: u64 = 2000;
-/// Small writes at random places, with one fsync at the end.
-const RANDOM_WRITES: u64 = 20_000;
+use content::Kind;
 
-/// Length of a stretch of noise or text.
-const STRETCH_BYTES: usize = 512;
-/// What the text repeats.
-const PHRASE: &[u8] = b"the quick brown fox jumps over the lazy dog and writes it down; ";
+type Outcome = Result<Work, Box<dyn Error>>;
 
-type Outcome = Result<u64, Box<dyn Error>>;
+/// What a row did.
+struct Work {
+    units: u64,
+    /// Absent where the whole row was the work.
+    took: Option<Duration>,
+    /// Of each operation, in order; empty where they weren't timed.
+    latencies: Vec<Duration>,
+}
 
-/// A xorshift generator: the same bytes in every run.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+impl Work {
+    fn of(units: u64) -> Work {
+        Work { units, took: None, latencies: Vec::new() }
     }
 
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for piece in bytes.chunks_mut(8) {
-            let word = self.next().to_le_bytes();
-            piece.copy_from_slice(&word[..piece.len()]);
+    fn that_took(took: Duration, units: u64) -> Work {
+        Work { units, took: Some(took), latencies: Vec::new() }
+    }
+
+    fn with_latencies(mut latencies: Vec<Duration>) -> Work {
+        latencies.sort_unstable();
+        Work { units: latencies.len() as u64, took: None, latencies }
+    }
+
+    fn json(&self, elapsed: Duration) -> String {
+        let seconds = self.took.unwrap_or(elapsed).as_secs_f64();
+        let mut json = format!("{{\"seconds\":{seconds},\"units\":{}", self.units);
+        if let Some(last) = self.latencies.len().checked_sub(1) {
+            let [p50, p99] = [50, 99].map(|share| self.latencies[last * share / 100].as_micros());
+            json.push_str(&format!(",\"p50_us\":{p50},\"p99_us\":{p99}"));
         }
-    }
-
-    /// Half noise, half a text that repeats, in stretches of 512 bytes: what a compressor stores in about half.
-    fn fill_half(&mut self, text: &[u8], bytes: &mut [u8]) {
-        for (index, stretch) in bytes.chunks_mut(STRETCH_BYTES).enumerate() {
-            if index % 2 == 0 {
-                self.fill(stretch);
-            } else {
-                let skip = (self.next() % PHRASE.len() as u64) as usize;
-                stretch.copy_from_slice(&text[skip..skip + stretch.len()]);
-            }
-        }
+        json.push('}');
+        json
     }
 }
 
-/// Text of at least a stretch from each place in the phrase on.
-fn text() -> Vec<u8> {
-    PHRASE.iter().copied().cycle().take(PHRASE.len() + STRETCH_BYTES).collect()
-}
+/// The arguments behind the directory.
+struct Arguments<'a>(std::slice::Iter<'a, String>);
 
-fn write_large(directory: &Path, name: &str, seed: Option<&str>) -> Outcome {
-    let mut noise = Noise(0x9e37_79b9_7f4a_7c15 ^ seed.ok_or("write needs a seed")?.parse::<u64>()?);
-    let mut file = File::create(directory.join(name))?;
-    let (text, mut block) = (text(), vec![0; BLOCK_BYTES]);
-    for _ in 0..LARGE_BYTES / BLOCK_BYTES as u64 {
-        noise.fill_half(&text, &mut block);
-        file.write_all(&block)?;
+impl Arguments<'_> {
+    fn next<T: FromStr<Err: Error + 'static>>(&mut self, what: &str) -> Result<T, Box<dyn Error>> {
+        Ok(self.0.next().ok_or_else(|| format!("{what} is missing"))?.parse()?)
     }
-    file.sync_all()?;
-    Ok(LARGE_BYTES)
-}
 
-fn read_large(directory: &Path, name: &str) -> Outcome {
-    let mut file = File::open(directory.join(name))?;
-    let mut block = vec![0; BLOCK_BYTES];
-    let mut total = 0;
-    loop {
-        let count = file.read(&mut block)?;
-        if count == 0 {
-            return Ok(total);
-        }
-        total += count as u64;
+    fn time(&mut self) -> Result<Duration, Box<dyn Error>> {
+        Ok(Duration::from_secs(self.next("how many seconds")?))
     }
 }
 
-fn random_offset(noise: &mut Noise) -> u64 {
-    noise.next() % (LARGE_BYTES / PAGE_BYTES as u64) * PAGE_BYTES as u64
-}
-
-fn random_write(directory: &Path) -> Outcome {
-    let file = OpenOptions::new().write(true).open(directory.join("large"))?;
-    let mut noise = Noise(77);
-    let (text, mut page) = (text(), vec![0; PAGE_BYTES]);
-    for _ in 0..RANDOM_WRITES {
-        noise.fill_half(&text, &mut page);
-        file.write_all_at(&page, random_offset(&mut noise))?;
-    }
-    file.sync_all()?;
-    Ok(RANDOM_WRITES)
-}
-
-fn append_fsync(directory: &Path) -> Outcome {
-    let mut file = File::create(directory.join("appended"))?;
-    let mut noise = Noise(78);
-    let (text, mut page) = (text(), vec![0; PAGE_BYTES]);
-    for _ in 0..FSYNC_WRITES {
-        noise.fill_half(&text, &mut page);
-        file.write_all(&page)?;
-        file.sync_data()?;
-    }
-    Ok(FSYNC_WRITES)
-}
-
-fn each_small(directory: &Path, mut visit: impl FnMut(&Path) -> std::io::Result<()>) -> Outcome {
-    for index in 0..SMALL_FILES {
-        visit(&directory.join("small").join(format!("file-{index}")))?;
-    }
-    Ok(SMALL_FILES)
-}
-
-fn untar(directory: &Path, archive: &str) -> Outcome {
-    let target = directory.join("untarred");
-    fs::create_dir(&target)?;
-    let status = std::process::Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&target).status()?;
-    if !status.success() {
-        return Err("tar failed".into());
-    }
-    count_entries(&target)
-}
-
-fn count_entries(directory: &Path) -> Outcome {
-    let mut count = 0;
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        count += 1;
-        if entry.file_type()?.is_dir() {
-            count += count_entries(&entry.path())?;
-        }
-    }
-    Ok(count)
-}
-
-fn run(row: &str, directory: &Path, argument: Option<&str>) -> Outcome {
+fn run(row: &str, directory: &Path, mut arguments: Arguments) -> Outcome {
     match row {
-        "write" => write_large(directory, "large", argument),
-        "write-duplicate" => write_large(directory, "duplicate", argument),
-        "read" => read_large(directory, "large"),
-        "random-write" => random_write(directory),
-        "append-fsync" => append_fsync(directory),
-        "create" => {
-            fs::create_dir(directory.join("small"))?;
-            each_small(directory, |path| File::create(path).map(drop))
-        }
-        "stat" => each_small(directory, |path| fs::metadata(path).map(drop)),
-        "unlink" => each_small(directory, |path| fs::remove_file(path)),
-        "untar" => untar(directory, argument.ok_or("untar needs an archive")?),
+        "write" => large::write(directory, "large", Kind::Half, arguments.next("a seed")?),
+        "write-duplicate" => large::write(directory, "duplicate", Kind::Half, arguments.next("a seed")?),
+        "write-prose" => large::write(directory, "prose", Kind::Prose, arguments.next("a seed")?),
+        "read" => large::read(directory),
+        "random-read" => large::random_read(directory),
+        "random-write" => large::random_write(directory, arguments.next("a seed")?),
+        "sustained-write" => large::sustained_write(directory, arguments.next("a seed")?, arguments.time()?),
+        "append-fsync" => large::append_fsync(directory, arguments.next("how many clients")?),
+        "fill" => large::fill(directory, arguments.next("how many files")?, arguments.next("a seed")?),
+        "read-latency" => large::read_latency(directory, arguments.next("a seed")?, arguments.time()?),
+        "create" => small::create(directory),
+        "stat" => small::stat(directory),
+        "rename" => small::rename(directory),
+        "unlink" => small::unlink(directory),
+        "untar" => small::untar(directory, &arguments.next::<String>("an archive")?),
+        "find" => small::find(directory),
+        "grep" => small::grep(directory),
+        "copy" => small::copy(directory),
+        "remove" => small::remove(directory),
         _ => Err(format!("unknown row {row}").into()),
     }
 }
@@ -171,13 +95,13 @@ fn run(row: &str, directory: &Path, argument: Option<&str>) -> Outcome {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, row, directory, rest @ ..] = &arguments[..] else {
-        eprintln!("usage: verfs-bench-client ROW DIRECTORY [ARGUMENT]");
+        eprintln!("usage: verfs-bench-client ROW DIRECTORY [ARGUMENT…]");
         return ExitCode::from(2);
     };
-    let start = Instant::now();
-    match run(row, Path::new(directory), rest.first().map(String::as_str)) {
-        Ok(units) => {
-            println!("{{\"seconds\":{},\"units\":{units}}}", start.elapsed().as_secs_f64());
+    let begun = Instant::now();
+    match run(row, Path::new(directory), Arguments(rest.iter())) {
+        Ok(work) => {
+            println!("{}", work.json(begun.elapsed()));
             ExitCode::SUCCESS
         }
         Err(error) => {
