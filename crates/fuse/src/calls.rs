@@ -11,6 +11,7 @@ use verfs_vfs::{
 
 use crate::errno::Errno;
 use crate::ioctl::IoctlCommand;
+use crate::kernel;
 use crate::operation::Operation;
 use crate::tree::{Lifetime, Tree};
 
@@ -156,6 +157,21 @@ pub(crate) struct Getattr {
 impl<P> Call<P> for Getattr {
     type Answer = Known;
     const OPERATION: Operation = Operation::Getattr;
+    owned_as_is!();
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Known, VfsError> {
+        Ok(Known::of(tree, tree.getattr(context, self.ino)?))
+    }
+}
+
+/// Reads attributes for who asks for the time of birth too.
+pub(crate) struct Statx {
+    pub(crate) ino: Ino,
+}
+
+impl<P> Call<P> for Statx {
+    type Answer = Known;
+    const OPERATION: Operation = Operation::Statx;
     owned_as_is!();
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Known, VfsError> {
@@ -624,8 +640,7 @@ impl<P> Call<P> for CopyFileRange {
     owned_as_is!();
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Written, VfsError> {
-        // The reply says how many in 32 bits.
-        let len = self.len.min(u64::from(u32::MAX));
+        let len = self.len.min(kernel::COPY_MAX_BYTES);
         let (copied, set_id) = tree.copy_range(context, self.from, self.to, len)?;
         Ok(Written { bytes: u32::try_from(copied).map_err(|_| VfsError::Io)?, set_id })
     }

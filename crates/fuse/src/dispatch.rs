@@ -1,6 +1,7 @@
 //! From a request to its reply: the leader tries, the pool waits, a panic costs one caller an EIO.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -8,13 +9,14 @@ use verfs_base::Ino;
 use verfs_vfs::{AccessTimes, Context, Patience, Pin, VfsError};
 
 use crate::calls::{Call, Reply};
+use crate::connection::Connection;
 use crate::errno::Errno;
 use crate::lanes::{LaneKind, Lanes};
 use crate::operation::Operation;
 use crate::polling::Poller;
 use crate::stats::Stats;
 use crate::transport::Notifier;
-use crate::tree::{Lifetime, Tree};
+use crate::tree::{Lifetime, Opening, Tree};
 
 /// Who sent a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,14 +35,36 @@ impl Caller {
     }
 }
 
+/// What somebody opens a file for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OpenFor {
+    /// He may not change it.
+    Reading,
+    /// He may, or empties it at once.
+    Change,
+}
+
+/// What the kernel can do without after it was declined once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Spared {
+    /// OPEN.
+    pub(crate) open: bool,
+    /// OPENDIR.
+    pub(crate) opendir: bool,
+}
+
 /// What the dispatcher and the session that owns it share.
 pub(crate) struct Machinery {
     /// Threads that may wait.
     pub(crate) lanes: Lanes,
     /// Counters.
     pub(crate) stats: Stats,
-    /// The leader's polling.
-    pub(crate) poller: Poller,
+    /// The polling of a leader that doesn't do it itself.
+    pub(crate) poller: Option<Poller>,
+    /// How often a leader that does began to.
+    pub(crate) polls_started: AtomicU64,
+    /// Whether the kernel is still there.
+    pub(crate) connection: Connection,
     /// Whether reads through this mount leave a trace.
     pub(crate) access_times: AccessTimes,
     /// For what must be told before a reply; set once the transport runs.
@@ -64,6 +88,11 @@ impl<T> Dispatcher<T> {
         Dispatcher { tree, machinery }
     }
 
+    /// What is shared with the session.
+    pub(crate) fn machinery(&self) -> Arc<Machinery> {
+        self.machinery.clone()
+    }
+
     /// Replies from the leader, whose loop, and with it the mount, must outlive a reply that panics.
     fn answer<A, P: Reply<A>>(&self, operation: Operation, arrival: Instant, reply: P, answer: Result<A, Errno>) {
         let finish = || self.machinery.finish(operation, arrival, reply, answer);
@@ -81,7 +110,7 @@ impl<T: Tree> Dispatcher<T> {
         P: Reply<C::Answer>,
     {
         let arrival = Instant::now();
-        self.machinery.poller.request(arrival);
+        self.machinery.request(arrival);
         let lane = LaneKind::of(C::OPERATION);
         if lane != LaneKind::Sync {
             match perform(&*self.tree, &call, caller.context(self.machinery.access_times, Patience::Try), &mut reply) {
@@ -111,11 +140,38 @@ impl<T: Tree> Dispatcher<T> {
         self.machinery.lanes.run(lane, data_bytes, Box::new(job));
     }
 
+    /// Answers whether a file may be opened: where that is unasked the kernel learns that it need not ask.
+    pub(crate) fn open<P: Reply<Lifetime>>(&self, purpose: OpenFor, spared: Spared, reply: P) {
+        let answer = match (T::OPENING, purpose) {
+            (Opening::Unasked, _) if spared.open => Err(Errno::NOT_IMPLEMENTED),
+            (Opening::ReadersOnly, OpenFor::Change) => Err(Errno::READ_ONLY),
+            (Opening::Unasked, _) | (Opening::ReadersOnly, OpenFor::Reading) => Ok(Lifetime::Forever),
+        };
+        self.answer_at_once(Operation::Open, reply, answer);
+    }
+
     /// Answers that a directory may be listed, and how long the kernel may keep the listing.
-    pub(crate) fn open_directory<P: Reply<Lifetime>>(&self, ino: Ino, reply: P) {
+    pub(crate) fn open_directory<P: Reply<Lifetime>>(&self, ino: Ino, spared: Spared, reply: P) {
+        let answer = match T::OPENING {
+            Opening::Unasked if spared.opendir => Err(Errno::NOT_IMPLEMENTED),
+            Opening::Unasked | Opening::ReadersOnly => Ok(self.tree.names_lifetime(ino)),
+        };
+        self.answer_at_once(Operation::Opendir, reply, answer);
+    }
+
+    /// Answers who wants to make and open a file in one request: he is to make it first, and nothing hangs on it then.
+    pub(crate) fn create<P: Reply<()>>(&self, reply: P) {
+        let errno = match T::OPENING {
+            Opening::Unasked => Errno::NOT_IMPLEMENTED,
+            Opening::ReadersOnly => Errno::READ_ONLY,
+        };
+        self.answer_at_once(Operation::Create, reply, Err(errno));
+    }
+
+    fn answer_at_once<A, P: Reply<A>>(&self, operation: Operation, reply: P, answer: Result<A, Errno>) {
         let arrival = Instant::now();
-        self.machinery.poller.request(arrival);
-        self.answer(Operation::Opendir, arrival, reply, Ok(self.tree.names_lifetime(ino)));
+        self.machinery.request(arrival);
+        self.answer(operation, arrival, reply, answer);
     }
 
     /// The kernel dropped `count` of its references to an inode. There is no reply.
@@ -129,27 +185,28 @@ impl<T: Tree> Dispatcher<T> {
 
     /// Answers an operation that this file system doesn't have, so that the kernel does it itself or stops asking.
     pub(crate) fn decline<P: Reply<()>>(&self, operation: Operation, reply: P) {
-        let arrival = Instant::now();
-        self.machinery.poller.request(arrival);
-        self.answer(operation, arrival, reply, Err(Errno::NOT_IMPLEMENTED));
+        self.answer_at_once(operation, reply, Err(Errno::NOT_IMPLEMENTED));
     }
 
     /// Answers an operation with an error, without asking the tree.
     pub(crate) fn refuse<A, P: Reply<A>>(&self, operation: Operation, errno: Errno, reply: P) {
-        let arrival = Instant::now();
-        self.machinery.poller.request(arrival);
-        self.answer(operation, arrival, reply, Err(errno));
+        self.answer_at_once(operation, reply, Err(errno));
     }
 
     /// Answers an operation that needs nothing of the tree.
     pub(crate) fn accept<P: Reply<()>>(&self, operation: Operation, reply: P) {
-        let arrival = Instant::now();
-        self.machinery.poller.request(arrival);
-        self.answer(operation, arrival, reply, Ok(()));
+        self.answer_at_once(operation, reply, Ok(()));
     }
 }
 
 impl Machinery {
+    /// A request came.
+    fn request(&self, now: Instant) {
+        if let Some(poller) = &self.poller {
+            poller.request(now);
+        }
+    }
+
     /// Makes the kernel forget attributes before it has the answer that changed them. That waits for nobody: attributes
     /// alone can be forgotten while requests are under way.
     fn outdate(&self, ino: Option<Ino>) {
@@ -179,14 +236,24 @@ fn perform<T: Tree, C: Call<P>, P>(tree: &T, call: &C, context: Context, reply: 
     }
 }
 
+/// What a session has beside its transport, of a connection that is gone. Its lanes are to be stopped.
+#[cfg(test)]
+pub(crate) fn test_machinery() -> Arc<Machinery> {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    Arc::new(Machinery {
+        lanes: Lanes::start(&crate::options::SessionOptions::default()).unwrap(),
+        stats: Stats::new(),
+        poller: None,
+        polls_started: AtomicU64::new(0),
+        connection: Connection::new(std::io::pipe().unwrap().0.into()),
+        access_times: AccessTimes::Move,
+        notifier: OnceLock::new(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use std::time::Duration;
-
     use super::*;
-    use crate::options::SessionOptions;
-    use crate::run_queue::RunQueue;
 
     /// A reply that panics, as a value might make the library's do.
     struct PanickingReply;
@@ -199,17 +266,9 @@ mod tests {
 
     #[test]
     fn a_reply_that_panics_does_not_end_the_leader() {
-        let device = std::io::pipe().unwrap().0.into();
-        let machinery = Arc::new(Machinery {
-            lanes: Lanes::start(&SessionOptions::default()).unwrap(),
-            stats: Stats::new(),
-            poller: Poller::start(device, Duration::ZERO, RunQueue::new(None, 2)).unwrap(),
-            access_times: AccessTimes::Move,
-            notifier: OnceLock::new(),
-        });
+        let machinery = test_machinery();
         let dispatcher = Dispatcher::new(Arc::new(()), machinery.clone());
         dispatcher.answer(Operation::Release, Instant::now(), PanickingReply, Ok(()));
         machinery.lanes.stop();
-        machinery.poller.stop();
     }
 }

@@ -13,6 +13,10 @@ impl Errno {
     pub(crate) const READ_ONLY: Errno = Errno(libc::EROFS);
     /// The kernel must not ask for this operation again.
     pub(crate) const NOT_IMPLEMENTED: Errno = Errno(libc::ENOSYS);
+    /// A request that no program can have meant.
+    pub(crate) const INVALID: Errno = Errno(libc::EINVAL);
+    /// What this file system doesn't do.
+    pub(crate) const UNSUPPORTED: Errno = Errno(libc::EOPNOTSUPP);
     /// The file system has no such ioctl.
     pub(crate) const NO_SUCH_COMMAND: Errno = Errno(libc::ENOTTY);
 }

@@ -16,7 +16,7 @@ use verfs_base::Ino;
 use self::callbacks::Adapter;
 use crate::dispatch::Dispatcher;
 use crate::options::AllowOther;
-use crate::transport::{Notifier, Transport};
+use crate::transport::{Notifier, Polling, Transport, TransportSettings};
 use crate::tree::Tree;
 
 /// A mount served by the library's receive loop.
@@ -28,8 +28,11 @@ impl<T: Tree> Transport for FuserTransport<T> {
     type Notifier = fuser::Notifier;
     type Tree = T;
 
-    fn start(device: OwnedFd, dispatcher: Arc<Dispatcher<T>>, allow_other: AllowOther) -> io::Result<Self> {
-        let acl = match allow_other {
+    const NAME: &'static str = "fuser";
+    const POLLING: Polling = Polling::ByDeviceFlag;
+
+    fn start(device: OwnedFd, dispatcher: Arc<Dispatcher<T>>, settings: &TransportSettings) -> io::Result<Self> {
+        let acl = match settings.allow_other {
             AllowOther::Yes => SessionACL::All,
             AllowOther::No => SessionACL::Owner,
         };

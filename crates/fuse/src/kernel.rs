@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use verfs_vfs::FsStat;
+
 use crate::tree::Lifetime;
 
 /// For ever, in the kernel's words. (34 years; larger values overflow in some kernels.)
@@ -35,6 +37,34 @@ pub(crate) const NAME_MAX_BYTES: u32 = 255;
 
 /// Room that `statfs(2)` reckons for one more inode, so that free inodes end where free room ends.
 pub(crate) const INODE_ROOM_BYTES: u64 = 1024;
+
+/// Counts as `statfs(2)` shows them.
+pub(crate) struct Room {
+    pub(crate) blocks: u64,
+    pub(crate) free_blocks: u64,
+    pub(crate) inodes: u64,
+    pub(crate) free_inodes: u64,
+}
+
+impl Room {
+    pub(crate) fn of(stat: &FsStat) -> Room {
+        let block_bytes = u64::from(STATFS_BLOCK_BYTES);
+        let free_inodes = stat.available_bytes / INODE_ROOM_BYTES;
+        Room {
+            blocks: stat.total_bytes / block_bytes,
+            free_blocks: stat.available_bytes / block_bytes,
+            inodes: stat.inodes.saturating_add(free_inodes),
+            free_inodes,
+        }
+    }
+}
+
+/// Room that is taken for a listing at once: the C library's buffer.
+pub(crate) const LISTING_BYTES: usize = 32 << 10;
+
+/// Most bytes that one request copies between files: less than the 32 bits that a reply may have, and a multiple of
+/// what chunks of files are aligned to.
+pub(crate) const COPY_MAX_BYTES: u64 = 1 << 31;
 
 /// Entries asked of a tree at once: what 32 KiB, the C library's buffer, hold of names of 16 bytes.
 pub(crate) const NAMES_BATCH_ENTRIES: usize = 800;

@@ -102,7 +102,17 @@ impl LaneKind {
             | Operation::Access
             | Operation::Bmap
             | Operation::Poll
-            | Operation::Lseek => LaneKind::Read,
+            | Operation::Lseek
+            | Operation::Statx
+            // These wait for nothing.
+            | Operation::Init
+            | Operation::Setlkw
+            | Operation::Interrupt
+            | Operation::Destroy
+            | Operation::NotifyReply
+            | Operation::BatchForget
+            | Operation::Setupmapping
+            | Operation::Removemapping => LaneKind::Read,
             Operation::Setattr
             | Operation::Symlink
             | Operation::Mknod
@@ -110,6 +120,8 @@ impl LaneKind {
             | Operation::Unlink
             | Operation::Rmdir
             | Operation::Rename
+            | Operation::Rename2
+            | Operation::Tmpfile
             | Operation::Link
             | Operation::Write
             | Operation::Ioctl
@@ -117,8 +129,9 @@ impl LaneKind {
             | Operation::Removexattr
             | Operation::Create
             | Operation::Fallocate
-            | Operation::CopyFileRange => LaneKind::Change,
-            Operation::Fsync | Operation::Fsyncdir => LaneKind::Sync,
+            | Operation::CopyFileRange
+            | Operation::CopyFileRange64 => LaneKind::Change,
+            Operation::Fsync | Operation::Fsyncdir | Operation::Syncfs => LaneKind::Sync,
         }
     }
 }

@@ -5,7 +5,14 @@
 //! Data flows from the transport through the dispatcher into a tree and back; only invalidations start here.
 #![forbid(unsafe_code)]
 
+// The tree in memory is of the tests with mounts, where this crate has its name.
+#[cfg(test)]
+extern crate self as verfs_fuse;
+
+mod abi;
 mod calls;
+mod connection;
+mod device_transport;
 mod dispatch;
 mod errno;
 mod error;
@@ -26,12 +33,14 @@ mod snapshots;
 mod stats;
 mod transport;
 mod tree;
+mod wire;
+mod words;
 
 pub use error::FuseError;
 pub use mount_table::{MountEntry, detach_stale, is_stale, mount_table};
 pub use notify::Invalidation;
 pub use operation::Operation;
-pub use options::{AccessMode, AllowOther, SessionOptions, SnapshotsDirectory};
+pub use options::{AccessMode, AllowOther, SessionOptions, SnapshotsDirectory, TransportChoice};
 pub use session::Session;
 pub use snapshots::VolumeMount;
 pub use stats::{LaneStats, OperationStats, SessionStats};

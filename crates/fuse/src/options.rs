@@ -43,6 +43,30 @@ pub enum SnapshotsDirectory {
     Everywhere,
 }
 
+/// The way between the kernel and a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TransportChoice {
+    /// The quickest that the machine has.
+    #[default]
+    Auto,
+    /// The device, `/dev/fuse`.
+    Device,
+    /// The device through the library fuser, which knows fewer requests.
+    Fuser,
+}
+
+impl TransportChoice {
+    /// What the option `transport=` calls them.
+    const NAMES: &'static [(&'static str, TransportChoice)] =
+        &[("auto", TransportChoice::Auto), ("device", TransportChoice::Device), ("fuser", TransportChoice::Fuser)];
+
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<TransportChoice> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, choice)| *choice)
+    }
+}
+
 /// How to mount a tree and how many threads serve it.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
@@ -61,6 +85,8 @@ pub struct SessionOptions {
     pub queue_max_bytes: usize,
     /// How long the leader goes on polling after a request before it blocks, in microseconds; 0 never polls.
     pub poll_us: u32,
+    /// The way to the kernel. The option `transport=` among the extra options says the same.
+    pub transport: TransportChoice,
     /// Where a volume shows its snapshots. The option `snapshots=` among the extra options says the same.
     pub snapshots: SnapshotsDirectory,
     /// Where an ordinary user's snapshots are mounted: he can't have a mount inside of his own, so `.snapshots` is a
@@ -80,6 +106,7 @@ impl Default for SessionOptions {
             sync_threads: 16,
             queue_max_bytes: 64 << 20,
             poll_us: 100,
+            transport: TransportChoice::default(),
             snapshots: SnapshotsDirectory::default(),
             snapshots_mountpoint: None,
             extra_options: Vec::new(),
@@ -102,6 +129,8 @@ pub(crate) struct MountOptions {
     pub(crate) flags: MountFlags,
     /// Who may enter.
     pub(crate) allow_other: AllowOther,
+    /// The way to the kernel.
+    pub(crate) transport: TransportChoice,
     /// Where a volume shows its snapshots.
     pub(crate) snapshots: SnapshotsDirectory,
     /// What it shows.
@@ -168,6 +197,7 @@ impl SessionOptions {
             // Device nodes and set-id programs of a volume that anyone may have written are not to be trusted.
             flags: MountFlags::NOSUID | MountFlags::NODEV,
             allow_other: self.allow_other,
+            transport: self.transport,
             snapshots: self.snapshots,
             kind: MountKind::Tree,
         };
@@ -190,6 +220,11 @@ impl MountOptions {
             }
             return Ok(());
         }
+        if let Some(name) = option.strip_prefix("transport=") {
+            let names: Vec<&str> = TransportChoice::NAMES.iter().map(|(name, _)| *name).collect();
+            self.transport = TransportChoice::named(name).ok_or_else(|| invalid(option, &names.join(", ")))?;
+            return Ok(());
+        }
         match option {
             "allow_other" => self.allow_other = AllowOther::Yes,
             // Always on.
@@ -201,7 +236,7 @@ impl MountOptions {
             // By convention only for tools that read fstab(5).
             tool if tool.starts_with("x-") => {}
             _ => {
-                let ours = ["allow_other", "snapshots=off|hidden|listed|everywhere"];
+                let ours = ["allow_other", "snapshots=off|hidden|listed|everywhere", "transport=auto|device|fuser"];
                 let known: Vec<&str> = FLAGS.iter().map(|(name, ..)| *name).chain(ours).collect();
                 return Err(invalid(option, &format!("known are {}", known.join(", "))));
             }
@@ -264,6 +299,18 @@ mod tests {
         assert_eq!(validate(&["snapshots=listed,snapshots=off"]).unwrap().snapshots, SnapshotsDirectory::Off);
         assert_eq!(validate(&["snapshots=everywhere"]).unwrap().snapshots, SnapshotsDirectory::Everywhere);
         assert!(matches!(validate(&["snapshots=some"]), Err(FuseError::InvalidOption { .. })));
+    }
+
+    #[test]
+    fn the_transport_is_an_option_too() {
+        assert_eq!(validate(&[]).unwrap().transport, TransportChoice::Auto);
+        for (name, choice) in TransportChoice::NAMES {
+            assert_eq!(validate(&[&format!("transport={name}")]).unwrap().transport, *choice);
+        }
+        match validate(&["transport=pigeon"]) {
+            Err(FuseError::InvalidOption { detail, .. }) => assert!(detail.contains("fuser"), "{detail}"),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

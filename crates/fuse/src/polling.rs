@@ -1,4 +1,4 @@
-//! Adaptive polling: after a request the leader asks again at once for a short time, before it blocks.
+//! Adaptive polling of a library's receive loop: after a request the leader asks again at once for a short time, before it blocks.
 //!
 //! Waking a thread that sleeps on another, idle core is most of a round trip's cost. A transport whose device returns
 //! EAGAIN and that then reads again polls for as long as the device is non-blocking, so polling is switched by that
@@ -13,7 +13,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
 
 use crate::run_queue::RunQueue;
@@ -106,17 +105,6 @@ impl Poller {
     /// How often polling began.
     pub(crate) fn polls_started(&self) -> u64 {
         self.shared.polls_started.load(Ordering::Relaxed)
-    }
-
-    /// Whether the kernel still holds the connection: not after an unmount, even before the transport notices.
-    pub(crate) fn is_connected(&self) -> bool {
-        let switch = self.shared.switch.lock();
-        let Some(device) = &switch.device else { return false };
-        let mut poll = [PollFd::new(device, PollFlags::empty())];
-        match rustix::event::poll(&mut poll, Some(&Timespec::default())) {
-            Ok(_) => !poll[0].revents().contains(PollFlags::ERR),
-            Err(_) => true,
-        }
     }
 
     /// Stops polling for good, ends the thread and lets go of the device.

@@ -3,12 +3,15 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::connection::Connection;
+use crate::device_transport::DeviceTransport;
 use crate::dispatch::{Dispatcher, Machinery};
 use crate::error::FuseError;
 use crate::fuser_transport::FuserTransport;
@@ -16,11 +19,11 @@ use crate::kernel;
 use crate::lanes::Lanes;
 use crate::mounting::{self, AbortSwitch, MountPoint, Mounted, Unmounting};
 use crate::notify::{Invalidation, NotifierThread};
-use crate::options::SessionOptions;
+use crate::options::{MountOptions, SessionOptions, TransportChoice};
 use crate::polling::Poller;
 use crate::run_queue::RunQueue;
 use crate::stats::{SessionStats, Stats};
-use crate::transport::Transport;
+use crate::transport::{Polling, Transport, TransportSettings};
 use crate::tree::Tree;
 
 /// A mounted tree. Dropping it detaches the mount without waiting; whoever has files open is still served.
@@ -29,6 +32,7 @@ pub struct Session {
     abort_switch: io::Result<AbortSwitch>,
     machinery: Arc<Machinery>,
     notifier: Arc<NotifierThread>,
+    transport: &'static str,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -49,7 +53,13 @@ impl Session {
         Mounted { device, mount }: Mounted,
         options: &SessionOptions,
     ) -> Result<Session, FuseError> {
-        let served = Session::serve::<FuserTransport<T>>(tree, device, mount.clone(), options);
+        let options = options.validate().map(|valid| (options, valid));
+        let served = options.and_then(|(options, valid)| match valid.transport {
+            TransportChoice::Fuser => Session::serve::<FuserTransport<T>>(tree, device, mount.clone(), options, &valid),
+            TransportChoice::Auto | TransportChoice::Device => {
+                Session::serve::<DeviceTransport<T>>(tree, device, mount.clone(), options, &valid)
+            }
+        });
         if served.is_err()
             && let Err(error) = mounting::detach(&mount.path)
         {
@@ -63,21 +73,33 @@ impl Session {
         device: OwnedFd,
         mount: MountPoint,
         options: &SessionOptions,
+        mount_options: &MountOptions,
     ) -> Result<Session, FuseError> {
         let failed = |action: &'static str| {
             let path = mount.path.clone();
             move |source: io::Error| FuseError::Io { action, path, source }
         };
-        let mount_options = options.validate()?;
-        let polled = device.try_clone().map_err(failed("serving"))?;
-        let window = Duration::from_micros(options.poll_us.into());
-        let poller = Poller::start(polled, window, RunQueue::open()).map_err(failed("serving"))?;
-        let lanes = Lanes::start(options).inspect_err(|_| poller.stop()).map_err(failed("starting threads for"))?;
-        let access_times = mount_options.access_times();
-        let machinery =
-            Arc::new(Machinery { lanes, stats: Stats::new(), poller, access_times, notifier: OnceLock::new() });
+        let poll_window = Duration::from_micros(options.poll_us.into());
+        let settings = TransportSettings { allow_other: mount_options.allow_other, poll_window };
+        let connection = Connection::new(device.try_clone().map_err(failed("serving"))?);
+        let lanes = Lanes::start(options).map_err(failed("starting threads for"))?;
+        let poller = match R::POLLING {
+            Polling::ByTransport => Ok(None),
+            Polling::ByDeviceFlag => {
+                device.try_clone().and_then(|polled| Poller::start(polled, poll_window, RunQueue::open())).map(Some)
+            }
+        };
+        let machinery = Arc::new(Machinery {
+            poller: poller.inspect_err(|_| lanes.stop()).map_err(failed("starting threads for"))?,
+            lanes,
+            stats: Stats::new(),
+            polls_started: AtomicU64::new(0),
+            connection,
+            access_times: mount_options.access_times(),
+            notifier: OnceLock::new(),
+        });
         let dispatcher = Arc::new(Dispatcher::new(tree.clone(), machinery.clone()));
-        let started = R::start(device, dispatcher, mount_options.allow_other).and_then(|transport| {
+        let started = R::start(device, dispatcher, &settings).and_then(|transport| {
             let notifier = Arc::new(NotifierThread::start(transport.notifier())?);
             // It is set once.
             let _ = machinery.notifier.set(Box::new(transport.notifier()));
@@ -106,7 +128,14 @@ impl Session {
             }
         });
         match thread {
-            Ok(thread) => Ok(Session { mount, abort_switch, machinery, notifier, thread: Mutex::new(Some(thread)) }),
+            Ok(thread) => Ok(Session {
+                mount,
+                abort_switch,
+                machinery,
+                notifier,
+                transport: R::NAME,
+                thread: Mutex::new(Some(thread)),
+            }),
             Err(error) => {
                 machinery.stop();
                 notifier.stop();
@@ -129,7 +158,7 @@ impl Session {
     /// Whether the kernel still holds the connection: not after `umount(8)`, unless somebody uses the mount still.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.machinery.poller.is_connected()
+        self.machinery.connection.is_alive()
     }
 
     /// Unmounts, and returns when every request is answered and every thread has ended. A mount that is in use is
@@ -197,7 +226,8 @@ impl Session {
         SessionStats {
             operations: self.machinery.stats.operations(),
             lanes: self.machinery.lanes.stats(),
-            polls_started: self.machinery.poller.polls_started(),
+            transport: self.transport,
+            polls_started: self.machinery.polls_started(),
         }
     }
 }
@@ -220,6 +250,16 @@ impl Machinery {
     /// Finishes what is queued and ends every thread.
     fn stop(&self) {
         self.lanes.stop();
-        self.poller.stop();
+        if let Some(poller) = &self.poller {
+            poller.stop();
+        }
+        self.connection.close();
+    }
+
+    fn polls_started(&self) -> u64 {
+        match &self.poller {
+            Some(poller) => poller.polls_started(),
+            None => self.polls_started.load(Ordering::Relaxed),
+        }
     }
 }

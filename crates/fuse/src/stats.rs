@@ -18,6 +18,8 @@ pub struct SessionStats {
     pub operations: Vec<OperationStats>,
     /// The groups of threads behind the leader.
     pub lanes: Vec<LaneStats>,
+    /// The way to the kernel, as the option `transport=` calls it.
+    pub transport: &'static str,
     /// How often polling began since the mount.
     pub polls_started: u64,
 }

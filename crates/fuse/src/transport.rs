@@ -1,4 +1,4 @@
-//! What a session needs of the way to the kernel. The FUSE library is one; io_uring may become another.
+//! What a session needs of the way to the kernel: the device itself, or a FUSE library.
 //!
 //! A transport turns each request into a [`crate::calls::Call`] and hands it to the [`Dispatcher`] together with a
 //! reply of its own type. Both are generic, so the boundary is gone after compilation.
@@ -6,12 +6,31 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use verfs_base::Ino;
 
 use crate::dispatch::Dispatcher;
 use crate::options::AllowOther;
 use crate::tree::Tree;
+
+/// Who decides whether the leader polls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Polling {
+    /// The transport.
+    ByTransport,
+    /// [`crate::polling::Poller`], through the flags of the device.
+    ByDeviceFlag,
+}
+
+/// What a transport is told of the mount.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TransportSettings {
+    /// Who may enter.
+    pub(crate) allow_other: AllowOther,
+    /// How long the leader polls after a request; 0 never polls.
+    pub(crate) poll_window: Duration,
+}
 
 /// The serving end of a mount.
 pub(crate) trait Transport: Sized + Send + 'static {
@@ -20,8 +39,17 @@ pub(crate) trait Transport: Sized + Send + 'static {
     /// What it serves.
     type Tree: Tree;
 
+    /// What it is called in statistics.
+    const NAME: &'static str;
+    /// Who decides whether its leader polls.
+    const POLLING: Polling;
+
     /// Takes the device of a new mount and answers INIT: when this returns, the kernel may be asked.
-    fn start(device: OwnedFd, dispatcher: Arc<Dispatcher<Self::Tree>>, allow_other: AllowOther) -> io::Result<Self>;
+    fn start(
+        device: OwnedFd,
+        dispatcher: Arc<Dispatcher<Self::Tree>>,
+        settings: &TransportSettings,
+    ) -> io::Result<Self>;
 
     /// Sends notifications, from any thread, until the session ended.
     fn notifier(&self) -> Self::Notifier;

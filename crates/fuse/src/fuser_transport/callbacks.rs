@@ -15,20 +15,20 @@ use fuser::{
 };
 use verfs_vfs::{SetAttr, SyncScope};
 
-use super::convert::{
-    access_times, allocation, caller, creator, ino, name, node_kind, permissions, rename_mode, seek_for, set_time,
-    timestamp, wants_to_write, xattr_mode,
-};
+use super::convert::{caller, ino, name, set_time, timestamp};
 use crate::calls::{
     CopyFileRange, Fallocate, Fsync, Getattr, Getxattr, Ioctl, Link, Listxattr, Lookup, Lseek, Mkdir, Mknod, Read,
     Readdir, Readlink, Removexattr, Rename, Rmdir, Setattr, Setxattr, Statfs, Symlink, Unlink, Write,
 };
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Spared};
 use crate::errno::Errno;
 use crate::ioctl::IoctlCommand;
 use crate::kernel;
 use crate::operation::Operation;
-use crate::tree::{Lifetime, Opening, Tree};
+use crate::tree::Tree;
+use crate::words::{
+    access_times, allocation, creator, node_kind, open_for, permissions, rename_mode, seek_for, xattr_mode,
+};
 
 /// What the kernel is asked for, where it has it; see docs/decisions/0009-kernel-interface.md for why each.
 const CAPABILITIES: [InitFlags; 11] = [
@@ -48,15 +48,12 @@ const CAPABILITIES: [InitFlags; 11] = [
 /// Turns callbacks into calls.
 pub(super) struct Adapter<T> {
     dispatcher: Arc<Dispatcher<T>>,
-    /// Whether the kernel can do without OPEN.
-    no_open: bool,
-    /// Whether it can do without OPENDIR.
-    no_opendir: bool,
+    spared: Spared,
 }
 
 impl<T> Adapter<T> {
     pub(super) fn new(dispatcher: Arc<Dispatcher<T>>) -> Adapter<T> {
-        Adapter { dispatcher, no_open: false, no_opendir: false }
+        Adapter { dispatcher, spared: Spared::default() }
     }
 }
 
@@ -67,8 +64,10 @@ impl<T: Tree> Filesystem for Adapter<T> {
                 tracing::info!(?capability, "this kernel can't do it");
             }
         }
-        self.no_open = config.capabilities().contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
-        self.no_opendir = config.capabilities().contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+        self.spared = Spared {
+            open: config.capabilities().contains(InitFlags::FUSE_NO_OPEN_SUPPORT),
+            opendir: config.capabilities().contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT),
+        };
         let limits = [
             config.set_max_write(kernel::WRITE_MAX_BYTES).err(),
             config.set_max_background(kernel::BACKGROUND_REQUESTS_MAX).err().map(u32::from),
@@ -137,12 +136,12 @@ impl<T: Tree> Filesystem for Adapter<T> {
     ) {
         let Some(kind) = node_kind(mode, device) else { return reply.error(fuser::Errno::EINVAL) };
         let call = Mknod { parent: ino(parent), name: name(child), kind, mode: permissions(mode) };
-        self.dispatcher.serve(creator(request, umask), call, reply);
+        self.dispatcher.serve(creator(caller(request), umask), call, reply);
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, child: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let call = Mkdir { parent: ino(parent), name: name(child), mode: permissions(mode) };
-        self.dispatcher.serve(creator(request, umask), call, reply);
+        self.dispatcher.serve(creator(caller(request), umask), call, reply);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, child: &OsStr, reply: ReplyEmpty) {
@@ -169,7 +168,7 @@ impl<T: Tree> Filesystem for Adapter<T> {
         reply: ReplyEmpty,
     ) {
         // RENAME_WHITEOUT among them: overlayfs then does without.
-        let Some(mode) = rename_mode(flags) else { return reply.error(fuser::Errno::EINVAL) };
+        let Some(mode) = rename_mode(flags.bits()) else { return reply.error(fuser::Errno::EINVAL) };
         let call = Rename {
             parent: ino(parent),
             name: name(child),
@@ -186,13 +185,7 @@ impl<T: Tree> Filesystem for Adapter<T> {
     }
 
     fn open(&self, _: &Request, _: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match T::OPENING {
-            Opening::Unasked if self.no_open => self.dispatcher.decline(Operation::Open, reply),
-            Opening::ReadersOnly if wants_to_write(flags) => {
-                self.dispatcher.refuse::<Lifetime, _>(Operation::Open, Errno::READ_ONLY, reply);
-            }
-            Opening::Unasked | Opening::ReadersOnly => self.dispatcher.accept(Operation::Open, reply),
-        }
+        self.dispatcher.open(open_for(flags.0), self.spared, reply);
     }
 
     fn read(
@@ -206,7 +199,7 @@ impl<T: Tree> Filesystem for Adapter<T> {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let call = Read { ino: ino(number), offset, len: size, access_times: access_times(flags) };
+        let call = Read { ino: ino(number), offset, len: size, access_times: access_times(flags.0) };
         self.dispatcher.serve(caller(request), call, reply);
     }
 
@@ -249,10 +242,7 @@ impl<T: Tree> Filesystem for Adapter<T> {
     }
 
     fn opendir(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        match T::OPENING {
-            Opening::Unasked if self.no_opendir => self.dispatcher.decline(Operation::Opendir, reply),
-            Opening::Unasked | Opening::ReadersOnly => self.dispatcher.open_directory(ino(number), reply),
-        }
+        self.dispatcher.open_directory(ino(number), self.spared, reply);
     }
 
     fn readdir(&self, request: &Request, number: INodeNo, _: FileHandle, cookie: u64, reply: ReplyDirectory) {
@@ -309,10 +299,7 @@ impl<T: Tree> Filesystem for Adapter<T> {
     }
 
     fn create(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
-        match T::OPENING {
-            Opening::Unasked => self.dispatcher.decline(Operation::Create, reply),
-            Opening::ReadersOnly => self.dispatcher.refuse::<(), _>(Operation::Create, Errno::READ_ONLY, reply),
-        }
+        self.dispatcher.create(reply);
     }
 
     fn getlk(

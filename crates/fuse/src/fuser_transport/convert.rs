@@ -5,13 +5,14 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fuser::{FileAttr, FileType, INodeNo, OpenFlags, RenameFlags, Request, TimeOrNow};
+use fuser::{FileAttr, FileType, INodeNo, Request, TimeOrNow};
 use verfs_base::{Ino, Timestamp};
-use verfs_vfs::{AccessTimes, Allocation, Attr, FileKind, NodeKind, RenameMode, SeekFor, SetTime, XattrMode};
+use verfs_vfs::{Attr, FileKind, SetTime};
 
 use crate::dispatch::Caller;
 use crate::errno::Errno;
 use crate::kernel;
+use crate::words;
 
 pub(super) fn ino(ino: INodeNo) -> Ino {
     Ino(ino.0)
@@ -22,16 +23,7 @@ pub(super) fn name(name: &OsStr) -> Cow<'_, [u8]> {
 }
 
 pub(super) fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid(), umask: 0 }
-}
-
-/// Who creates something: the umask is for the tree to apply.
-pub(super) fn creator(request: &Request, umask: u32) -> Caller {
-    Caller { umask: permissions(umask), ..caller(request) }
-}
-
-pub(super) fn permissions(mode: u32) -> u16 {
-    (mode & kernel::MODE_PERMISSION_BITS) as u16
+    words::caller(request.uid(), request.gid())
 }
 
 /// Undoes a slip of the library: it reads -1.2 s, which the kernel writes as -2 s + 0.8 s, as -(2 s + 0.8 s).
@@ -50,67 +42,6 @@ pub(super) fn set_time(time: TimeOrNow) -> SetTime {
     match time {
         TimeOrNow::Now => SetTime::Now,
         TimeOrNow::SpecificTime(time) => SetTime::At(timestamp(time)),
-    }
-}
-
-/// The kernel passes the flags of the open file with each read.
-pub(super) fn access_times(flags: OpenFlags) -> AccessTimes {
-    if flags.0 & libc::O_NOATIME == 0 { AccessTimes::Move } else { AccessTimes::Stay }
-}
-
-/// Whether who opens a file with these flags may change it.
-pub(super) fn wants_to_write(flags: OpenFlags) -> bool {
-    flags.0 & libc::O_ACCMODE != libc::O_RDONLY || flags.0 & libc::O_TRUNC != 0
-}
-
-pub(super) fn node_kind(mode: u32, device: u32) -> Option<NodeKind> {
-    match mode & libc::S_IFMT {
-        libc::S_IFREG | 0 => Some(NodeKind::Regular),
-        libc::S_IFIFO => Some(NodeKind::Fifo),
-        libc::S_IFSOCK => Some(NodeKind::Socket),
-        libc::S_IFCHR => Some(NodeKind::CharDevice(device)),
-        libc::S_IFBLK => Some(NodeKind::BlockDevice(device)),
-        _ => None,
-    }
-}
-
-pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
-    match flags.bits() {
-        0 => Some(RenameMode::Replace),
-        libc::RENAME_NOREPLACE => Some(RenameMode::NoReplace),
-        libc::RENAME_EXCHANGE => Some(RenameMode::Exchange),
-        _ => None,
-    }
-}
-
-pub(super) fn xattr_mode(flags: i32) -> Option<XattrMode> {
-    match flags {
-        0 => Some(XattrMode::Set),
-        libc::XATTR_CREATE => Some(XattrMode::Create),
-        libc::XATTR_REPLACE => Some(XattrMode::Replace),
-        _ => None,
-    }
-}
-
-/// What `fallocate(2)` is to do. The kernel passes no modes but these.
-pub(super) fn allocation(mode: i32) -> Option<Allocation> {
-    const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-    const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
-    match mode {
-        0 => Some(Allocation::Reserve),
-        libc::FALLOC_FL_KEEP_SIZE => Some(Allocation::ReserveKeepSize),
-        PUNCH => Some(Allocation::PunchHole),
-        libc::FALLOC_FL_ZERO_RANGE => Some(Allocation::Zero),
-        ZERO_KEEP => Some(Allocation::ZeroKeepSize),
-        _ => None,
-    }
-}
-
-pub(super) fn seek_for(whence: i32) -> Option<SeekFor> {
-    match whence {
-        libc::SEEK_DATA => Some(SeekFor::Data),
-        libc::SEEK_HOLE => Some(SeekFor::Hole),
-        _ => None,
     }
 }
 
@@ -194,16 +125,5 @@ mod tests {
         assert_eq!(timestamp(UNIX_EPOCH), Timestamp { seconds: 0, nanos: 0 });
         let late = UNIX_EPOCH + Duration::new(1 << 33, 7);
         assert_eq!(timestamp(late), Timestamp { seconds: 1 << 33, nanos: 7 });
-    }
-
-    #[test]
-    fn modes_and_flags_have_their_kinds() {
-        assert_eq!(node_kind(libc::S_IFREG | 0o644, 0), Some(NodeKind::Regular));
-        assert_eq!(node_kind(libc::S_IFBLK | 0o600, 7), Some(NodeKind::BlockDevice(7)));
-        assert_eq!(node_kind(libc::S_IFDIR, 0), None);
-        assert_eq!(permissions(libc::S_IFREG | 0o6755), 0o6755);
-        assert_eq!(rename_mode(RenameFlags::empty()), Some(RenameMode::Replace));
-        assert_eq!(rename_mode(RenameFlags::RENAME_EXCHANGE), Some(RenameMode::Exchange));
-        assert_eq!(rename_mode(RenameFlags::RENAME_NOREPLACE | RenameFlags::RENAME_EXCHANGE), None);
     }
 }

@@ -99,26 +99,17 @@ impl Reply<Lifetime> for ReplyOpen {
     }
 }
 
-impl Reply<()> for ReplyOpen {
-    /// Accepted for a kernel that can't do without.
-    fn send(self, answer: Result<(), Errno>) {
-        Reply::<Lifetime>::send(self, answer.map(|()| Lifetime::Forever));
-    }
-}
-
 impl Reply<FsStat> for ReplyStatfs {
     fn send(self, answer: Result<FsStat, Errno>) {
         match answer {
             Ok(stat) => {
-                let block_bytes = u64::from(kernel::STATFS_BLOCK_BYTES);
-                let free_blocks = stat.available_bytes / block_bytes;
-                let free_inodes = stat.available_bytes / kernel::INODE_ROOM_BYTES;
+                let room = kernel::Room::of(&stat);
                 self.statfs(
-                    stat.total_bytes / block_bytes,
-                    free_blocks,
-                    free_blocks,
-                    stat.inodes.saturating_add(free_inodes),
-                    free_inodes,
+                    room.blocks,
+                    room.free_blocks,
+                    room.free_blocks,
+                    room.inodes,
+                    room.free_inodes,
                     kernel::STATFS_BLOCK_BYTES,
                     kernel::NAME_MAX_BYTES,
                     kernel::STATFS_BLOCK_BYTES,

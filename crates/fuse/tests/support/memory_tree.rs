@@ -26,6 +26,8 @@ pub struct MemoryTree {
     pub writes: Mutex<()>,
     /// Reads of data that was not just written, as a volume's cold reads, would block when tried.
     pub cold_reads: bool,
+    /// A file gets no longer than this.
+    pub file_max_bytes: u64,
 }
 
 struct Node {
@@ -46,6 +48,7 @@ impl MemoryTree {
             synced: AtomicU64::new(0),
             writes: Mutex::default(),
             cold_reads: false,
+            file_max_bytes: 1 << 30,
         };
         let root = tree.node(1, 1, FileKind::Directory, 0o755, 0, &Context::ROOT);
         tree.nodes.lock().unwrap().insert(1, root);
@@ -167,6 +170,9 @@ impl Tree for MemoryTree {
     }
 
     fn setattr(&self, _: &Context, ino: Ino, change: &SetAttr) -> Result<Attr> {
+        if change.size.is_some_and(|size| size > self.file_max_bytes) {
+            return Err(VfsError::FileTooLarge);
+        }
         let mut nodes = self.nodes.lock().unwrap();
         let node = nodes.get_mut(&ino.0).ok_or(VfsError::NotFound)?;
         let time = |time: SetTime| match time {
@@ -267,6 +273,9 @@ impl Tree for MemoryTree {
     }
 
     fn write(&self, context: &Context, ino: Ino, offset: u64, data: &[u8]) -> Result<SetId> {
+        if offset.saturating_add(data.len() as u64) > self.file_max_bytes {
+            return Err(VfsError::FileTooLarge);
+        }
         let _room = match context.patience {
             Patience::Try => self.writes.try_lock().map_err(|_| {
                 self.deferred.fetch_add(1, Ordering::SeqCst);

@@ -1,0 +1,204 @@
+//! Adaptive polling: whether the leader asks again at once or sleeps until a request comes.
+//!
+//! Waking a thread that sleeps on another, idle core is most of a round trip's cost. So after a request that came soon
+//! the leader polls for a short time before it sleeps; after one that let it wait it sleeps at once, and an idle mount
+//! costs nothing. On a machine where others want every core it doesn't poll: it would take the core its client needs.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::dispatch::Machinery;
+use crate::run_queue::RunQueue;
+
+/// So long polling stays off when the machine has no core to spare; twice as long each time, up to the longest.
+const PAUSE: Duration = Duration::from_millis(10);
+/// See [`PAUSE`].
+const PAUSE_MAX: Duration = Duration::from_millis(640);
+/// How often a leader that polls looks whether the machine has a core to spare.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// What the leader does when nothing has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    /// It looks again.
+    AskAgain,
+    /// It sleeps until something comes.
+    Sleep,
+}
+
+/// What the leader knows of the requests before.
+pub(super) struct Pacing {
+    /// How long it polls after a request; who let it wait for longer doesn't start it.
+    window: Duration,
+    run_queue: RunQueue,
+    machinery: Arc<Machinery>,
+    /// When it began to wait. `None` until it found that nothing has come.
+    waits_since: Option<Instant>,
+    mode: Mode,
+    pause: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    /// It sleeps when nothing has come.
+    Sleeping,
+    /// It polls, and looks at the machine at this time again.
+    Polling { look_at: Instant },
+    /// It sleeps, also after requests that came soon, until then.
+    Paused { until: Instant },
+}
+
+impl Pacing {
+    /// A window of 0 never polls; neither does a machine with one core.
+    pub(super) fn new(window: Duration, run_queue: RunQueue, machinery: Arc<Machinery>) -> Pacing {
+        let window = if run_queue.has_one_core() { Duration::ZERO } else { window };
+        Pacing { window, run_queue, machinery, waits_since: None, mode: Mode::Sleeping, pause: PAUSE }
+    }
+
+    /// From now on it waits for the next request.
+    pub(super) fn begin(&mut self) {
+        self.waits_since = None;
+    }
+
+    /// Nothing has come yet.
+    pub(super) fn next(&mut self) -> Next {
+        if self.window.is_zero() {
+            return Next::Sleep;
+        }
+        let now = Instant::now();
+        let since = *self.waits_since.get_or_insert(now);
+        self.next_at(now, since)
+    }
+
+    fn next_at(&mut self, now: Instant, since: Instant) -> Next {
+        let Mode::Polling { look_at } = self.mode else { return Next::Sleep };
+        if now.duration_since(since) >= self.window {
+            self.mode = Mode::Sleeping;
+            return Next::Sleep;
+        }
+        if now >= look_at {
+            return self.look(now);
+        }
+        Next::AskAgain
+    }
+
+    /// Polls on if there is a core to spare beside the leader's.
+    fn look(&mut self, now: Instant) -> Next {
+        if self.run_queue.is_crowded(1) {
+            self.mode = Mode::Paused { until: now + self.pause };
+            self.pause = (self.pause * 2).min(PAUSE_MAX);
+            return Next::Sleep;
+        }
+        if let Mode::Polling { .. } = self.mode {
+            self.pause = PAUSE;
+        } else {
+            self.machinery.polls_started.fetch_add(1, Ordering::Relaxed);
+        }
+        self.mode = Mode::Polling { look_at: now + LOOK_INTERVAL };
+        Next::AskAgain
+    }
+
+    /// A request came.
+    pub(super) fn arrived(&mut self) {
+        if self.window.is_zero() || matches!(self.mode, Mode::Polling { .. }) {
+            return;
+        }
+        let now = Instant::now();
+        self.arrived_at(now);
+    }
+
+    fn arrived_at(&mut self, now: Instant) {
+        // Without a beginning it didn't wait at all.
+        let came_soon = self.waits_since.is_none_or(|since| now.duration_since(since) < self.window);
+        match self.mode {
+            Mode::Paused { until } if now < until => {}
+            Mode::Polling { .. } => {}
+            Mode::Paused { .. } | Mode::Sleeping if came_soon => {
+                self.look(now);
+            }
+            Mode::Paused { .. } | Mode::Sleeping => self.mode = Mode::Sleeping,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use std::fs::File;
+    use std::io::{Seek, Write};
+
+    use super::*;
+    use crate::dispatch::test_machinery;
+
+    const WINDOW: Duration = Duration::from_millis(1);
+
+    fn pacing(loadavg: Option<File>) -> Pacing {
+        Pacing::new(WINDOW, RunQueue::new(loadavg, 2), test_machinery())
+    }
+
+    /// A request that came after a wait; then what it does when nothing more has come for a moment.
+    fn after(pacing: &mut Pacing, wait: Duration, now: Instant) -> Next {
+        pacing.waits_since = now.checked_sub(wait);
+        pacing.arrived_at(now);
+        pacing.next_at(now, now)
+    }
+
+    #[test]
+    fn requests_that_come_soon_start_polling_and_quiet_ends_it() {
+        let mut pacing = pacing(None);
+        let now = Instant::now();
+        for round in 1..=3 {
+            assert_eq!(after(&mut pacing, WINDOW / 2, now), Next::AskAgain);
+            assert_eq!(pacing.next_at(now + WINDOW / 2, now), Next::AskAgain);
+            assert_eq!(pacing.next_at(now + WINDOW, now), Next::Sleep, "it polls for ever");
+            assert_eq!(pacing.next_at(now, now), Next::Sleep);
+            assert_eq!(pacing.machinery.polls_started.load(Ordering::Relaxed), round);
+        }
+        pacing.machinery.lanes.stop();
+    }
+
+    #[test]
+    fn requests_far_apart_never_start_it() {
+        let mut pacing = pacing(None);
+        let now = Instant::now();
+        for index in 1..10 {
+            assert_eq!(after(&mut pacing, WINDOW * index, now), Next::Sleep);
+        }
+        pacing.machinery.lanes.stop();
+    }
+
+    #[test]
+    fn a_machine_without_a_spare_core_pauses_polling() {
+        let mut loadavg = tempfile::tempfile().unwrap();
+        let shared = loadavg.try_clone().unwrap();
+        let mut runnable = |threads: u32| {
+            loadavg.rewind().unwrap();
+            loadavg.write_all(format!("9.00 9.00 9.00 {threads}/100 7").as_bytes()).unwrap();
+        };
+        runnable(3);
+        let mut pacing = pacing(Some(shared));
+        let now = Instant::now();
+        let soon = |pacing: &mut Pacing, now| after(pacing, WINDOW / 2, now);
+        assert_eq!(soon(&mut pacing, now), Next::Sleep, "it polls although two other threads want the two cores");
+        runnable(2);
+        assert_eq!(soon(&mut pacing, now + PAUSE / 2), Next::Sleep, "it did not pause");
+        assert_eq!(soon(&mut pacing, now + PAUSE), Next::AskAgain, "the pause has no end");
+        // Now the machine gets crowded while it polls.
+        runnable(4);
+        let later = now + PAUSE + LOOK_INTERVAL;
+        assert_eq!(pacing.next_at(later, later), Next::Sleep);
+        assert_eq!(soon(&mut pacing, later + PAUSE), Next::Sleep, "the second pause is not longer");
+        runnable(1);
+        assert_eq!(soon(&mut pacing, later + PAUSE * 2), Next::AskAgain);
+        pacing.machinery.lanes.stop();
+    }
+
+    #[test]
+    fn a_window_of_zero_is_off() {
+        let mut pacing = Pacing::new(Duration::ZERO, RunQueue::new(None, 2), test_machinery());
+        pacing.arrived();
+        assert_eq!(pacing.next(), Next::Sleep);
+        pacing.machinery.lanes.stop();
+    }
+}
