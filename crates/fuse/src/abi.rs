@@ -5,6 +5,7 @@
 
 mod replies;
 mod requests;
+mod ring;
 
 pub(crate) use replies::{
     Attr, AttrOut, Dirent, EntryOut, GetxattrOut, InitOut, IoctlOut, LseekOut, NotifyInvalEntryOut,
@@ -15,6 +16,8 @@ pub(crate) use requests::{
     InitInExtension, IoctlIn, LinkIn, LseekIn, MkdirIn, MknodIn, OpenIn, ReadIn, Rename2In, RenameIn, SetattrIn,
     SetxattrIn, WriteIn,
 };
+
+pub(crate) use ring::{RingCommand, RingHeader, RingInOut, ring_command};
 
 /// Major version of the protocol. Another one is another protocol.
 pub(crate) const VERSION_MAJOR: u32 = 7;
@@ -38,6 +41,8 @@ pub(crate) mod init {
     pub(crate) const NO_OPENDIR_SUPPORT: u64 = 1 << 24;
     pub(crate) const HANDLE_KILLPRIV_V2: u64 = 1 << 28;
     pub(crate) const INIT_EXT: u64 = 1 << 30;
+    /// The kernel has it where the administrator switched it on.
+    pub(crate) const OVER_IO_URING: u64 = 1 << 41;
 }
 
 /// Flags of SETATTR: which of its fields are meant.
@@ -84,5 +89,6 @@ mod tests {
         assert_eq!((size_of::<SetattrIn>(), size_of::<WriteIn>(), size_of::<ReadIn>()), (88, 40, 40));
         assert_eq!((size_of::<StatfsOut>(), size_of::<IoctlIn>(), size_of::<CopyFileRangeIn>()), (80, 32, 56));
         assert_eq!((size_of::<Statx>(), size_of::<StatxOut>(), size_of::<Dirent>()), (256, 288, 24));
+        assert_eq!((size_of::<RingHeader>(), size_of::<RingCommand>()), (288, 80));
     }
 }

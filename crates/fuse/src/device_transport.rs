@@ -3,10 +3,12 @@
 mod notifier;
 mod pacing;
 mod port;
+mod ring;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
@@ -15,20 +17,26 @@ use rustix::io::Errno;
 use self::notifier::DeviceNotifier;
 use self::pacing::{Next, Pacing};
 use self::port::DevicePort;
+use self::ring::{PreparedRing, Ring};
+use crate::abi::init;
 use crate::dispatch::Dispatcher;
 use crate::kernel;
 use crate::run_queue::RunQueue;
-use crate::transport::{Polling, Transport, TransportSettings};
+use crate::transport::{Polling, RingUse, Transport, TransportSettings};
 use crate::tree::Tree;
-use crate::wire::{self, Agreement, Server};
+use crate::wire::{self, Agreement, Server, Wishes};
 
 /// Most bytes of a request beside the data of a WRITE; the kernel wants room for its largest structures.
 const HEADERS_BYTES: usize = 4096;
 
-/// A mount served through the device.
+/// With a ring the device has little to say, and nobody waits for an answer: its messages are read in heaps.
+const QUIET_INTERVAL: Duration = Duration::from_millis(2);
+
+/// A mount served through the device, and where possible through a ring beside it.
 pub(crate) struct DeviceTransport<T: Tree> {
     device: Arc<OwnedFd>,
-    server: Server<T>,
+    server: Arc<Server<T>>,
+    ring: Option<Ring>,
     pacing: Pacing,
     buffer: Vec<u8>,
 }
@@ -37,17 +45,32 @@ impl<T: Tree> Transport for DeviceTransport<T> {
     type Notifier = DeviceNotifier;
     type Tree = T;
 
-    const NAME: &'static str = "device";
     const POLLING: Polling = Polling::ByTransport;
 
     fn start(device: OwnedFd, dispatcher: Arc<Dispatcher<T>>, settings: &TransportSettings) -> io::Result<Self> {
         let mut buffer = vec![0; kernel::WRITE_MAX_BYTES as usize + HEADERS_BYTES];
-        let agreement = shake_hands(&device, &mut buffer)?;
+        let (agreement, prepared) = shake_hands(&device, &mut buffer, settings.ring)?;
         // Where nothing has come yet the leader decides itself whether it polls or sleeps.
         rustix::fs::fcntl_setfl(&device, OFlags::NONBLOCK)?;
-        let pacing = Pacing::new(settings.poll_window, RunQueue::open(), dispatcher.machinery());
-        let server = Server::new(dispatcher, agreement.spared());
-        Ok(DeviceTransport { device: Arc::new(device), server, pacing, buffer })
+        let machinery = dispatcher.machinery();
+        let device = Arc::new(device);
+        let server = Arc::new(Server::new(dispatcher, agreement.spared()));
+        let ring = match (prepared.map(|prepared| prepared.register(&device, &server)), settings.ring) {
+            (Some(Ok(ring)), _) => Some(ring),
+            (Some(Err(error)), RingUse::Always) => return Err(error),
+            (Some(Err(error)), _) => {
+                tracing::warn!(%error, "the kernel refused a ring: requests come through the device");
+                None
+            }
+            (None, _) => None,
+        };
+        let poll_window = if ring.is_some() { Duration::ZERO } else { settings.poll_window };
+        let pacing = Pacing::new(poll_window, RunQueue::open(), machinery);
+        Ok(DeviceTransport { device, server, ring, pacing, buffer })
+    }
+
+    fn name(&self) -> &'static str {
+        if self.ring.is_some() { "io_uring" } else { "device" }
     }
 
     fn notifier(&self) -> DeviceNotifier {
@@ -55,15 +78,28 @@ impl<T: Tree> Transport for DeviceTransport<T> {
     }
 
     fn run(mut self) -> io::Result<()> {
-        while let Some(len) = self.receive()? {
-            let device = &self.device;
-            self.server.serve_bytes(&self.buffer[..len], |header| DevicePort::new(device.clone(), header.unique));
+        let ended = self.receive_all();
+        match (self.ring, &ended) {
+            (Some(ring), Ok(())) => ring.wait(),
+            (Some(ring), Err(_)) => ring.stop(),
+            (None, _) => {}
         }
-        Ok(())
+        ended
     }
 }
 
 impl<T: Tree> DeviceTransport<T> {
+    fn receive_all(&mut self) -> io::Result<()> {
+        while let Some(len) = self.receive()? {
+            let device = &self.device;
+            self.server.serve_bytes(&self.buffer[..len], |header| DevicePort::new(device.clone(), header.unique));
+            if self.ring.is_some() {
+                std::thread::sleep(QUIET_INTERVAL);
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for a request and says how long it is; `None` when the mount is gone.
     fn receive(&mut self) -> io::Result<Option<usize>> {
         self.pacing.begin();
@@ -93,18 +129,28 @@ fn sleep(device: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Answers INIT.
-fn shake_hands(device: &OwnedFd, buffer: &mut [u8]) -> io::Result<Agreement> {
+/// Answers INIT. Whoever is answered that requests may come by a ring has to have one, so it is prepared before.
+fn shake_hands<T: Tree>(
+    device: &OwnedFd,
+    buffer: &mut [u8],
+    ring: RingUse,
+) -> io::Result<(Agreement, Option<PreparedRing<T>>)> {
     loop {
         let len = match rustix::io::read(device, &mut *buffer) {
             Ok(len) => len,
             Err(Errno::INTR | Errno::NOENT) => continue,
             Err(errno) => return Err(errno.into()),
         };
-        match wire::agree(&buffer[..len], 0) {
+        let request = &buffer[..len];
+        let prepared = prepare_ring(request, ring)?;
+        let wishes = match &prepared {
+            Some(_) => Wishes { flags: init::OVER_IO_URING, write_max_bytes: kernel::RING_PAYLOAD_BYTES },
+            None => Wishes { flags: 0, write_max_bytes: kernel::WRITE_MAX_BYTES },
+        };
+        match wire::agree(request, wishes) {
             wire::Answer::Agreed(agreement, reply) => {
                 rustix::io::write(device, &reply)?;
-                return Ok(agreement);
+                return Ok((agreement, prepared));
             }
             wire::Answer::Again(reply) => {
                 rustix::io::write(device, &reply)?;
@@ -116,5 +162,22 @@ fn shake_hands(device: &OwnedFd, buffer: &mut [u8]) -> io::Result<Agreement> {
                 return Err(error);
             }
         }
+    }
+}
+
+fn prepare_ring<T: Tree>(request: &[u8], ring: RingUse) -> io::Result<Option<PreparedRing<T>>> {
+    match (ring, wire::offers_ring(request)) {
+        (RingUse::Never, _) | (RingUse::WherePossible, false) => Ok(None),
+        (RingUse::Always, false) => Err(io::Error::other(
+            "the kernel has FUSE over io_uring switched off: write Y to /sys/module/fuse/parameters/enable_uring",
+        )),
+        (RingUse::Always, true) => PreparedRing::new().map(Some),
+        (RingUse::WherePossible, true) => match PreparedRing::new() {
+            Ok(prepared) => Ok(Some(prepared)),
+            Err(error) => {
+                tracing::warn!(%error, "no ring can be had: requests come through the device");
+                Ok(None)
+            }
+        },
     }
 }

@@ -28,7 +28,6 @@ impl<T: Tree> Transport for FuserTransport<T> {
     type Notifier = fuser::Notifier;
     type Tree = T;
 
-    const NAME: &'static str = "fuser";
     const POLLING: Polling = Polling::ByDeviceFlag;
 
     fn start(device: OwnedFd, dispatcher: Arc<Dispatcher<T>>, settings: &TransportSettings) -> io::Result<Self> {
@@ -38,6 +37,10 @@ impl<T: Tree> Transport for FuserTransport<T> {
         };
         let session = fuser::Session::from_fd(Adapter::new(dispatcher), device, acl, Config::default())?;
         Ok(FuserTransport { session })
+    }
+
+    fn name(&self) -> &'static str {
+        "fuser"
     }
 
     fn notifier(&self) -> fuser::Notifier {

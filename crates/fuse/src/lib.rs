@@ -3,7 +3,8 @@
 //! Lives here: mounting and unmounting, sessions, dispatch to threads, errno mapping, what the kernel may cache.
 //! Never here: what a file is made of, engines, volumes. No type of the FUSE library leaves `fuser_transport`.
 //! Data flows from the transport through the dispatcher into a tree and back; only invalidations start here.
-#![forbid(unsafe_code)]
+// Only the memory and the commands of io_uring need it: `device_transport/ring`.
+#![deny(unsafe_code)]
 
 // The tree in memory is of the tests with mounts, where this crate has its name.
 #[cfg(test)]

@@ -51,14 +51,20 @@ pub enum TransportChoice {
     Auto,
     /// The device, `/dev/fuse`.
     Device,
+    /// io_uring, with the device for what can't go through that. Only where the kernel has it switched on.
+    IoUring,
     /// The device through the library fuser, which knows fewer requests.
     Fuser,
 }
 
 impl TransportChoice {
     /// What the option `transport=` calls them.
-    const NAMES: &'static [(&'static str, TransportChoice)] =
-        &[("auto", TransportChoice::Auto), ("device", TransportChoice::Device), ("fuser", TransportChoice::Fuser)];
+    const NAMES: &'static [(&'static str, TransportChoice)] = &[
+        ("auto", TransportChoice::Auto),
+        ("device", TransportChoice::Device),
+        ("io_uring", TransportChoice::IoUring),
+        ("fuser", TransportChoice::Fuser),
+    ];
 
     /// The one of that name.
     #[must_use]
@@ -236,7 +242,8 @@ impl MountOptions {
             // By convention only for tools that read fstab(5).
             tool if tool.starts_with("x-") => {}
             _ => {
-                let ours = ["allow_other", "snapshots=off|hidden|listed|everywhere", "transport=auto|device|fuser"];
+                let ours =
+                    ["allow_other", "snapshots=off|hidden|listed|everywhere", "transport=auto|device|io_uring|fuser"];
                 let known: Vec<&str> = FLAGS.iter().map(|(name, ..)| *name).chain(ours).collect();
                 return Err(invalid(option, &format!("known are {}", known.join(", "))));
             }

@@ -23,7 +23,7 @@ use crate::options::{MountOptions, SessionOptions, TransportChoice};
 use crate::polling::Poller;
 use crate::run_queue::RunQueue;
 use crate::stats::{SessionStats, Stats};
-use crate::transport::{Polling, Transport, TransportSettings};
+use crate::transport::{Polling, RingUse, Transport, TransportSettings};
 use crate::tree::Tree;
 
 /// A mounted tree. Dropping it detaches the mount without waiting; whoever has files open is still served.
@@ -56,7 +56,7 @@ impl Session {
         let options = options.validate().map(|valid| (options, valid));
         let served = options.and_then(|(options, valid)| match valid.transport {
             TransportChoice::Fuser => Session::serve::<FuserTransport<T>>(tree, device, mount.clone(), options, &valid),
-            TransportChoice::Auto | TransportChoice::Device => {
+            TransportChoice::Auto | TransportChoice::Device | TransportChoice::IoUring => {
                 Session::serve::<DeviceTransport<T>>(tree, device, mount.clone(), options, &valid)
             }
         });
@@ -80,7 +80,12 @@ impl Session {
             move |source: io::Error| FuseError::Io { action, path, source }
         };
         let poll_window = Duration::from_micros(options.poll_us.into());
-        let settings = TransportSettings { allow_other: mount_options.allow_other, poll_window };
+        let ring = match mount_options.transport {
+            TransportChoice::Device | TransportChoice::Fuser => RingUse::Never,
+            TransportChoice::Auto => RingUse::WherePossible,
+            TransportChoice::IoUring => RingUse::Always,
+        };
+        let settings = TransportSettings { allow_other: mount_options.allow_other, poll_window, ring };
         let connection = Connection::new(device.try_clone().map_err(failed("serving"))?);
         let lanes = Lanes::start(options).map_err(failed("starting threads for"))?;
         let poller = match R::POLLING {
@@ -107,6 +112,7 @@ impl Session {
         });
         let abort_switch = AbortSwitch::open(&mount);
         let (transport, notifier) = started.inspect_err(|_| machinery.stop()).map_err(failed("serving"))?;
+        let transport_name = transport.name();
         if let Err(error) = mount.raise_read_ahead(kernel::READ_AHEAD_KIB) {
             tracing::debug!(%error, "the read-ahead window stays as it is");
         }
@@ -133,7 +139,7 @@ impl Session {
                 abort_switch,
                 machinery,
                 notifier,
-                transport: R::NAME,
+                transport: transport_name,
                 thread: Mutex::new(Some(thread)),
             }),
             Err(error) => {

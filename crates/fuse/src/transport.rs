@@ -23,6 +23,17 @@ pub(crate) enum Polling {
     ByDeviceFlag,
 }
 
+/// Whether requests come by io_uring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RingUse {
+    /// They don't.
+    Never,
+    /// Where the kernel has it switched on.
+    WherePossible,
+    /// A mount without it is refused.
+    Always,
+}
+
 /// What a transport is told of the mount.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TransportSettings {
@@ -30,6 +41,8 @@ pub(crate) struct TransportSettings {
     pub(crate) allow_other: AllowOther,
     /// How long the leader polls after a request; 0 never polls.
     pub(crate) poll_window: Duration,
+    /// Whether requests may come by io_uring.
+    pub(crate) ring: RingUse,
 }
 
 /// The serving end of a mount.
@@ -39,8 +52,6 @@ pub(crate) trait Transport: Sized + Send + 'static {
     /// What it serves.
     type Tree: Tree;
 
-    /// What it is called in statistics.
-    const NAME: &'static str;
     /// Who decides whether its leader polls.
     const POLLING: Polling;
 
@@ -50,6 +61,9 @@ pub(crate) trait Transport: Sized + Send + 'static {
         dispatcher: Arc<Dispatcher<Self::Tree>>,
         settings: &TransportSettings,
     ) -> io::Result<Self>;
+
+    /// What it is called in statistics.
+    fn name(&self) -> &'static str;
 
     /// Sends notifications, from any thread, until the session ended.
     fn notifier(&self) -> Self::Notifier;

@@ -13,6 +13,7 @@ mod server;
 #[cfg(test)]
 mod fuzz_tests;
 
-pub(crate) use handshake::{Agreement, Answer, agree};
+pub(crate) use arguments::Arguments;
+pub(crate) use handshake::{Agreement, Answer, Wishes, agree, offers_ring};
 pub(crate) use reply::Port;
 pub(crate) use server::Server;

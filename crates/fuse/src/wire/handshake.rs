@@ -54,8 +54,26 @@ pub(crate) enum Answer {
     Refused(io::Error, Option<Vec<u8>>),
 }
 
-/// Reads an INIT and makes the reply to it. `wanted` are flags beside those that are always wanted.
-pub(crate) fn agree(request: &[u8], wanted: u64) -> Answer {
+/// What may differ between mounts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Wishes {
+    /// Flags beside those that are always wanted.
+    pub(crate) flags: u64,
+    /// Largest WRITE and READ.
+    pub(crate) write_max_bytes: u32,
+}
+
+/// Whether the first request says that the kernel would take an io_uring.
+pub(crate) fn offers_ring(request: &[u8]) -> bool {
+    let mut arguments = Arguments::new(request);
+    let said = arguments.take::<InHeader>().and_then(|_| arguments.take::<InitIn>());
+    let extended = said.is_ok_and(|said| u64::from(said.flags) & init::INIT_EXT != 0);
+    let flags2 = arguments.take::<InitInExtension>().map_or(0, |extension| extension.flags2);
+    extended && u64::from(flags2) << u32::BITS & init::OVER_IO_URING != 0
+}
+
+/// Reads an INIT and makes the reply to it.
+pub(crate) fn agree(request: &[u8], wishes: Wishes) -> Answer {
     let mut arguments = Arguments::new(request);
     let refused = |detail: &str, reply| Answer::Refused(io::Error::other(detail.to_owned()), reply);
     let Ok(header) = arguments.take::<InHeader>() else { return refused("the first request is too short", None) };
@@ -73,11 +91,11 @@ pub(crate) fn agree(request: &[u8], wanted: u64) -> Answer {
             format!("the kernel's FUSE is {}.{}: Linux 5.4 is the oldest that is served", said.major, said.minor);
         return refused(&detail, error);
     }
-    let flags2 = match said.flags as u64 & init::INIT_EXT {
+    let flags2 = match u64::from(said.flags) & init::INIT_EXT {
         0 => 0,
         _ => arguments.take::<InitInExtension>().map_or(0, |extension| extension.flags2),
     };
-    let flags = (u64::from(flags2) << u32::BITS | u64::from(said.flags)) & (WANTED | wanted);
+    let flags = (u64::from(flags2) << u32::BITS | u64::from(said.flags)) & (WANTED | wishes.flags);
     for missing in [init::NO_OPEN_SUPPORT, init::DO_READDIRPLUS, init::HANDLE_KILLPRIV_V2] {
         if flags & missing == 0 {
             tracing::info!(flag = missing, "this kernel can't do it");
@@ -91,10 +109,10 @@ pub(crate) fn agree(request: &[u8], wanted: u64) -> Answer {
         flags: flags as u32,
         max_background: kernel::BACKGROUND_REQUESTS_MAX,
         congestion_threshold: CONGESTION,
-        max_write: kernel::WRITE_MAX_BYTES,
+        max_write: wishes.write_max_bytes,
         // Times are kept to the nanosecond.
         time_gran: 1,
-        max_pages: u16::try_from(kernel::WRITE_MAX_BYTES.div_ceil(page_bytes)).unwrap_or(u16::MAX),
+        max_pages: u16::try_from(wishes.write_max_bytes.div_ceil(page_bytes)).unwrap_or(u16::MAX),
         flags2: (flags >> u32::BITS) as u32,
         ..InitOut::default()
     };
@@ -120,6 +138,10 @@ mod tests {
         [header.as_bytes(), said.as_bytes(), extension.as_bytes()].concat()
     }
 
+    fn agree(request: &[u8], flags: u64) -> Answer {
+        super::agree(request, Wishes { flags, write_max_bytes: 1 << 20 })
+    }
+
     fn body(reply: &[u8]) -> InitOut {
         InitOut::read_from_bytes(&reply[size_of::<OutHeader>()..]).unwrap_or_default()
     }
@@ -135,6 +157,14 @@ mod tests {
         assert_eq!((out.flags2, u64::from(out.flags)), (1 << 8, agreement.flags & u64::from(u32::MAX)));
         let Answer::Agreed(_, reply) = agree(&request(7, 33, theirs), 0) else { panic!("refused") };
         assert_eq!((body(&reply).minor, body(&reply).flags2), (33, 0));
+    }
+
+    #[test]
+    fn a_ring_is_offered_only_by_its_flag() {
+        assert!(offers_ring(&request(7, 45, init::INIT_EXT | init::OVER_IO_URING)));
+        assert!(!offers_ring(&request(7, 45, init::OVER_IO_URING)));
+        assert!(!offers_ring(&request(7, 45, init::INIT_EXT)));
+        assert!(!offers_ring(&[1; 50]));
     }
 
     #[test]

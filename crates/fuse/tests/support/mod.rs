@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memory_tree::MemoryTree;
-use verfs_fuse::{Operation, Session, SessionOptions, mount_table};
+use verfs_fuse::{Operation, Session, SessionOptions, TransportChoice, mount_table};
 
 /// A mount that is gone when the test ends, however it ends.
 pub struct Mount {
@@ -22,12 +22,20 @@ impl Mount {
         Mount::with(MemoryTree::new(), &SessionOptions::default())
     }
 
+    /// `VERFS_TEST_TRANSPORT` names the transport that the whole suite is to run on.
     pub fn with(tree: MemoryTree, options: &SessionOptions) -> Mount {
+        let transport = std::env::var("VERFS_TEST_TRANSPORT").ok();
+        let transport = transport.map_or(options.transport, |name| TransportChoice::named(&name).unwrap());
+        Mount::over(transport, tree, options)
+    }
+
+    pub fn over(transport: TransportChoice, tree: MemoryTree, options: &SessionOptions) -> Mount {
         let folder = tempfile::Builder::new().prefix("verfs-fuse-").tempdir().unwrap();
         let mountpoint = folder.path().join("mount");
         std::fs::create_dir(&mountpoint).unwrap();
         let tree = Arc::new(tree);
-        let session = Session::mount(tree.clone(), &mountpoint, options).unwrap();
+        let options = SessionOptions { transport, ..options.clone() };
+        let session = Session::mount(tree.clone(), &mountpoint, &options).unwrap();
         Mount { session: Some(session), tree, folder: Some(folder) }
     }
 
