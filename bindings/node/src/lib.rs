@@ -15,4 +15,6 @@ mod signal;
 mod snapshots;
 mod stats;
 mod streams;
+mod vault;
 mod volume;
+mod wiping_allocator;

@@ -48,13 +48,13 @@ pub struct ReceiveOptions {
 }
 
 /// One end of a stream. It breaks when nobody waits for the call any more, also while nothing moves.
-struct Line<'a> {
+pub(crate) struct Line<'a> {
     socket: UnixStream,
     wanted: &'a Wanted<'a>,
 }
 
 impl<'a> Line<'a> {
-    fn connect(path: &Path, wanted: &'a Wanted<'a>) -> Result<Self, Failure> {
+    pub(crate) fn connect(path: &Path, wanted: &'a Wanted<'a>) -> Result<Self, Failure> {
         let failed = |detail: String| Failure::from(EngineError::Io { path: PathBuf::from(path), detail });
         let socket = UnixStream::connect(path).map_err(|error| failed(error.to_string()))?;
         let peer = socket_peercred(&socket).map_err(|errno| failed(errno.to_string()))?;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use verfs_format::superblock::SuperblockError;
 use verfs_fuse::FuseError;
@@ -40,6 +41,13 @@ pub const ERROR_CODES: &[&str] = &[
     "VERFS_E_STREAM_MISMATCH",
     "VERFS_E_PATH_NOT_FOUND",
     "VERFS_E_PATH_EXISTS",
+    "VERFS_E_VAULT_ABSENT",
+    "VERFS_E_VAULT_EXISTS",
+    "VERFS_E_VAULT_UNLOCKED",
+    "VERFS_E_VAULT_SECRET",
+    "VERFS_E_VAULT_RATE_LIMITED",
+    "VERFS_E_VAULT_DAMAGED",
+    "VERFS_E_VAULT_KEY_FILE",
 ];
 
 /// Why something could not be done with a volume.
@@ -208,6 +216,51 @@ pub enum EngineError {
         /// The path, from the root of the volume.
         path: PathBuf,
     },
+    /// The volume has no vault.
+    #[error("volume {} has no vault: make one with `verfs crypt -c`", path.display())]
+    VaultAbsent {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It has one already.
+    #[error("volume {} has a vault already: open it with `verfs crypt -u`", path.display())]
+    VaultExists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It is open already.
+    #[error("the vault of volume {} is unlocked already: it is in `.vault` of the mount", path.display())]
+    VaultUnlocked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The secrets are not the vault's. Which of them isn't nobody can tell.
+    #[error("the password or the key file is wrong: try again")]
+    VaultSecret,
+    /// Too many wrong tries.
+    #[error("there were too many wrong tries: wait {} s before the next one", wait.as_secs_f64().ceil())]
+    VaultRateLimited {
+        /// How long.
+        wait: Duration,
+    },
+    /// The wrapped keys are not what was written.
+    #[error(
+        "the wrapped keys of the vault of volume {} are damaged ({detail}): no password opens it; restore the volume's \
+         metadata from a copy",
+        path.display()
+    )]
+    VaultDamaged {
+        /// The directory.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// A file is not a vault's key file.
+    #[error("this is not the key file of a vault ({detail}): give the file that `verfs crypt -c` made")]
+    VaultKeyFile {
+        /// What was found.
+        detail: String,
+    },
     /// The mount failed.
     #[error(transparent)]
     Mount(#[from] FuseError),
@@ -253,6 +306,13 @@ impl EngineError {
             EngineError::PathExists { .. } => "VERFS_E_PATH_EXISTS",
             EngineError::Cancelled { .. } | EngineError::StreamCancelled => "VERFS_E_CANCELLED",
             EngineError::Io { .. } => "VERFS_E_IO",
+            EngineError::VaultAbsent { .. } => "VERFS_E_VAULT_ABSENT",
+            EngineError::VaultExists { .. } => "VERFS_E_VAULT_EXISTS",
+            EngineError::VaultUnlocked { .. } => "VERFS_E_VAULT_UNLOCKED",
+            EngineError::VaultSecret => "VERFS_E_VAULT_SECRET",
+            EngineError::VaultRateLimited { .. } => "VERFS_E_VAULT_RATE_LIMITED",
+            EngineError::VaultDamaged { .. } => "VERFS_E_VAULT_DAMAGED",
+            EngineError::VaultKeyFile { .. } => "VERFS_E_VAULT_KEY_FILE",
             EngineError::Mount(error) => match error {
                 FuseError::MountpointMissing { .. } => "VERFS_E_MOUNTPOINT_MISSING",
                 FuseError::MountpointNotDirectory { .. } => "VERFS_E_MOUNTPOINT_NOT_DIR",
@@ -279,10 +339,17 @@ impl EngineError {
             | EngineError::SnapshotHeld { .. }
             | EngineError::StreamDamaged { .. }
             | EngineError::StreamMismatch { .. }
+            | EngineError::VaultSecret
+            | EngineError::VaultRateLimited { .. }
+            | EngineError::VaultKeyFile { .. }
             | EngineError::StreamCancelled => None,
             EngineError::Mount(error) => error.path(),
             EngineError::NotAVolume { path, .. }
             | EngineError::VolumeExists { path }
+            | EngineError::VaultAbsent { path }
+            | EngineError::VaultExists { path }
+            | EngineError::VaultUnlocked { path }
+            | EngineError::VaultDamaged { path, .. }
             | EngineError::VolumeLocked { path, .. }
             | EngineError::VolumeReadOnly { path }
             | EngineError::OpenReadOnly { path }

@@ -1,10 +1,18 @@
-//! Where an ordinary user's mount has its snapshots.
+//! Where an ordinary user's mount has its snapshots and its vault.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// Where the snapshots of the volume with this uuid are mounted for an ordinary user: beside the sockets of his daemons.
-pub(crate) fn mountpoint_outside(uuid: &str) -> PathBuf {
+/// What is mounted there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outside {
+    Snapshots,
+    Vault,
+    VaultSnapshots,
+}
+
+/// Where this of the volume with this uuid is mounted for an ordinary user: beside the sockets of his daemons.
+pub(crate) fn mountpoint_outside(uuid: &str, what: Outside) -> PathBuf {
     let uid = rustix::process::geteuid().as_raw();
     let session = PathBuf::from(format!("/run/user/{uid}"));
     let is_private = || {
@@ -16,5 +24,10 @@ pub(crate) fn mountpoint_outside(uuid: &str) -> PathBuf {
         None if is_private() => session.join("verfs"),
         None => PathBuf::from(format!("/tmp/verfs-{uid}")),
     };
-    directory.join(format!("{uuid}.snapshots"))
+    let suffix = match what {
+        Outside::Snapshots => "snapshots",
+        Outside::Vault => "vault",
+        Outside::VaultSnapshots => "vault-snapshots",
+    };
+    directory.join(format!("{uuid}.{suffix}"))
 }

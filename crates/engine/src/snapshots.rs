@@ -22,7 +22,7 @@ impl Volume {
     /// [`EngineError::Closed`].
     pub fn create_snapshot(&self, name: &[u8], note: &[u8]) -> Result<Snapshot, EngineError> {
         self.refuse_read_only()?;
-        self.vfs().create_snapshot(name, note).map_err(|error| match error {
+        let snapshot = self.vfs().create_snapshot(name, note).map_err(|error| match error {
             VfsError::Exists => EngineError::SnapshotExists { name: text(name) },
             VfsError::NameTooLong => EngineError::SnapshotName { name: text(name) },
             VfsError::InvalidArgument if note.len() > SNAPSHOT_TEXT_MAX_BYTES => {
@@ -30,7 +30,13 @@ impl Volume {
             }
             VfsError::InvalidArgument => EngineError::SnapshotName { name: text(name) },
             error => self.snapshot_error(name, error),
-        })
+        })?;
+        if let Err(error) = self.vault().snapshot_made(&snapshot) {
+            // One without the vault's part would show a later one.
+            self.vfs().delete_snapshot(name).map_err(|error| self.snapshot_error(name, error))?;
+            return Err(error);
+        }
+        Ok(snapshot)
     }
 
     /// The snapshots, oldest first.
@@ -56,7 +62,9 @@ impl Volume {
                 EngineError::SnapshotHeld { name: text(name), by }
             }
             error => self.snapshot_error(name, error),
-        })
+        })?;
+        self.vault().snapshot_deleted(name);
+        Ok(())
     }
 
     /// Adds a reason not to delete a snapshot.

@@ -13,17 +13,18 @@ use rustix::io::Errno;
 use verfs_base::{Clock, Disk, OsRng, RealDisk, Rng, SystemClock};
 use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_format::superblock::{FORMAT_VERSION, ID_SECRET_BYTES, SUPERBLOCK_FILE, Superblock};
-use verfs_fuse::{SessionOptions, VolumeMount};
+use verfs_fuse::{MountRole, SessionOptions, VaultShown, VolumeMount};
 use verfs_meta::{EngineKind, MetaStore};
 use verfs_store::{ChunkStore, GcProgress, Reclaimable};
 use verfs_vfs::{Vfs, VfsParts};
 
 use crate::gc::{Collector, GcStatus};
 use crate::lock::VolumeLock;
-use crate::runtime_directory::mountpoint_outside;
+use crate::runtime_directory::{Outside, mountpoint_outside};
 use crate::snapshots::SessionSlot;
 use crate::stats::{latencies, resident_bytes};
 use crate::tasks::{StopSignal, Tasks};
+use crate::vault::{LOCK_GRACE, VaultPlace, VaultSetting, VaultSlot};
 use crate::{CreateOptions, Damage, EngineError, MountOptions, OpenOptions, ReadOnly, Stats, VolumeInfo};
 
 /// Directory of the metadata engine.
@@ -43,6 +44,7 @@ pub struct Volume {
     vfs: Arc<Vfs>,
     collector: Collector,
     session: Arc<SessionSlot>,
+    vault: VaultSlot,
     tasks: Tasks,
     lock: Mutex<Option<VolumeLock>>,
 }
@@ -247,7 +249,7 @@ impl Volume {
             disk: Arc::clone(&disk),
             meta: Arc::clone(&meta),
             store: Arc::clone(&store),
-            chunker,
+            chunker: Arc::clone(&chunker),
             clock: Arc::clone(&clock),
         };
         let vfs = match Vfs::open(parts, options.vfs((owner.uid(), owner.gid()))) {
@@ -260,7 +262,7 @@ impl Volume {
                 return Err(EngineError::from_vfs(path, error));
             }
         };
-        let collector = Collector::start(Arc::clone(&store), Arc::clone(&vfs), disk, clock, options.gc());
+        let collector = Collector::start(Arc::clone(&store), Arc::clone(&vfs), disk, Arc::clone(&clock), options.gc());
         let collector = match collector {
             Ok(collector) => collector,
             Err(error) => {
@@ -273,6 +275,19 @@ impl Volume {
                 return Err(EngineError::from_io(path, &error));
             }
         };
+        let session: Arc<SessionSlot> = Arc::new(Mutex::new(None));
+        let vault = VaultSlot::new(VaultSetting {
+            path: path.to_path_buf(),
+            uuid: superblock.uuid,
+            id_secret: superblock.id_secret,
+            meta: Arc::clone(&meta),
+            chunker,
+            clock,
+            options: options.clone(),
+            owner: (owner.uid(), owner.gid()),
+            tree: Arc::clone(&vfs),
+            session: Arc::clone(&session),
+        });
         let volume = Arc::new(Volume {
             path: path.to_path_buf(),
             superblock,
@@ -281,7 +296,8 @@ impl Volume {
             store,
             vfs,
             collector,
-            session: Arc::new(Mutex::new(None)),
+            session,
+            vault,
             tasks: Tasks::new(),
             lock: Mutex::new(Some(lock)),
         });
@@ -387,7 +403,8 @@ impl Volume {
     /// [`EngineError::VolumeFull`], [`EngineError::Io`], [`EngineError::Closed`].
     pub fn sync(&self) -> Result<(), EngineError> {
         self.refuse_closed()?;
-        self.vfs.sync().map_err(|error| EngineError::from_vfs(&self.path, error))
+        self.vfs.sync().map_err(|error| EngineError::from_vfs(&self.path, error))?;
+        self.vault.sync()
     }
 
     /// Collects garbage now, from every pack that has some; returns when it is done. What is to be deleted is deleted
@@ -413,7 +430,8 @@ impl Volume {
                 break;
             }
         }
-        self.collector.collect().map_err(|error| EngineError::from_store(&self.path, &error))
+        let progress = self.collector.collect().map_err(|error| EngineError::from_store(&self.path, &error))?;
+        Ok(progress.with(&self.vault.collect()?))
     }
 
     /// What [`Volume::collect_garbage`] would find; changes nothing. Costs a look at the record of each pack.
@@ -447,12 +465,26 @@ impl Volume {
             let mountpoint = session.session().mountpoint().to_path_buf();
             return Err(EngineError::AlreadyMounted { path: self.path.clone(), mountpoint });
         }
+        let uuid = self.superblock.uuid_text();
         let options = SessionOptions {
-            snapshots_mountpoint: Some(mountpoint_outside(&self.superblock.uuid_text())),
+            snapshots_mountpoint: Some(mountpoint_outside(&uuid, Outside::Snapshots)),
             ..options.session(self.path.display().to_string(), self.read_only)
         };
-        *session = Some(Arc::new(VolumeMount::mount(&self.vfs, mountpoint, &options)?));
-        Ok(())
+        let role = MountRole::Volume(Arc::clone(self.vault.door()));
+        let mounted = Arc::new(VolumeMount::mount(&self.vfs, mountpoint, &options, role)?);
+        let (vault_at, shown) = if rustix::process::geteuid().is_root() {
+            (mounted.session().mountpoint().join(".vault"), VaultShown::Directory)
+        } else {
+            let outside = mountpoint_outside(&uuid, Outside::Vault);
+            (outside.clone(), VaultShown::Link(outside))
+        };
+        let vault_options = SessionOptions {
+            snapshots_mountpoint: Some(mountpoint_outside(&uuid, Outside::VaultSnapshots)),
+            ..options
+        };
+        *session = Some(mounted);
+        drop(session);
+        self.vault.mounted(VaultPlace { mountpoint: vault_at, shown, options: vault_options })
     }
 
     /// Makes everything durable, then unmounts. A mount in use is detached: it goes when its last user does.
@@ -463,6 +495,9 @@ impl Volume {
         let Some(session) = self.session.lock().clone() else {
             return Err(EngineError::NotMounted { path: self.path.clone() });
         };
+        // What can't be made durable keeps the vault open, and with it its mount.
+        self.vault.lock(LOCK_GRACE)?;
+        self.vault.unmounted();
         let synced = self.sync();
         session.unmount()?;
         self.forget_session(&session);
@@ -477,7 +512,16 @@ impl Volume {
         if let Some(session) = session {
             session.wait();
             self.forget_session(&session);
+            // Its mount went with that of the tree.
+            if let Err(error) = self.vault.lock(LOCK_GRACE) {
+                tracing::error!(%error, "the vault stays unlocked");
+            }
         }
+    }
+
+    /// The vault.
+    pub(crate) fn vault(&self) -> &VaultSlot {
+        &self.vault
     }
 
     /// Lets go of a session that ended. Another one, mounted since by somebody else, stays.
@@ -521,6 +565,7 @@ impl Volume {
         if self.session.lock().is_some() && result.is_ok() {
             result = self.unmount();
         }
+        let vault = self.vault.lock(LOCK_GRACE);
         self.collector.begin_stop();
         self.tasks.stop();
         let vfs = self.vfs.close().map_err(|error| EngineError::from_vfs(&self.path, error));
@@ -530,7 +575,7 @@ impl Volume {
         let store = self.store.close().map_err(|error| EngineError::from_store(&self.path, &error));
         let meta = self.meta.close().map_err(|error| EngineError::from_meta(&self.path, &error));
         drop(lock);
-        result.and(vfs).and(store).and(meta)
+        result.and(vault).and(vfs).and(store).and(meta)
     }
 }
 

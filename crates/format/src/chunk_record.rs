@@ -13,7 +13,7 @@
 use verfs_base::{ChunkId, PackId};
 
 use crate::DecodeError;
-use crate::pack::{CHUNK_MAX_BYTES, record_bytes};
+use crate::pack::{CHUNK_MAX_BYTES, STORED_MAX_BYTES, record_bytes};
 use crate::varint::{Reader, put_u64};
 
 /// First byte of chunk keys.
@@ -77,8 +77,7 @@ impl ChunkRecord {
             stored_len: reader.u32()?,
         };
         reader.finish()?;
-        let lengths = 1..=CHUNK_MAX_BYTES;
-        if !lengths.contains(&record.raw_len) || !lengths.contains(&record.stored_len) {
+        if !(1..=CHUNK_MAX_BYTES).contains(&record.raw_len) || !(1..=STORED_MAX_BYTES).contains(&record.stored_len) {
             return Err(DecodeError::Invalid("chunk length"));
         }
         Ok(record)

@@ -17,6 +17,7 @@ mod snapshot;
 mod stream;
 pub mod superblock;
 pub mod varint;
+pub mod vault;
 mod versioned;
 mod xattr;
 
@@ -26,6 +27,7 @@ pub use inode::{DirentRecord, InodeFlags, InodeKind, InodeRecord, OrphanRecord, 
 pub use keys::NameHash;
 pub use log_frame::{
     FrameBuilder, FrameHeader, HEADER_BYTES, InodeScope, LogEntry, MAGIC, TRAILER_BYTES, decode_frame,
+    decode_sealed_frame, frame_context,
 };
 pub use snapshot::{ChangeList, DeadList, DeadReference, PruneProgress, SnapshotRecord};
 pub use stream::{

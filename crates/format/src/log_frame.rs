@@ -10,7 +10,7 @@
 //!  16  sequence   8  little-endian: one more than the frame before
 //!  24  length     4  little-endian: bytes of the body
 //!  28  zero       4
-//! body: count v | count x entry
+//! body: count v | count x entry; in the vault a seal of that, bound to group and sequence
 //! trailer (16): keyed hash of header and body, so that no file content can pass for a frame
 //! entry:  1 inode    ino v | scope 1 | inode record
 //!         2 dirent   parent v | name (v + bytes) | 0, or 1 + dirent record
@@ -21,6 +21,8 @@
 //! ```
 //! An inode entry of scope 0 (attributes) changes neither size nor content of an inode that exists already, one of
 //! scope 2 (content) nothing else; one of scope 1 sets all.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use verfs_base::{ChunkId, GroupId, Ino};
@@ -216,20 +218,29 @@ impl FrameBuilder {
     /// The whole frame; `hash` is the volume's keyed hash.
     #[must_use]
     pub fn finish(self, group: GroupId, sequence: u64, hash: impl Fn(&[u8]) -> ChunkId) -> Vec<u8> {
-        let mut count = Vec::new();
-        put_u64(&mut count, self.count);
-        let body_bytes = (count.len() + self.body.len()) as u32;
-        let mut frame = Vec::with_capacity(HEADER_BYTES + body_bytes as usize + TRAILER_BYTES);
-        frame.extend_from_slice(&MAGIC);
-        frame.extend_from_slice(&group.0.to_le_bytes());
-        frame.extend_from_slice(&sequence.to_le_bytes());
-        frame.extend_from_slice(&body_bytes.to_le_bytes());
-        frame.extend_from_slice(&[0; 4]);
-        frame.extend_from_slice(&count);
-        frame.extend_from_slice(&self.body);
-        let trailer = hash(&frame);
-        frame.extend_from_slice(&trailer.0);
-        frame
+        enclose(group, sequence, &self.into_body(), hash)
+    }
+
+    /// As [`FrameBuilder::finish`], with the body as `seal` gives it back, bound to [`frame_context`].
+    ///
+    /// # Errors
+    /// Those of `seal`.
+    pub fn finish_sealed<E>(
+        self,
+        group: GroupId,
+        sequence: u64,
+        seal: impl FnOnce(&[u8], &[u8]) -> Result<Vec<u8>, E>,
+        hash: impl Fn(&[u8]) -> ChunkId,
+    ) -> Result<Vec<u8>, E> {
+        let body = seal(&frame_context(group, sequence), &self.into_body())?;
+        Ok(enclose(group, sequence, &body, hash))
+    }
+
+    fn into_body(self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(self.body.len() + 8);
+        put_u64(&mut body, self.count);
+        body.extend_from_slice(&self.body);
+        body
     }
 }
 
@@ -237,6 +248,27 @@ impl Default for FrameBuilder {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// What the seal of a frame's body is bound to: `group 8 | sequence 8`, little-endian.
+#[must_use]
+pub fn frame_context(group: GroupId, sequence: u64) -> [u8; 16] {
+    let mut context = [0; 16];
+    context[..8].copy_from_slice(&group.0.to_le_bytes());
+    context[8..].copy_from_slice(&sequence.to_le_bytes());
+    context
+}
+
+fn enclose(group: GroupId, sequence: u64, body: &[u8], hash: impl Fn(&[u8]) -> ChunkId) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(HEADER_BYTES + body.len() + TRAILER_BYTES);
+    frame.extend_from_slice(&MAGIC);
+    frame.extend_from_slice(&frame_context(group, sequence));
+    frame.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(body);
+    let trailer = hash(&frame);
+    frame.extend_from_slice(&trailer.0);
+    frame
 }
 
 /// Decodes a whole frame and checks its hash.
@@ -247,13 +279,27 @@ pub fn decode_frame(
     frame: &[u8],
     hash: impl Fn(&[u8]) -> ChunkId,
 ) -> Result<(FrameHeader, Vec<LogEntry>), DecodeError> {
+    decode_sealed_frame(frame, |_, body| Some(Cow::Borrowed(body)), hash)
+}
+
+/// As [`decode_frame`], with a body that `open` makes plain.
+///
+/// # Errors
+/// [`DecodeError`], also where `open` has nothing.
+pub fn decode_sealed_frame<'f>(
+    frame: &'f [u8],
+    open: impl FnOnce(&[u8], &'f [u8]) -> Option<Cow<'f, [u8]>>,
+    hash: impl Fn(&[u8]) -> ChunkId,
+) -> Result<(FrameHeader, Vec<LogEntry>), DecodeError> {
     let header = FrameHeader::decode(frame)?;
     let (signed, trailer) =
         frame.split_at_checked(HEADER_BYTES + header.body_bytes as usize).ok_or(DecodeError::Truncated)?;
     if trailer.len() != TRAILER_BYTES || hash(signed).0 != trailer {
         return Err(DecodeError::Checksum);
     }
-    let mut reader = Reader::new(&signed[HEADER_BYTES..]);
+    let context = frame_context(header.group, header.sequence);
+    let body = open(&context, &signed[HEADER_BYTES..]).ok_or(DecodeError::Checksum)?;
+    let mut reader = Reader::new(&body);
     let count = reader.u64()?;
     let mut entries = Vec::new();
     for _ in 0..count {

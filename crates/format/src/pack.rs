@@ -14,7 +14,8 @@
 //!  | magic|     chunk id    | raw_len|stored_len|encoding| zero |checksum| stored bytes ...
 //!  +--4---+--------16-------+--4-----+--4-------+--1-----+--3---+--8-----+--stored_len--
 //! ```
-//! * magic "Vblk"; raw_len and stored_len are 1 ..= 16 MiB; encoding is the codec's code (0 raw, 1 zstd).
+//! * magic "Vblk"; raw_len is 1 ..= 16 MiB, stored_len up to 64 bytes more; encoding is the codec's code (0 raw,
+//!   1 zstd), and 128 more where the encoded bytes are sealed (the vault's; [`crate::vault`]).
 //! * checksum: XXH3-64 of bytes 0..32 with seed `s`, where `s` is XXH3-64 of the stored bytes with the volume's
 //!   [`RecordSeed`]. The seed comes from the volume's secret, so that bytes of a pack that a user stores as a file, or
 //!   of another volume's, never pass for a record of this one.
@@ -33,8 +34,12 @@ pub const PACK_HEADER_BYTES: usize = 32;
 pub const RECORD_HEADER_BYTES: usize = 40;
 /// First bytes of every record.
 pub const RECORD_MAGIC: [u8; 4] = *b"Vblk";
-/// Longest chunk, raw or stored.
+/// Longest chunk.
 pub const CHUNK_MAX_BYTES: u32 = 16 << 20;
+/// Longest stored bytes: a chunk that did not shrink, sealed.
+pub const STORED_MAX_BYTES: u32 = CHUNK_MAX_BYTES + 64;
+/// In the encoding of a record: its stored bytes are a seal of the encoded ones.
+pub const ENCODING_SEALED: u8 = 0x80;
 /// Longest pack: offsets in it are 32-bit numbers.
 pub const PACK_MAX_BYTES: u64 = 1 << 31;
 
@@ -128,8 +133,7 @@ impl RecordHeader {
         chunk.0.copy_from_slice(&bytes[4..20]);
         let header =
             RecordHeader { chunk, raw_len: u32_at(bytes, 20), stored_len: u32_at(bytes, 24), encoding: bytes[28] };
-        let lengths = 1..=CHUNK_MAX_BYTES;
-        if !lengths.contains(&header.raw_len) || !lengths.contains(&header.stored_len) {
+        if !(1..=CHUNK_MAX_BYTES).contains(&header.raw_len) || !(1..=STORED_MAX_BYTES).contains(&header.stored_len) {
             return Err(DecodeError::Invalid("record length"));
         }
         if bytes[29..RECORD_CHECKED_BYTES] != [0; 3] {
@@ -158,7 +162,7 @@ impl RecordHeader {
     }
 }
 
-/// Length of a record of `stored_len` stored bytes (at most [`CHUNK_MAX_BYTES`]).
+/// Length of a record of `stored_len` stored bytes (at most [`STORED_MAX_BYTES`]).
 #[must_use]
 pub fn record_bytes(stored_len: u32) -> u32 {
     RECORD_HEADER_BYTES as u32 + stored_len

@@ -23,7 +23,7 @@ use verfs_base::{ChunkId, PackId};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::DecodeError;
-use crate::pack::{CHUNK_MAX_BYTES, PACK_HEADER_BYTES, record_bytes};
+use crate::pack::{PACK_HEADER_BYTES, STORED_MAX_BYTES, record_bytes};
 
 const INDEX_MAGIC: [u8; 8] = *b"VerFSidx";
 const INDEX_VERSION: u32 = 1;
@@ -105,7 +105,7 @@ impl IndexTable {
             }
             previous = Some(entry.chunk);
             if entry.stored_len == 0
-                || entry.stored_len > CHUNK_MAX_BYTES
+                || entry.stored_len > STORED_MAX_BYTES
                 || (entry.offset as usize) < PACK_HEADER_BYTES
             {
                 return Err(DecodeError::Invalid("index entry"));

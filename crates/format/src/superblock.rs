@@ -187,7 +187,7 @@ fn checksum(body: &str) -> String {
     hex(&xxh3_128(body.as_bytes()).to_be_bytes())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut digits = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         // Writing to a String can't fail.

@@ -34,6 +34,7 @@ mod snapshots;
 mod stats;
 mod transport;
 mod tree;
+mod vault;
 mod wire;
 mod words;
 
@@ -47,3 +48,4 @@ pub use snapshots::VolumeMount;
 pub use stats::{LaneStats, OperationStats, SessionStats};
 
 pub use tree::{Lifetime, Opening, Tree};
+pub use vault::{MountRole, VaultDoor, VaultGate, VaultShown};

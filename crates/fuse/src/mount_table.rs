@@ -18,6 +18,8 @@ pub(crate) enum MountKind {
     Tree,
     /// The snapshots of one that is mounted itself.
     Snapshots,
+    /// The vault of one that is mounted itself.
+    Vault,
 }
 
 impl MountKind {
@@ -26,6 +28,7 @@ impl MountKind {
         match self {
             MountKind::Tree => "verfs",
             MountKind::Snapshots => "verfs-snapshots",
+            MountKind::Vault => "verfs-vault",
         }
     }
 
@@ -34,6 +37,7 @@ impl MountKind {
         match self {
             MountKind::Tree => "fuse.verfs",
             MountKind::Snapshots => "fuse.verfs-snapshots",
+            MountKind::Vault => "fuse.verfs-vault",
         }
     }
 }
@@ -57,7 +61,9 @@ impl MountEntry {
     /// Whether it is one of ours, living or stale.
     #[must_use]
     pub fn is_verfs(&self) -> bool {
-        [MountKind::Tree, MountKind::Snapshots].iter().any(|kind| self.file_system_type == kind.file_system_type())
+        [MountKind::Tree, MountKind::Snapshots, MountKind::Vault]
+            .iter()
+            .any(|kind| self.file_system_type == kind.file_system_type())
     }
 }
 

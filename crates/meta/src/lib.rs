@@ -14,6 +14,7 @@ mod engine;
 mod error;
 mod keys;
 mod limits;
+mod prefixed;
 mod store;
 
 pub use batch::{Change, WriteBatch};
@@ -22,4 +23,5 @@ pub use engine::memory::{Fault, FaultAt, MemoryStore};
 pub use engine::{EngineKind, EngineOptions, UnknownEngine, open};
 pub use error::{MetaError, Result};
 pub use limits::{BATCH_MAX_BYTES, KEY_MAX_BYTES, VALUE_MAX_BYTES};
+pub use prefixed::PrefixedStore;
 pub use store::{Direction, Health, KeyRange, MetaStore, MetaView, Visit};

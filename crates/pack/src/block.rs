@@ -1,11 +1,13 @@
-//! A chunk as a record of a pack, and back: the only place that knows compression and checksums. Encryption of the
-//! vault goes between the codec and the record here.
+//! A chunk as a record of a pack, and back: the only place that knows compression, seals and checksums.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use verfs_base::ChunkId;
+use verfs_codec::crypto::{CryptoError, SEAL_OVERHEAD_BYTES, SealClass, VaultKeys};
 use verfs_codec::{CodecError, Compressor, Decompressor, Encoding};
-use verfs_format::pack::{RECORD_HEADER_BYTES, RecordHeader, RecordSeed};
+use verfs_format::pack::{ENCODING_SEALED, RECORD_HEADER_BYTES, RecordHeader, RecordSeed};
 
 /// A chunk ready to be appended.
 #[derive(Debug)]
@@ -18,46 +20,102 @@ pub struct Block<'a> {
     pub stored: &'a [u8],
 }
 
+/// What becomes of chunks between compression and record.
+#[derive(Clone, Debug)]
+pub enum BlockSeal {
+    /// They are stored as they are.
+    None,
+    /// They are sealed, and opened again.
+    Keys(Arc<VaultKeys>),
+    /// They are sealed and stay so: records can be checked and moved, not read.
+    Locked,
+}
+
+/// Whether chunks are compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Compression {
+    /// With this zstd level, where it makes them smaller.
+    Level(i32),
+    /// Never.
+    Off,
+}
+
 /// Makes blocks; one for each thread.
 pub struct BlockEncoder {
     seed: RecordSeed,
-    compressor: Compressor,
-    stored: Vec<u8>,
+    compressor: Option<Compressor>,
+    seal: BlockSeal,
+    encoded: Vec<u8>,
+    sealed: Vec<u8>,
 }
 
 impl BlockEncoder {
-    /// An encoder of a zstd level.
+    /// An encoder.
     ///
     /// # Errors
     /// [`CodecError`] when there is no such level.
-    pub fn new(seed: RecordSeed, level: i32) -> Result<Self, CodecError> {
-        Ok(BlockEncoder { seed, compressor: Compressor::new(level)?, stored: Vec::new() })
+    pub fn new(seed: RecordSeed, compression: Compression, seal: BlockSeal) -> Result<Self, CodecError> {
+        let compressor = match compression {
+            Compression::Level(level) => Some(Compressor::new(level)?),
+            Compression::Off => None,
+        };
+        Ok(BlockEncoder { seed, compressor, seal, encoded: Vec::new(), sealed: Vec::new() })
     }
 
     /// The block of a chunk of 1 byte to [`verfs_format::pack::CHUNK_MAX_BYTES`].
-    pub fn encode(&mut self, chunk: ChunkId, raw: &[u8]) -> Block<'_> {
-        let encoding = self.compressor.encode(raw, &mut self.stored);
-        let header = RecordHeader {
-            chunk,
-            raw_len: raw.len() as u32,
-            stored_len: self.stored.len() as u32,
-            encoding: encoding.code(),
+    ///
+    /// # Errors
+    /// [`CryptoError`], of sealed chunks only.
+    pub fn encode(&mut self, chunk: ChunkId, raw: &[u8]) -> Result<Block<'_>, CryptoError> {
+        let encoding = match &mut self.compressor {
+            Some(compressor) => compressor.encode(raw, &mut self.encoded),
+            None => {
+                self.encoded.clear();
+                self.encoded.extend_from_slice(raw);
+                Encoding::Raw
+            }
         };
-        Block { header, header_bytes: header.encode(self.seed, &self.stored), stored: &self.stored }
+        let (code, stored) = match &self.seal {
+            BlockSeal::None => (encoding.code(), &self.encoded),
+            BlockSeal::Keys(keys) => {
+                let code = encoding.code() | ENCODING_SEALED;
+                self.sealed.clear();
+                keys.seal(
+                    SealClass::Chunk,
+                    &seal_context(chunk, raw.len() as u32, code),
+                    &self.encoded,
+                    &mut self.sealed,
+                )?;
+                (code, &self.sealed)
+            }
+            BlockSeal::Locked => return Err(CryptoError::Keys("the vault is locked")),
+        };
+        let header = RecordHeader { chunk, raw_len: raw.len() as u32, stored_len: stored.len() as u32, encoding: code };
+        Ok(Block { header, header_bytes: header.encode(self.seed, stored), stored })
     }
+}
+
+/// What a chunk's seal is bound to: `id 16 | raw length 4 | encoding 1`.
+fn seal_context(chunk: ChunkId, raw_len: u32, encoding: u8) -> [u8; 21] {
+    let mut context = [0; 21];
+    context[..16].copy_from_slice(&chunk.0);
+    context[16..20].copy_from_slice(&raw_len.to_le_bytes());
+    context[20] = encoding;
+    context
 }
 
 /// Reads blocks; one for a volume, used from any thread.
 pub struct BlockDecoder {
     seed: RecordSeed,
+    seal: BlockSeal,
     idle: Mutex<Vec<Decompressor>>,
 }
 
 impl BlockDecoder {
     /// A decoder for a volume's records.
     #[must_use]
-    pub fn new(seed: RecordSeed) -> Self {
-        BlockDecoder { seed, idle: Mutex::new(Vec::new()) }
+    pub fn new(seed: RecordSeed, seal: BlockSeal) -> Self {
+        BlockDecoder { seed, seal, idle: Mutex::new(Vec::new()) }
     }
 
     /// The key of the volume's record checksums.
@@ -66,16 +124,25 @@ impl BlockDecoder {
         self.seed
     }
 
+    /// How its blocks are sealed.
+    #[must_use]
+    pub fn seal(&self) -> &BlockSeal {
+        &self.seal
+    }
+
     /// The raw bytes of `chunk`, from the bytes of its record.
     ///
     /// # Errors
     /// What is wrong with the record, in words.
     pub fn decode(&self, chunk: ChunkId, record: Bytes) -> Result<Bytes, String> {
-        match self.verify(chunk, &record)? {
-            (Encoding::Raw, header, _) => {
+        let verified = self.verify(chunk, &record)?;
+        let (header, stored) = (verified.header, verified.stored);
+        match (verified.kind, verified.encoding) {
+            (Kind::Plain, Encoding::Raw) => {
                 Ok(record.slice(RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + header.raw_len as usize))
             }
-            (Encoding::Zstd, header, stored) => self.decompress(Encoding::Zstd, stored, header.raw_len as usize),
+            (Kind::Plain, Encoding::Zstd) => self.decompress(stored, header.raw_len as usize),
+            (Kind::Sealed, encoding) => self.open(&header, encoding, stored),
         }
     }
 
@@ -84,39 +151,77 @@ impl BlockDecoder {
     /// # Errors
     /// What is wrong with the record, in words.
     pub fn decode_copy(&self, chunk: ChunkId, record: &[u8]) -> Result<Bytes, String> {
-        match self.verify(chunk, record)? {
-            (Encoding::Raw, _, stored) => Ok(Bytes::copy_from_slice(stored)),
-            (Encoding::Zstd, header, stored) => self.decompress(Encoding::Zstd, stored, header.raw_len as usize),
+        let Verified { kind, encoding, header, stored } = self.verify(chunk, record)?;
+        match (kind, encoding) {
+            (Kind::Plain, Encoding::Raw) => Ok(Bytes::copy_from_slice(stored)),
+            (Kind::Plain, Encoding::Zstd) => self.decompress(stored, header.raw_len as usize),
+            (Kind::Sealed, encoding) => self.open(&header, encoding, stored),
         }
     }
 
-    /// The block that a record holds, as it is: to be appended to another pack.
+    /// The block that a record holds, as it is: to be appended to another pack. Needs no key.
     ///
     /// # Errors
     /// What is wrong with the record, in words.
     pub fn block<'a>(&self, chunk: ChunkId, record: &'a [u8]) -> Result<Block<'a>, String> {
-        let (_, header, stored) = self.verify(chunk, record)?;
+        let Verified { header, stored, .. } = self.verify(chunk, record)?;
         let header_bytes = *record.first_chunk().ok_or_else(|| "the record is too short".to_owned())?;
         Ok(Block { header, header_bytes, stored })
     }
 
-    /// Checks all of a record but what zstd checks.
-    fn verify<'a>(&self, chunk: ChunkId, record: &'a [u8]) -> Result<(Encoding, RecordHeader, &'a [u8]), String> {
+    /// Checks all of a record but what zstd and seals check.
+    fn verify<'a>(&self, chunk: ChunkId, record: &'a [u8]) -> Result<Verified<'a>, String> {
         let (header, stored) = RecordHeader::decode(self.seed, record).map_err(|error| error.to_string())?;
         if header.chunk != chunk {
             return Err(format!("the record is of chunk {}", header.chunk));
         }
-        let encoding = Encoding::try_from(header.encoding).map_err(|error| error.to_string())?;
-        if encoding == Encoding::Raw && stored.len() != header.raw_len as usize {
+        let kind = if header.encoding & ENCODING_SEALED == 0 { Kind::Plain } else { Kind::Sealed };
+        // A plain record among sealed ones was put there by somebody else.
+        match (&self.seal, kind) {
+            (BlockSeal::None, Kind::Plain) | (BlockSeal::Keys(_) | BlockSeal::Locked, Kind::Sealed) => {}
+            (BlockSeal::None, Kind::Sealed) => return Err("the record is sealed".to_owned()),
+            (BlockSeal::Keys(_) | BlockSeal::Locked, Kind::Plain) => return Err("the record is not sealed".to_owned()),
+        }
+        let encoding = Encoding::try_from(header.encoding & !ENCODING_SEALED).map_err(|error| error.to_string())?;
+        let overhead = match kind {
+            Kind::Plain => 0,
+            Kind::Sealed => SEAL_OVERHEAD_BYTES,
+        };
+        if encoding == Encoding::Raw && stored.len() != header.raw_len as usize + overhead {
             return Err("the length differs".to_owned());
         }
-        Ok((encoding, header, stored))
+        Ok(Verified { kind, encoding, header, stored })
     }
 
-    fn decompress(&self, encoding: Encoding, stored: &[u8], raw_len: usize) -> Result<Bytes, String> {
+    fn open(&self, header: &RecordHeader, encoding: Encoding, stored: &[u8]) -> Result<Bytes, String> {
+        let BlockSeal::Keys(keys) = &self.seal else { return Err("the vault is locked".to_owned()) };
+        let context = seal_context(header.chunk, header.raw_len, header.encoding);
+        let encoded = keys.open(SealClass::Chunk, &context, stored).map_err(|error| error.to_string())?;
+        match encoding {
+            Encoding::Raw => Ok(encoded.into()),
+            Encoding::Zstd => self.decompress(&encoded, header.raw_len as usize),
+        }
+    }
+
+    fn decompress(&self, stored: &[u8], raw_len: usize) -> Result<Bytes, String> {
         let mut decompressor = self.idle.lock().pop().unwrap_or_default();
-        let raw = decompressor.decode(encoding, stored, raw_len).map_err(|error| error.to_string());
+        let raw = decompressor.decode(Encoding::Zstd, stored, raw_len).map_err(|error| error.to_string());
         self.idle.lock().push(decompressor);
         raw
     }
+}
+
+/// Whether a record is sealed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Plain,
+    Sealed,
+}
+
+/// A record that is what was written.
+struct Verified<'a> {
+    kind: Kind,
+    encoding: Encoding,
+    header: RecordHeader,
+    stored: &'a [u8],
 }

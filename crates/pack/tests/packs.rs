@@ -10,8 +10,8 @@ use support::disk::{Call, Crash, Fault, TestDisk};
 use support::{PACK, cases, chunk, decoder, seed, write_pack};
 use verfs_base::{Disk, PackId};
 use verfs_pack::{
-    BlockEncoder, PackError, PackReader, PackWriter, SealedPacks, index_path, load_index, pack_dir, pack_path,
-    remove_pack, scan_pack, seal_pack,
+    BlockEncoder, BlockSeal, Compression, PackError, PackReader, PackWriter, SealedPacks, index_path, load_index,
+    pack_dir, pack_path, remove_pack, scan_pack, seal_pack,
 };
 
 fn sealed_packs(disk: &TestDisk) -> SealedPacks {
@@ -178,17 +178,19 @@ fn a_pack_inside_a_pack_is_only_data() {
     // A user stores a pack of this size of another volume; then the record that holds it is torn.
     let disk = TestDisk::new();
     let mut foreign = Vec::new();
-    let mut encoder = BlockEncoder::new(verfs_pack::RecordSeed::of_volume(&[6; 192]), 3).unwrap();
+    let mut encoder =
+        BlockEncoder::new(verfs_pack::RecordSeed::of_volume(&[6; 192]), Compression::Level(3), BlockSeal::None)
+            .unwrap();
     for number in 1..4 {
         let (id, data) = chunk(number);
-        let block = encoder.encode(id, &data);
+        let block = encoder.encode(id, &data).unwrap();
         foreign.extend_from_slice(&block.header_bytes);
         foreign.extend_from_slice(block.stored);
     }
     disk.create_dir_all(&pack_dir(PACK)).unwrap();
     let mut writer = PackWriter::create(&disk, PACK).unwrap();
-    let mut ours = BlockEncoder::new(seed(), 3).unwrap();
-    writer.append(&ours.encode(chunk(9).0, &foreign));
+    let mut ours = support::encoder(3);
+    writer.append(&ours.encode(chunk(9).0, &foreign).unwrap());
     writer.take_write(Vec::new()).run().unwrap();
     let mut bytes = disk.read(&pack_path(PACK));
     bytes[36] ^= 1;
@@ -211,10 +213,10 @@ fn rewinding_overwrites_what_was_behind() {
     let disk = TestDisk::new();
     disk.create_dir_all(&pack_dir(PACK)).unwrap();
     let mut writer = PackWriter::create(&disk, PACK).unwrap();
-    let mut encoder = BlockEncoder::new(seed(), 3).unwrap();
+    let mut encoder = support::encoder(3);
     let mut append = |writer: &mut PackWriter, number: u64| {
         let (id, data) = chunk(number);
-        let entry = writer.append(&encoder.encode(id, &data));
+        let entry = writer.append(&encoder.encode(id, &data).unwrap());
         writer.take_write(Vec::new()).run().unwrap();
         entry
     };
@@ -275,11 +277,11 @@ fn index_memory_and_open_files_stay_within_their_bounds() {
         let pack = PackId(number);
         disk.create_dir_all(&pack_dir(pack)).unwrap();
         let mut writer = PackWriter::create(&disk, pack).unwrap();
-        let mut encoder = BlockEncoder::new(seed(), 1).unwrap();
+        let mut encoder = support::encoder(1);
         let entries: Vec<_> = (0..50)
             .map(|at| {
                 let (id, data) = chunk(number * 50 + at);
-                writer.append(&encoder.encode(id, &data))
+                writer.append(&encoder.encode(id, &data).unwrap())
             })
             .collect();
         writer.take_write(Vec::new()).run().unwrap();

@@ -12,7 +12,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use verfs_base::{ChunkId, Clock, Disk, PackId};
 use verfs_format::chunk_record::{ChunkRecord, chunk_key};
 use verfs_meta::{MetaError, MetaStore};
-use verfs_pack::{BlockDecoder, IndexEntry, IndexTable, PackError, RecordSeed, SealedPacks};
+use verfs_pack::{BlockDecoder, IndexEntry, IndexTable, PackError, SealedPacks};
 
 use crate::accounts::Accounts;
 use crate::appender::Appender;
@@ -63,7 +63,7 @@ impl Core {
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
         meta: Arc<dyn MetaStore>,
-        seed: RecordSeed,
+        decoder: BlockDecoder,
         clock: Arc<dyn Clock>,
         options: &StoreOptions,
         accounts: Accounts,
@@ -74,7 +74,7 @@ impl Core {
             .hot_allocation(CACHE_HOT_SHARE)
             .build()
             .map_err(|error| StoreError::Option { option: "chunk_cache_bytes", reason: error.to_string() })?;
-        let decoder = Arc::new(BlockDecoder::new(seed));
+        let decoder = Arc::new(decoder);
         let live = Arc::new(LivePacks::default());
         Ok(Core {
             sealed: SealedPacks::new(

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use verfs_base::{ChunkId, PackId};
+use verfs_codec::crypto::CryptoError;
 use verfs_meta::MetaError;
 use verfs_pack::PackError;
 
@@ -80,6 +81,12 @@ impl StoreError {
             PackError::Damaged { pack, detail } => StoreError::Damaged { chunk, pack, detail },
             error @ (PackError::OutOfSpace { .. } | PackError::Io { .. }) => error.into(),
         }
+    }
+}
+
+impl From<CryptoError> for StoreError {
+    fn from(error: CryptoError) -> StoreError {
+        StoreError::Io { context: "sealing".to_owned(), kind: io::ErrorKind::Other, message: error.to_string() }
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod accounts;
 mod appender;
+mod backend;
 mod batch;
 mod core;
 mod damage;
@@ -26,6 +27,7 @@ mod store;
 mod stretch;
 mod sync;
 
+pub use backend::{ChunkBackend, Compressed};
 pub use batch::{ChunkBatch, Indexed};
 pub use error::{Result, StoreError};
 pub use gc::{GcEnd, GcPhase, GcProgress, Pace, Reclaimable};

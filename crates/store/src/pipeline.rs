@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 use parking_lot::{Condvar, Mutex};
 use verfs_base::ChunkId;
-use verfs_pack::BlockEncoder;
+use verfs_pack::{BlockEncoder, Compression};
 
 use crate::core::Core;
 use crate::live::LivePack;
@@ -147,12 +147,12 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    pub(crate) fn start(core: &Arc<Core>, threads: usize, level: i32) -> Result<Workers> {
+    pub(crate) fn start(core: &Arc<Core>, threads: usize, compression: Compression) -> Result<Workers> {
         let (work, work_queue) = bounded(WORK_MAX_JOBS);
         let (ahead, ahead_queue) = bounded(AHEAD_MAX_STRETCHES);
         let mut workers = Workers { work, ahead, threads: Vec::with_capacity(threads) };
         for number in 0..threads {
-            let encoder = BlockEncoder::new(core.decoder.seed(), level)
+            let encoder = BlockEncoder::new(core.decoder.seed(), compression, core.decoder.seal().clone())
                 .map_err(|error| StoreError::Option { option: "compression_level", reason: error.to_string() })?;
             let worker = Worker { core: Arc::clone(core), encoder };
             let (work, ahead) = (work_queue.clone(), ahead_queue.clone());
@@ -224,7 +224,7 @@ impl Worker {
 
     fn store(&mut self, status: &BatchStatus, id: ChunkId, data: &[u8]) -> Result<()> {
         status.check()?;
-        self.core.appender.append(&self.encoder.encode(id, data))
+        self.core.appender.append(&self.encoder.encode(id, data)?)
     }
 
     fn guarded(&mut self, task: &'static str, run: impl FnOnce(&mut Self)) {

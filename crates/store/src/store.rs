@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use verfs_base::{ChunkId, Clock, Disk};
+use verfs_base::{ChunkId, Clock, Disk, GroupId, Ino};
 use verfs_format::pack::PACK_MAX_BYTES;
+use verfs_format::{DecodeError, FrameBuilder, FrameHeader, LogEntry};
 use verfs_meta::MetaStore;
-use verfs_pack::RecordSeed;
-use xxhash_rust::xxh3::xxh3_128_with_secret;
+use verfs_pack::BlockDecoder;
 
 use crate::accounts::Accounts;
 use crate::core::Core;
@@ -18,7 +18,7 @@ use crate::pipeline::Workers;
 use crate::recovery::load_record;
 use crate::slot::Slot;
 use crate::stretch::Stretch;
-use crate::{ChunkBatch, Damage, Result, StoreError, StoreOptions, StoreStats};
+use crate::{ChunkBackend, ChunkBatch, Damage, Result, StoreError, StoreOptions, StoreStats};
 
 /// Share of the chunk cache for what is read ahead.
 const AHEAD_SHARE_ONE_IN: u64 = 4;
@@ -28,16 +28,15 @@ pub struct ChunkStore {
     pub(crate) core: Arc<Core>,
     pub(crate) slot: Arc<Slot>,
     pub(crate) collector: Mutex<Collector>,
-    secret: [u8; 192],
+    backend: ChunkBackend,
     workers: Mutex<Option<Workers>>,
 }
 
 impl ChunkStore {
-    /// Opens the store in `packs/` under the disk's root and starts its worker threads. Packs that the last run left
-    /// unsealed are scanned and sealed; chunks in what can't be read are [`StoreError::Damaged`] when they are read.
+    /// Opens the store of a volume's own chunks, as [`ChunkStore::open_backend`] does.
     ///
     /// # Errors
-    /// [`StoreError::Option`] for options that can't work, else what the disk or the metadata engine says.
+    /// As there.
     pub fn open(
         disk: Arc<dyn Disk>,
         meta: Arc<dyn MetaStore>,
@@ -45,25 +44,63 @@ impl ChunkStore {
         clock: Arc<dyn Clock>,
         options: StoreOptions,
     ) -> Result<Arc<ChunkStore>> {
+        ChunkStore::open_backend(disk, meta, ChunkBackend::plain(secret), clock, options)
+    }
+
+    /// Opens the store in `packs/` under the disk's root and starts its worker threads. Packs that the last run left
+    /// unsealed are scanned and sealed; chunks in what can't be read are [`StoreError::Damaged`] when they are read.
+    ///
+    /// # Errors
+    /// [`StoreError::Option`] for options that can't work, else what the disk or the metadata engine says.
+    pub fn open_backend(
+        disk: Arc<dyn Disk>,
+        meta: Arc<dyn MetaStore>,
+        backend: ChunkBackend,
+        clock: Arc<dyn Clock>,
+        options: StoreOptions,
+    ) -> Result<Arc<ChunkStore>> {
         options.check()?;
         let record = load_record(disk.as_ref(), meta.as_ref())?;
-        let seed = RecordSeed::of_volume(secret);
-        let core = Arc::new(Core::new(disk, meta, seed, clock, &options, Accounts::new(record))?);
+        let decoder = BlockDecoder::new(backend.record_seed(), backend.block_seal());
+        let core = Arc::new(Core::new(disk, meta, decoder, clock, &options, Accounts::new(record))?);
         let collector = core.recover()?;
-        let workers = Workers::start(&core, options.compress_threads, options.compression_level)?;
+        let workers = Workers::start(&core, options.compress_threads, backend.compression(&options))?;
         Ok(Arc::new(ChunkStore {
             core,
-            secret: *secret,
+            backend,
             slot: Arc::new(Slot::default()),
             collector: Mutex::new(collector),
             workers: Mutex::new(Some(workers)),
         }))
     }
 
-    /// The identity of a chunk of these bytes in this volume: XXH3-128 keyed with the volume's secret, big-endian.
+    /// The identity of a chunk of these bytes in this volume: XXH3-128 keyed with the volume's secret, big-endian; in a
+    /// vault 128 bits of BLAKE3, keyed.
     #[must_use]
     pub fn id_of(&self, data: &[u8]) -> ChunkId {
-        ChunkId(xxh3_128_with_secret(data, &self.secret).to_be_bytes())
+        self.backend.chunk_id(data)
+    }
+
+    /// What stands for a name in a directory: the identity of its bytes; in a vault keyed with the directory, too.
+    #[must_use]
+    pub fn name_id(&self, directory: Ino, name: &[u8]) -> ChunkId {
+        self.backend.name_id(directory, name)
+    }
+
+    /// A frame of the intent log as it is to be written; in a vault sealed.
+    ///
+    /// # Errors
+    /// A vault's: it is locked, or there are no random bytes.
+    pub fn finish_frame(&self, frame: FrameBuilder, group: GroupId, sequence: u64) -> Result<Vec<u8>> {
+        self.backend.finish_frame(frame, group, sequence)
+    }
+
+    /// Reads what [`ChunkStore::finish_frame`] made.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: it is no frame of this volume.
+    pub fn read_frame(&self, frame: &[u8]) -> std::result::Result<(FrameHeader, Vec<LogEntry>), DecodeError> {
+        self.backend.read_frame(frame)
     }
 
     /// Begins the references of one transaction group. There is one batch at a time: this waits until the previous

@@ -35,7 +35,7 @@ pub use crash_case::{CrashCase, Cut, fresh, meaning, run_until_cut};
 pub use disk::{CrashDisk, CrashStyle};
 pub use fault_case::FaultCase;
 pub use generate::{Generator, Purpose};
-pub use machine::{Machine, Settings};
+pub use machine::{Machine, Settings, TreeKind};
 pub use meta::CrashMeta;
 pub use model::{Model, Who};
 pub use observe::{Extras, Observed, Reader, Seen};

@@ -8,16 +8,18 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use verfs_base::{Clock, Disk, Epoch, Timestamp};
 use verfs_chunker::{ChunkSizes, Chunker, ChunkerKind};
-use verfs_meta::{MemoryStore, MetaError, MetaStore};
-use verfs_store::{ChunkStore, GcProgress, Pace, StoreError, StoreOptions};
-use verfs_vfs::{Vfs, VfsError, VfsOptions, VfsParts};
+use verfs_codec::crypto::{KeyMaterial, VaultKeys};
+use verfs_format::vault::VAULT_PREFIX;
+use verfs_meta::{MemoryStore, MetaError, MetaStore, PrefixedStore};
+use verfs_store::{ChunkBackend, ChunkStore, Compressed, GcProgress, Pace, StoreError, StoreOptions};
+use verfs_vfs::{SealedMeta, Vfs, VfsError, VfsOptions, VfsParts};
 
 use crate::audit::Audit;
 use crate::clock::TestClock;
 use crate::disk::{CrashDisk, CrashStyle};
 use crate::meta::CrashMeta;
 use crate::power::Power;
-use crate::random::TestRng;
+use crate::random::{SeededRng, TestRng};
 use crate::session::{Host, Stop};
 
 /// How a volume is run. Small limits reach in a few operations what real ones reach in hours.
@@ -33,6 +35,17 @@ pub struct Settings {
     pub chunk_mean_bytes: u32,
     /// Nothing becomes durable but by a sync: a group never closes by itself.
     pub quiet: bool,
+    /// Whether it is a volume's tree or that of its vault.
+    pub tree: TreeKind,
+}
+
+/// Which tree of a volume is run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TreeKind {
+    /// Its own.
+    Volume,
+    /// The vault's: sealed records, chunks and log.
+    Vault,
 }
 
 impl fmt::Display for Settings {
@@ -40,7 +53,7 @@ impl fmt::Display for Settings {
         write!(
             f,
             "group {} blocks, {} ms, {} dirty bytes; log {} bytes, {} inline; prune {}; caches {} inodes, {} names, \
-             {} segment bytes, {} chunk bytes; packs {} bytes, {} threads; {} of {} bytes",
+             {} segment bytes, {} chunk bytes; packs {} bytes, {} threads; {} of {} bytes; {:?}",
             self.vfs.group_blocks,
             self.vfs.group_interval_ms,
             self.vfs.dirty_limit_bytes,
@@ -55,6 +68,7 @@ impl fmt::Display for Settings {
             self.store.compress_threads,
             self.chunker,
             self.chunk_mean_bytes,
+            self.tree,
         )
     }
 }
@@ -85,7 +99,9 @@ impl Settings {
             open_packs: *rng.pick(&[1, 64]),
         };
         let chunker = *rng.pick(&ChunkerKind::ALL);
-        Settings { vfs, store, chunker, chunk_mean_bytes: *rng.pick(&[1024, 4096, 32 << 10]), quiet: false }
+        let chunk_mean_bytes = *rng.pick(&[1024, 4096, 32 << 10]);
+        let tree = *rng.pick(&[TreeKind::Volume, TreeKind::Volume, TreeKind::Vault]);
+        Settings { vfs, store, chunker, chunk_mean_bytes, quiet: false, tree }
     }
 
     /// The same, but so that no group closes before a sync asks for it.
@@ -122,6 +138,8 @@ struct Hardware {
 /// A machine with one volume.
 pub struct Machine {
     settings: Settings,
+    /// The vault's, if that is what is run.
+    keys: Arc<VaultKeys>,
     clock: Arc<TestClock>,
     hardware: Mutex<Hardware>,
     mounted: Mutex<Option<Mounted>>,
@@ -151,8 +169,14 @@ impl Machine {
         let power = Arc::new(Power::new());
         let disk = CrashDisk::new(Arc::clone(&power));
         let meta = Arc::new(CrashMeta::new(Arc::new(MemoryStore::new()), Arc::clone(&power)));
+        let bits = Arc::new(SeededRng::new(seed));
+        let keys = match KeyMaterial::generate(bits.as_ref()) {
+            Ok(material) => VaultKeys::new(&material, [1; 16], bits),
+            Err(error) => unreachable!("a seeded generator has no end: {error}"),
+        };
         Machine {
             settings,
+            keys: Arc::new(keys),
             clock: Arc::new(TestClock::new()),
             hardware: Mutex::new(Hardware { power, disk, meta }),
             mounted: Mutex::new(None),
@@ -178,6 +202,33 @@ impl Machine {
         Arc::clone(&self.hardware.lock().meta)
     }
 
+    /// Its metadata as the tree sees it.
+    #[must_use]
+    pub fn records(&self) -> Arc<dyn MetaStore> {
+        self.records_of(self.meta())
+    }
+
+    fn records_of(&self, meta: Arc<CrashMeta>) -> Arc<dyn MetaStore> {
+        match self.settings.tree {
+            TreeKind::Volume => meta,
+            TreeKind::Vault => {
+                let prefixed = PrefixedStore::new(meta, VAULT_PREFIX);
+                Arc::new(SealedMeta::new(Arc::new(prefixed), Arc::clone(&self.keys)))
+            }
+        }
+    }
+
+    fn backend(&self) -> ChunkBackend {
+        match self.settings.tree {
+            TreeKind::Volume => ChunkBackend::plain(&SECRET),
+            TreeKind::Vault => ChunkBackend::Vault {
+                secret: Box::new(SECRET),
+                keys: Arc::clone(&self.keys),
+                compressed: Compressed::Yes,
+            },
+        }
+    }
+
     /// The open chunk store.
     #[must_use]
     pub fn store(&self) -> Option<Arc<ChunkStore>> {
@@ -198,12 +249,14 @@ impl Machine {
             }
         };
         let disk: Arc<dyn Disk> = Arc::new(hardware.disk.clone());
-        let meta: Arc<dyn MetaStore> = Arc::clone(&hardware.meta) as Arc<dyn MetaStore>;
+        let meta = self.records_of(Arc::clone(&hardware.meta));
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let chunker = self.settings.chunker().map_err(Stop::Diverged)?;
         let options = self.settings.store.clone();
-        let store = ChunkStore::open(Arc::clone(&disk), Arc::clone(&meta), &SECRET, Arc::clone(&clock), options)
-            .map_err(|error| excused(format!("opening the store: {error}")))?;
+        let backend = self.backend();
+        let store =
+            ChunkStore::open_backend(Arc::clone(&disk), Arc::clone(&meta), backend, Arc::clone(&clock), options)
+                .map_err(|error| excused(format!("opening the store: {error}")))?;
         let parts = VfsParts { disk, meta, store: Arc::clone(&store), chunker, clock };
         match Vfs::open(parts, self.settings.vfs.clone()) {
             Ok(vfs) => {
@@ -235,14 +288,14 @@ impl Machine {
     /// What doesn't.
     pub fn audit(&self) -> Result<(), String> {
         self.power().aside(|| {
-            let Some(audit) = Audit::read(&*self.meta())? else { return Ok(()) };
+            let Some(audit) = Audit::read(&*self.records())? else { return Ok(()) };
             audit.check()?;
             audit.check_pack_files(&self.disk())?;
             let Some(store) = self.store() else { return Ok(()) };
             match audit.check_chunks(&store) {
                 Ok(()) => Ok(()),
                 // A commit meanwhile may have released it.
-                Err(_) => match Audit::read(&*self.meta())? {
+                Err(_) => match Audit::read(&*self.records())? {
                     Some(audit) => audit.check_chunks(&store),
                     None => Ok(()),
                 },
@@ -258,7 +311,7 @@ impl Machine {
     pub fn check_released(&self) -> Result<(), String> {
         let vfs = self.vfs();
         let sync = || vfs.sync().map_err(|error| format!("sync: {error}"));
-        let read = || self.power().aside(|| Audit::read(&*self.meta()));
+        let read = || self.power().aside(|| Audit::read(&*self.records()));
         for _ in 0..4 {
             sync()?;
         }
@@ -301,6 +354,7 @@ impl Machine {
         let hardware = self.hardware.lock().after_crash(style, rng, Arc::new(Power::new()))?;
         Ok(Machine {
             settings: self.settings.clone(),
+            keys: Arc::clone(&self.keys),
             clock: Arc::clone(&self.clock),
             hardware: Mutex::new(hardware),
             mounted: Mutex::new(None),

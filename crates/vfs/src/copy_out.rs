@@ -207,7 +207,7 @@ impl Vfs {
         let past = Past::new(&self.shared, use_of_it.id());
         let mut source = Ino::ROOT;
         for name in split(from)? {
-            source = past.dirent(source, &self.shared.name(name)?)?.ok_or(VfsError::NotFound)?.ino;
+            source = past.dirent(source, &self.shared.name(source, name)?)?.ok_or(VfsError::NotFound)?.ino;
         }
         let way = split(to)?;
         let (name, way) = way.split_last().ok_or(VfsError::Exists)?;
@@ -276,7 +276,7 @@ impl Vfs {
         let mut then = Some(Ino::ROOT);
         for name in way {
             then = match then {
-                Some(parent) => past.dirent(parent, &self.shared.name(name)?)?.map(|target| target.ino),
+                Some(parent) => past.dirent(parent, &self.shared.name(parent, name)?)?.map(|target| target.ino),
                 None => None,
             };
             match self.lookup(&ROOT, at, name) {

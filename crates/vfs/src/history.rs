@@ -15,8 +15,13 @@ pub(crate) struct Version {
     pub(crate) record: Bytes,
 }
 
+/// Bytes of a key that are no name: kind, directory and hash, one more in history.
+const KEY_SHOWN_BYTES: usize = 18;
+
 pub(crate) fn corrupt(key: &[u8], error: &DecodeError) -> MetaError {
-    MetaError::Corrupt(format!("the record at {}: {error}", key.escape_ascii()))
+    // A name in the vault has no place in the log.
+    let shown = &key[..key.len().min(KEY_SHOWN_BYTES)];
+    MetaError::Corrupt(format!("the record at {}: {error}", shown.escape_ascii()))
 }
 
 fn version(key: &[u8], value: &Bytes) -> Result<Version, MetaError> {

@@ -312,7 +312,8 @@ impl Shared {
         let count = cut.frames.len() as u64;
         for (group, frame) in cut.frames {
             sequence += 1;
-            bytes.extend_from_slice(&frame.finish(group, sequence, |signed| self.parts.store.id_of(signed)));
+            let frame = self.parts.store.finish_frame(frame, group, sequence);
+            bytes.extend_from_slice(&frame.map_err(|error| self.store_error(None, &error))?);
         }
         if bytes.is_empty() {
             return Ok(());

@@ -36,6 +36,7 @@ mod space;
 mod state;
 mod stream;
 mod types;
+mod vault;
 mod versions;
 mod volume;
 mod xattr;
@@ -52,4 +53,5 @@ pub use types::{
     AccessTimes, Allocation, Attr, Context, DirEntry, FileFlags, FileKind, FsStat, Listing, NodeKind, Patience, Pin,
     RenameMode, SeekFor, SetAttr, SetId, SetTime, SyncScope, XattrMode,
 };
+pub use vault::{Keyring, SealedMeta, UnlockedKeys, VaultError, VaultSecrets};
 pub use volume::{Vfs, VfsOptions, VfsParts, VfsStats};

@@ -329,7 +329,7 @@ impl Vfs {
     /// # Errors
     /// [`VfsError::NotFound`], [`VfsError::NotDirectory`], [`VfsError::NameTooLong`], [`VfsError::Io`].
     pub fn lookup(&self, context: &Context, parent: Ino, name: &[u8]) -> Result<Attr> {
-        let name = self.shared.name(name)?;
+        let name = self.shared.name(parent, name)?;
         self.shared.run(context, |state| {
             state.directory(parent)?;
             let target = state.target(parent, &name)?;
@@ -379,7 +379,7 @@ impl Vfs {
     /// [`VfsError::Exists`], [`VfsError::NotFound`], [`VfsError::NotDirectory`], [`VfsError::NameTooLong`],
     /// [`VfsError::NoSpace`], [`VfsError::ReadOnly`], [`VfsError::Io`].
     pub fn mknod(&self, context: &Context, parent: Ino, name: &[u8], kind: NodeKind, mode: u16) -> Result<Attr> {
-        let name = self.shared.name(name)?;
+        let name = self.shared.name(parent, name)?;
         let (kind, rdev) = match kind {
             NodeKind::Regular => (InodeKind::Regular, 0),
             NodeKind::Fifo => (InodeKind::Fifo, 0),
@@ -396,7 +396,7 @@ impl Vfs {
     /// # Errors
     /// As [`Vfs::mknod`], and [`VfsError::TooManyLinks`].
     pub fn mkdir(&self, context: &Context, parent: Ino, name: &[u8], mode: u16) -> Result<Attr> {
-        let name = self.shared.name(name)?;
+        let name = self.shared.name(parent, name)?;
         let birth = Birth { kind: InodeKind::Directory, mode, rdev: 0, target: None };
         self.shared.run_change(context, |state, now| state.make(context, (parent, &name), &birth, now))
     }
@@ -407,7 +407,7 @@ impl Vfs {
     /// As [`Vfs::mknod`]; [`VfsError::NotFound`] for an empty target, [`VfsError::NameTooLong`] for one of more than
     /// 4095 bytes.
     pub fn symlink(&self, context: &Context, parent: Ino, name: &[u8], target: &[u8]) -> Result<Attr> {
-        let name = self.shared.name(name)?;
+        let name = self.shared.name(parent, name)?;
         if target.is_empty() {
             return Err(VfsError::NotFound);
         }
@@ -424,7 +424,7 @@ impl Vfs {
     /// # Errors
     /// As [`Vfs::mknod`]; [`VfsError::NotPermitted`] for a directory, [`VfsError::TooManyLinks`].
     pub fn link(&self, context: &Context, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr> {
-        let name = self.shared.name(name)?;
+        let name = self.shared.name(parent, name)?;
         self.shared.run_change(context, |state, now| state.add_link(context, ino, parent, &name, now))
     }
 
@@ -434,7 +434,7 @@ impl Vfs {
     /// [`VfsError::NotFound`], [`VfsError::NotDirectory`], [`VfsError::IsDirectory`], [`VfsError::ReadOnly`],
     /// [`VfsError::Io`].
     pub fn unlink(&self, context: &Context, parent: Ino, name: &[u8]) -> Result<()> {
-        let name = self.shared.name(name)?;
+        let name = self.shared.name(parent, name)?;
         self.shared.run_change(context, |state, now| state.remove_file(parent, &name, now))
     }
 
@@ -444,7 +444,7 @@ impl Vfs {
     /// [`VfsError::NotFound`], [`VfsError::NotDirectory`], [`VfsError::NotEmpty`], [`VfsError::ReadOnly`],
     /// [`VfsError::Io`].
     pub fn rmdir(&self, context: &Context, parent: Ino, name: &[u8]) -> Result<()> {
-        let name = self.shared.name(name)?;
+        let name = self.shared.name(parent, name)?;
         self.shared.run_change(context, |state, now| state.remove_directory(parent, &name, now))
     }
 
@@ -463,7 +463,7 @@ impl Vfs {
         new_name: &[u8],
         mode: RenameMode,
     ) -> Result<()> {
-        let (name, new_name) = (self.shared.name(name)?, self.shared.name(new_name)?);
+        let (name, new_name) = (self.shared.name(parent, name)?, self.shared.name(new_parent, new_name)?);
         self.shared.run_change(context, |state, now| state.rename((parent, &name), (new_parent, &new_name), mode, now))
     }
 }

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use verfs_base::{ByteRange, Epoch, GroupId, Ino, Timestamp};
 use verfs_format::{
     ContentId, FrameHeader, HEADER_BYTES, InodeFlags, InodeKind, InodeRecord, InodeScope, LogEntry, OrphanRecord,
-    TreeCounters, decode_frame, encode_versioned, keys, split_versioned, varint,
+    TreeCounters, encode_versioned, keys, split_versioned, varint,
 };
 use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
 
@@ -160,7 +160,7 @@ fn read_frames(parts: &VfsParts, parity: u64) -> std::io::Result<Vec<Frame>> {
         }
         let mut frame = vec![0; frame_bytes];
         file.read_exact_at(&mut frame, at)?;
-        let Ok(decoded) = decode_frame(&frame, |signed| parts.store.id_of(signed)) else { break };
+        let Ok(decoded) = parts.store.read_frame(&frame) else { break };
         frames.push(decoded);
         at += frame_bytes as u64;
     }
@@ -204,7 +204,7 @@ impl Shared {
             match entry {
                 LogEntry::Inode { ino, scope, record } => replay_inode(&mut state, ino, scope, record),
                 LogEntry::Dirent { parent, name, target } => {
-                    let name = self.name_of(name);
+                    let name = self.name_of(parent, name);
                     state.put_dirent(parent, &name, target);
                 }
                 LogEntry::Symlink { ino, target } => {

@@ -372,7 +372,7 @@ impl SnapshotTree {
     /// # Errors
     /// [`VfsError::NotFound`], [`VfsError::NotDirectory`], [`VfsError::NameTooLong`], [`VfsError::Io`].
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr> {
-        let name = self.past.shared.name(name)?;
+        let name = self.past.shared.name(parent, name)?;
         self.read_whole(|past| {
             match past.inode(parent)?.ok_or(VfsError::NotFound)?.kind {
                 InodeKind::Directory => {}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use verfs_base::{Clock, Disk, GroupId, Timestamp};
+use verfs_base::{Clock, Disk, GroupId, Ino, Timestamp};
 use verfs_chunker::Chunker;
 use verfs_format::NameHash;
 use verfs_meta::MetaStore;
@@ -154,13 +154,13 @@ impl Shared {
         self.parts.clock.monotonic()
     }
 
-    /// A name in its directory order.
-    pub(crate) fn name_of(&self, bytes: Bytes) -> Name {
-        Name { hash: NameHash::from_keyed(self.parts.store.id_of(&bytes)), bytes }
+    /// A name in the order of its directory.
+    pub(crate) fn name_of(&self, directory: Ino, bytes: Bytes) -> Name {
+        Name { hash: NameHash::from_keyed(self.parts.store.name_id(directory, &bytes)), bytes }
     }
 
-    /// Checks and hashes a name that a caller gave.
-    pub(crate) fn name(&self, bytes: &[u8]) -> Result<Name> {
+    /// Checks and hashes a name in a directory that a caller gave.
+    pub(crate) fn name(&self, directory: Ino, bytes: &[u8]) -> Result<Name> {
         if bytes.len() > NAME_MAX_BYTES {
             return Err(VfsError::NameTooLong);
         }
@@ -170,7 +170,7 @@ impl Shared {
         if bytes == b"." || bytes == b".." || bytes.iter().any(|byte| matches!(byte, 0 | b'/')) {
             return Err(VfsError::InvalidArgument);
         }
-        Ok(self.name_of(Bytes::copy_from_slice(bytes)))
+        Ok(self.name_of(directory, Bytes::copy_from_slice(bytes)))
     }
 
     /// Runs an operation on the state, fetching what it needs, until it has its result.

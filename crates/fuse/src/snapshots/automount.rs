@@ -24,6 +24,7 @@ use crate::mount_table::{MountKind, detach_stale};
 use crate::mounting::{self, MountPoint};
 use crate::options::SessionOptions;
 use crate::session::Session;
+use crate::vault::{Gated, VaultGate};
 
 /// A mount that nobody used for that long goes; it takes up to twice as long.
 const IDLE_INTERVAL: Duration = Duration::from_secs(15);
@@ -63,6 +64,8 @@ pub(super) struct Automount {
     vfs: Arc<Vfs>,
     opened: Arc<OpenedSnapshots>,
     options: SessionOptions,
+    /// What a lock of the vault ends, if they are the vault's snapshots.
+    gate: Option<Arc<VaultGate>>,
     /// The tree's mount.
     tree: OnceLock<MountPoint>,
     state: Mutex<State>,
@@ -76,6 +79,7 @@ impl Automount {
         vfs: Arc<Vfs>,
         opened: Arc<OpenedSnapshots>,
         options: &SessionOptions,
+        gate: Option<Arc<VaultGate>>,
     ) -> Automount {
         Automount {
             place,
@@ -83,6 +87,7 @@ impl Automount {
             opened,
             // Nothing in it waits for the disk to take something.
             options: SessionOptions { sync_threads: 1, ..options.clone() },
+            gate,
             tree: OnceLock::new(),
             state: Mutex::new(State::Ended),
             changed: Condvar::new(),
@@ -115,6 +120,18 @@ impl Automount {
             }
         }
         Ok(())
+    }
+
+    /// The session, if it is mounted.
+    pub(super) fn mounted(&self) -> Option<Arc<Session>> {
+        let mut state = self.state.lock();
+        while matches!(*state, State::Changing) {
+            self.changed.wait(&mut state);
+        }
+        match &*state {
+            State::Mounted { session, .. } => Some(Arc::clone(session)),
+            State::Idle | State::Changing | State::Ended => None,
+        }
     }
 
     /// Unmounts it, and lets nobody mount it again. Whoever has files open in it is still served by the session that
@@ -241,7 +258,7 @@ impl Automount {
             }
         };
         let tree = Arc::new(SnapshotsTree::new(Arc::clone(&self.vfs), Arc::clone(&self.opened)));
-        Session::serve_mounted(tree, mounted, &self.options)
+        Session::serve_mounted(Arc::new(Gated::new(tree, self.gate.clone())), mounted, &self.options)
     }
 
     /// The thread's whole life.

@@ -12,14 +12,20 @@ use super::earlier::Earlier;
 use super::in_tree::TreeWithSnapshots;
 use super::opened::OpenedSnapshots;
 use crate::error::FuseError;
+use crate::mount_table::MountKind;
+use crate::mounting;
+use crate::notify::Invalidation;
 use crate::options::{SessionOptions, SnapshotsDirectory};
 use crate::session::Session;
+use crate::vault::{Gated, MountRole, TreeWithVault, VaultGate};
 
 /// A mounted volume. Dropping it detaches its mounts without waiting; whoever has files open is still served.
 #[derive(Debug)]
 pub struct VolumeMount {
     session: Session,
     snapshots: Arc<Automount>,
+    /// Of a vault.
+    gate: Option<Arc<VaultGate>>,
 }
 
 impl std::fmt::Debug for Automount {
@@ -51,12 +57,25 @@ fn shown(vfs: &Vfs, wanted: SnapshotsDirectory, place: Option<&Place>) -> Snapsh
 }
 
 impl VolumeMount {
-    /// Mounts the volume behind `vfs`, as [`Session::mount`] does any tree.
+    /// Mounts the volume behind `vfs`, as [`Session::mount`] does any tree, or its vault.
     ///
     /// # Errors
     /// As [`Session::mount`].
-    pub fn mount(vfs: &Arc<Vfs>, mountpoint: &Path, options: &SessionOptions) -> Result<VolumeMount, FuseError> {
-        let wanted = options.validate()?.snapshots;
+    pub fn mount(
+        vfs: &Arc<Vfs>,
+        mountpoint: &Path,
+        options: &SessionOptions,
+        role: MountRole,
+    ) -> Result<VolumeMount, FuseError> {
+        let mut mount_options = options.validate()?;
+        let (gate, door) = match role {
+            MountRole::Volume(door) => (None, Some(door)),
+            MountRole::Vault(gate) => {
+                mount_options.kind = MountKind::Vault;
+                (Some(gate), None)
+            }
+        };
+        let wanted = mount_options.snapshots;
         let place = if rustix::process::geteuid().is_root() {
             Some(Place::InTree)
         } else {
@@ -65,11 +84,15 @@ impl VolumeMount {
         let shown = shown(vfs, wanted, place.as_ref());
         let opened = Arc::new(OpenedSnapshots::new(Arc::clone(vfs)));
         let place = place.unwrap_or(Place::InTree);
-        let snapshots = Arc::new(Automount::new(place, Arc::clone(vfs), Arc::clone(&opened), options));
+        let snapshots = Arc::new(Automount::new(place, Arc::clone(vfs), Arc::clone(&opened), options, gate.clone()));
         let earlier = Earlier::new(Arc::clone(vfs), opened);
         let tree = TreeWithSnapshots::new(Arc::clone(vfs), shown, Arc::clone(&snapshots), earlier);
-        let session = Session::mount(Arc::new(tree), mountpoint, options)?;
-        let mount = VolumeMount { session, snapshots };
+        let mounted = mounting::mount(mountpoint, &mount_options)?;
+        let session = match door {
+            Some(door) => Session::serve_mounted(Arc::new(TreeWithVault::new(tree, door)), mounted, options)?,
+            None => Session::serve_mounted(Arc::new(Gated::new(Arc::new(tree), gate.clone())), mounted, options)?,
+        };
+        let mount = VolumeMount { session, snapshots, gate };
         match shown {
             SnapshotsDirectory::Off => {}
             SnapshotsDirectory::Hidden | SnapshotsDirectory::Listed | SnapshotsDirectory::Everywhere => {
@@ -101,6 +124,38 @@ impl VolumeMount {
             session.wait();
         }
         Ok(())
+    }
+
+    /// Ends a vault's mount whoever uses it: the kernel drops what it has of it, then its connections are cut, and every
+    /// open file gives errors. The gate must be closed, so that nobody brings anything back. Waits for the end of all.
+    ///
+    /// # Errors
+    /// The system refuses to unmount; what the kernel had of it is dropped all the same.
+    pub fn cut(&self) -> Result<(), FuseError> {
+        let kept: Vec<Ino> = self.gate.as_ref().map(|gate| gate.known()).unwrap_or_default();
+        let drop_pages = |session: &Session| {
+            session.invalidate_all(kept.iter().copied().chain([Ino::ROOT]).map(Invalidation::Inode));
+        };
+        if let Some(session) = self.snapshots.mounted() {
+            drop_pages(&session);
+        }
+        drop_pages(&self.session);
+        let snapshots = self.snapshots.end();
+        let detached = self.session.detach();
+        for session in snapshots.iter().map(AsRef::as_ref).chain([&self.session]) {
+            if session.is_connected()
+                && let Err(error) = session.abort()
+            {
+                tracing::error!(%error, "a connection of the vault can't be cut: it ends with its last open file");
+            }
+        }
+        if detached.is_ok() {
+            self.session.wait();
+        }
+        if let Some(session) = snapshots {
+            session.wait();
+        }
+        detached.map(|_| ())
     }
 
     /// Waits until the tree is unmounted, whoever does that; then nothing of its snapshots is left either.

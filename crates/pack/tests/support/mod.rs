@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use verfs_base::{ChunkId, Disk, DiskFile, PackId};
-use verfs_pack::{BlockDecoder, BlockEncoder, IndexEntry, PackWriter, RecordSeed, pack_dir};
+use verfs_pack::{BlockDecoder, BlockEncoder, BlockSeal, Compression, IndexEntry, PackWriter, RecordSeed, pack_dir};
 
 pub const PACK: PackId = PackId(0x1234);
 
@@ -22,7 +22,7 @@ pub fn seed() -> RecordSeed {
 }
 
 pub fn decoder() -> Arc<BlockDecoder> {
-    Arc::new(BlockDecoder::new(seed()))
+    Arc::new(BlockDecoder::new(seed(), BlockSeal::None))
 }
 
 /// Chunk `number`: some are text, some are random, some are small.
@@ -47,11 +47,11 @@ pub fn chunk(number: u64) -> (ChunkId, Bytes) {
 pub fn write_pack(disk: &dyn Disk, numbers: impl Iterator<Item = u64>) -> (Arc<dyn DiskFile>, Vec<IndexEntry>, u64) {
     disk.create_dir_all(&pack_dir(PACK)).unwrap();
     let mut writer = PackWriter::create(disk, PACK).unwrap();
-    let mut encoder = BlockEncoder::new(seed(), 3).unwrap();
+    let mut encoder = self::encoder(3);
     let entries = numbers
         .map(|number| {
             let (id, data) = chunk(number);
-            let entry = writer.append(&encoder.encode(id, &data));
+            let entry = writer.append(&encoder.encode(id, &data).unwrap());
             if writer.buffered_bytes() > 20_000 {
                 writer.take_write(Vec::new()).run().unwrap();
             }
@@ -62,4 +62,9 @@ pub fn write_pack(disk: &dyn Disk, numbers: impl Iterator<Item = u64>) -> (Arc<d
     writer.sync().unwrap();
     disk.sync_dir(&writer.dir()).unwrap();
     (Arc::clone(writer.file()), entries, writer.len())
+}
+
+/// An encoder of plain blocks.
+pub fn encoder(level: i32) -> BlockEncoder {
+    BlockEncoder::new(seed(), Compression::Level(level), BlockSeal::None).unwrap()
 }

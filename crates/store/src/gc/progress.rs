@@ -37,6 +37,20 @@ impl GcProgress {
     pub fn reclaimed_bytes(&self) -> u64 {
         self.removed_bytes.saturating_sub(self.moved_bytes)
     }
+
+    /// Both together, of two stores of one volume.
+    #[must_use]
+    pub fn with(&self, other: &GcProgress) -> GcProgress {
+        GcProgress {
+            phase: self.phase,
+            packs_listed: self.packs_listed + other.packs_listed,
+            blocks_listed: self.blocks_listed + other.blocks_listed,
+            packs_removed: self.packs_removed + other.packs_removed,
+            removed_bytes: self.removed_bytes + other.removed_bytes,
+            moved_bytes: self.moved_bytes + other.moved_bytes,
+            packs_left: self.packs_left + other.packs_left,
+        }
+    }
 }
 
 /// Whether a collection goes on. Asked after each piece of work of about 1 MiB: whoever answers may rest first.

@@ -106,7 +106,7 @@ impl Applier<'_> {
         Some(match frame {
             StreamFrame::Inode(ino, _) => keys::inode(*ino).into(),
             StreamFrame::Dirent(parent, name, _) => {
-                let hash = NameHash::from_keyed(self.steps.parts.store.id_of(name));
+                let hash = NameHash::from_keyed(self.steps.parts.store.name_id(*parent, name));
                 keys::dirent(*parent, hash, name).into()
             }
             StreamFrame::Symlink(ino, _) => keys::symlink(*ino).into(),

@@ -1,0 +1,123 @@
+//! The vault of a volume: made, opened, locked; its secrets changed.
+//!
+//! Lives here: when the vault's parts come and go, and what the tree's mount shows meanwhile. Never here: how anything is
+//! sealed. Data flows from secrets through `verfs_vfs::Keyring` to keys, over which a second `Vfs` and `ChunkStore` are
+//! opened and mounted. See docs/decisions/0016-vault.md.
+
+mod attempts;
+mod core_dumps;
+mod open;
+mod secret;
+mod slot;
+mod snapshots;
+
+pub use core_dumps::wipes_freed_memory;
+pub use secret::VaultSecret;
+pub(crate) use slot::{VaultPlace, VaultSetting, VaultSlot};
+
+use std::time::Duration;
+
+use verfs_base::Timestamp;
+pub use verfs_format::vault::VaultCompression;
+
+use crate::{EngineError, Volume};
+
+/// What a vault is at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VaultState {
+    /// The volume has none.
+    Absent,
+    /// Nothing of it can be seen.
+    Locked,
+    /// It can be used.
+    Unlocked,
+    /// The record of its keys is damaged: nobody can open it.
+    Damaged,
+}
+
+/// What is told about a vault, locked or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VaultStatus {
+    /// What it is.
+    pub state: VaultState,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// Whether its chunks are compressed before they are sealed.
+    pub compression: Option<VaultCompression>,
+    /// Memory of one try of a password, in KiB.
+    pub memory_kib: u32,
+    /// Passes over it.
+    pub passes: u32,
+    /// For how long nobody used it, while it is unlocked.
+    pub idle: Option<Duration>,
+}
+
+/// How long operations under way may last when the vault is locked.
+pub const LOCK_GRACE: Duration = Duration::from_secs(10);
+
+impl Volume {
+    /// What its vault is.
+    ///
+    /// # Errors
+    /// [`EngineError::Closed`], [`EngineError::Io`].
+    pub fn vault_status(&self) -> Result<VaultStatus, EngineError> {
+        self.refuse_closed()?;
+        self.vault().status()
+    }
+
+    /// Makes a vault, which is locked then. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`EngineError::VaultExists`]; [`EngineError::PathExists`]: the tree has a `.vault` of its own; and those of every
+    /// change.
+    pub fn create_vault(&self, secret: &VaultSecret, compression: VaultCompression) -> Result<(), EngineError> {
+        self.refuse_read_only()?;
+        self.vault().create(secret, compression)
+    }
+
+    /// Opens the vault. It is in `.vault` of the mount, if there is one, when this returns.
+    ///
+    /// # Errors
+    /// [`EngineError::VaultAbsent`], [`EngineError::VaultUnlocked`], [`EngineError::VaultSecret`],
+    /// [`EngineError::VaultRateLimited`], [`EngineError::VaultDamaged`], [`EngineError::Mount`], [`EngineError::Closed`],
+    /// [`EngineError::VolumeFull`], [`EngineError::Io`].
+    pub fn unlock_vault(&self, secret: &VaultSecret) -> Result<(), EngineError> {
+        self.refuse_closed()?;
+        self.vault().unlock(secret)
+    }
+
+    /// Whether these secrets open the vault; nothing is opened.
+    ///
+    /// # Errors
+    /// As [`Volume::unlock_vault`].
+    pub fn check_vault_secret(&self, secret: &VaultSecret) -> Result<(), EngineError> {
+        self.refuse_closed()?;
+        self.vault().check(secret)
+    }
+
+    /// Locks the vault: no operation begins any more, what was done is made durable, open files give errors, and nothing
+    /// of it is left in memory. Operations under way may last for `grace`. A locked one stays so.
+    ///
+    /// # Errors
+    /// [`EngineError::VolumeFull`], [`EngineError::Io`]: what was written can't be made durable. Then it stays open.
+    pub fn lock_vault(&self, grace: Duration) -> Result<(), EngineError> {
+        self.refuse_closed()?;
+        self.vault().lock(grace)
+    }
+
+    /// Has the vault opened by other secrets from now on. Durable when it returns; after a crash the old ones open it or
+    /// the new ones.
+    ///
+    /// # Errors
+    /// As [`Volume::unlock_vault`], and those of every change.
+    pub fn change_vault_secret(&self, old: &VaultSecret, new: &VaultSecret) -> Result<(), EngineError> {
+        self.refuse_read_only()?;
+        self.vault().change(old, new)
+    }
+
+    /// The tree of the vault while it is open, for callers without a mount.
+    #[must_use]
+    pub fn vault_vfs(&self) -> Option<std::sync::Arc<verfs_vfs::Vfs>> {
+        self.vault().vfs()
+    }
+}

@@ -1,0 +1,213 @@
+//! The parts of an open vault.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use verfs_base::{Disk, Ino, RealDisk};
+use verfs_format::vault::{VAULT_DIRECTORY, VAULT_PREFIX, VaultCompression, VaultRecord};
+use verfs_fuse::{SessionOptions, VaultGate, VolumeMount};
+use verfs_meta::{MetaStore, PrefixedStore};
+use verfs_store::{ChunkBackend, ChunkStore, Compressed, GcEnd, GcProgress, Pace, StoreOptions};
+use verfs_vfs::{Context, SealedMeta, SetAttr, UnlockedKeys, Vfs, VfsOptions, VfsParts};
+
+use super::core_dumps::NoCoreDumps;
+use super::slot::VaultSetting;
+use crate::EngineError;
+use crate::gc::Collector;
+
+/// Mode of the vault's root until its owner changes it.
+const ROOT_MODE: u16 = 0o700;
+/// Share of the volume's limits that its vault has on top.
+const LIMITS_SHARE: u64 = 2;
+
+/// A vault that can be used. All of it is gone, and wiped, when the last user lets go.
+pub(super) struct OpenVault {
+    pub(super) record: VaultRecord,
+    pub(super) vfs: Arc<Vfs>,
+    pub(super) gate: Arc<VaultGate>,
+    pub(super) mount: Mutex<Option<Arc<VolumeMount>>>,
+    store: Arc<ChunkStore>,
+    collector: Collector,
+    /// Activity when it was looked at last, and when it changed.
+    activity: Mutex<(u64, Duration)>,
+    // Dropped last: until then there may be something to be seen in memory.
+    _no_core_dumps: NoCoreDumps,
+}
+
+/// Where the vault's packs and log are.
+fn disk(setting: &VaultSetting) -> Result<Arc<dyn Disk>, EngineError> {
+    let path = setting.path.join(VAULT_DIRECTORY);
+    let about = |error: io::Error| EngineError::from_io(&path, &error);
+    match DirBuilder::new().mode(0o700).create(&path) {
+        Ok(()) => File::open(&setting.path).and_then(|directory| directory.sync_all()).map_err(about)?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(about(error)),
+    }
+    Ok(Arc::new(RealDisk::new(path)))
+}
+
+fn records(setting: &VaultSetting) -> Arc<dyn MetaStore> {
+    Arc::new(PrefixedStore::new(Arc::clone(&setting.meta), VAULT_PREFIX))
+}
+
+fn store_options(setting: &VaultSetting) -> StoreOptions {
+    let whole = setting.options.store();
+    StoreOptions {
+        chunk_cache_bytes: whole.chunk_cache_bytes / LIMITS_SHARE,
+        pack_index_cache_bytes: whole.pack_index_cache_bytes / LIMITS_SHARE,
+        ..whole
+    }
+}
+
+fn vfs_options(setting: &VaultSetting) -> VfsOptions {
+    let whole = setting.options.vfs(setting.owner);
+    let part = |entries: usize| (entries / LIMITS_SHARE as usize).max(1);
+    VfsOptions {
+        inode_cache_entries: part(whole.inode_cache_entries),
+        dirent_cache_entries: part(whole.dirent_cache_entries),
+        segment_cache_bytes: part(whole.segment_cache_bytes),
+        ..whole
+    }
+}
+
+impl OpenVault {
+    /// Opens the vault over its keys, and brings it to its last durable state.
+    pub(super) fn open(setting: &VaultSetting, keys: UnlockedKeys) -> Result<OpenVault, EngineError> {
+        let no_core_dumps = NoCoreDumps::begin();
+        let UnlockedKeys { record, keys } = keys;
+        let disk = disk(setting)?;
+        let meta: Arc<dyn MetaStore> = Arc::new(SealedMeta::new(records(setting), Arc::clone(&keys)));
+        let backend = ChunkBackend::Vault {
+            secret: Box::new(setting.id_secret),
+            keys,
+            compressed: match record.compression {
+                VaultCompression::On => Compressed::Yes,
+                VaultCompression::Off => Compressed::No,
+            },
+        };
+        let clock = &setting.clock;
+        let store = ChunkStore::open_backend(
+            Arc::clone(&disk),
+            Arc::clone(&meta),
+            backend,
+            Arc::clone(clock),
+            store_options(setting),
+        )
+        .map_err(|error| EngineError::from_store(&setting.path, &error))?;
+        let parts = VfsParts {
+            disk: Arc::clone(&disk),
+            meta,
+            store: Arc::clone(&store),
+            chunker: Arc::clone(&setting.chunker),
+            clock: Arc::clone(clock),
+        };
+        let opened =
+            Vfs::open(parts, vfs_options(setting)).map_err(|error| EngineError::from_vfs(&setting.path, error));
+        let opened = opened.and_then(|vfs| {
+            let collector =
+                Collector::start(Arc::clone(&store), Arc::clone(&vfs), disk, Arc::clone(clock), setting.options.gc());
+            Ok((vfs, collector.map_err(|error| EngineError::from_io(&setting.path, &error))?))
+        });
+        match opened {
+            Ok((vfs, collector)) => Ok(OpenVault {
+                record,
+                vfs,
+                gate: Arc::default(),
+                mount: Mutex::new(None),
+                store,
+                collector,
+                activity: Mutex::new((0, clock.monotonic())),
+                _no_core_dumps: no_core_dumps,
+            }),
+            Err(error) => {
+                if let Err(error) = store.close() {
+                    tracing::error!(%error, "closing the vault's chunk store after a failed start");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the root of a new vault its owner's alone.
+    pub(super) fn close_root(&self, setting: &VaultSetting) -> Result<(), EngineError> {
+        let change = SetAttr { mode: Some(ROOT_MODE), ..SetAttr::default() };
+        let changed = self.vfs.setattr(&Context::ROOT, Ino::ROOT, &change).and_then(|_| self.vfs.sync());
+        changed.map_err(|error| EngineError::from_vfs(&setting.path, error))
+    }
+
+    /// For how long nobody used it.
+    pub(super) fn idle(&self, now: Duration) -> Duration {
+        let (vfs, store) = (self.vfs.stats(), self.store.stats());
+        let requests: u64 = self
+            .mount
+            .lock()
+            .as_ref()
+            .map_or(0, |mount| mount.session().stats().operations.iter().map(|operation| operation.count).sum());
+        let activity =
+            requests + vfs.groups_committed + vfs.log_frames + store.chunk_cache_hits + store.chunk_cache_misses;
+        let mut last = self.activity.lock();
+        if last.0 != activity {
+            *last = (activity, now);
+        }
+        now.saturating_sub(last.1)
+    }
+
+    /// Collects garbage now.
+    pub(super) fn collect(&self) -> Result<GcProgress, verfs_store::StoreError> {
+        self.collector.collect()
+    }
+
+    /// Mounts it, at `options` of the volume's mount.
+    pub(super) fn mount(
+        &self,
+        mountpoint: &std::path::Path,
+        options: &SessionOptions,
+    ) -> Result<(), verfs_fuse::FuseError> {
+        let role = verfs_fuse::MountRole::Vault(Arc::clone(&self.gate));
+        *self.mount.lock() = Some(Arc::new(VolumeMount::mount(&self.vfs, mountpoint, options, role)?));
+        Ok(())
+    }
+
+    /// Ends the mount whoever uses it. The gate is closed.
+    pub(super) fn cut_mount(&self) {
+        if let Some(mount) = self.mount.lock().take()
+            && let Err(error) = mount.cut()
+        {
+            tracing::error!(%error, "the vault's mount stays, with nothing behind it");
+        }
+    }
+
+    /// Commits what is left and ends every thread.
+    pub(super) fn close(&self, setting: &VaultSetting) -> Result<(), EngineError> {
+        self.collector.begin_stop();
+        let vfs = self.vfs.close().map_err(|error| EngineError::from_vfs(&setting.path, error));
+        self.collector.stop();
+        let store = self.store.close().map_err(|error| EngineError::from_store(&setting.path, &error));
+        vfs.and(store)
+    }
+}
+
+/// Collects garbage of a locked vault: sealed blocks are moved as they are.
+pub(super) fn collect_locked(setting: &VaultSetting) -> Result<GcProgress, EngineError> {
+    if !fs::exists(setting.path.join(VAULT_DIRECTORY)).unwrap_or(false) {
+        return Ok(GcProgress::default());
+    }
+    let failed = |error| EngineError::from_store(&setting.path, &error);
+    let backend = ChunkBackend::Locked { secret: Box::new(setting.id_secret) };
+    let store = ChunkStore::open_backend(
+        disk(setting)?,
+        records(setting),
+        backend,
+        Arc::clone(&setting.clock),
+        store_options(setting),
+    )
+    .map_err(failed)?;
+    let collected = store.collect(1, &mut |_: &GcProgress| Pace::Go);
+    let closed = store.close().map_err(failed);
+    let (progress, GcEnd::Done | GcEnd::Stopped) = collected.map_err(failed)?;
+    closed.map(|()| progress)
+}

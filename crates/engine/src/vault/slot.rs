@@ -1,0 +1,328 @@
+//! What happens to a volume's vault, one thing at a time.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use verfs_base::{Clock, OsRng};
+use verfs_chunker::Chunker;
+use verfs_codec::crypto::PasswordCost;
+use verfs_format::superblock::ID_SECRET_BYTES;
+use verfs_fuse::{SessionOptions, VaultDoor, VaultShown};
+use verfs_meta::MetaStore;
+use verfs_store::GcProgress;
+use verfs_vfs::{Context, Keyring, Snapshot, VaultError, Vfs, VfsError};
+
+use super::attempts::Attempts;
+use super::open::{OpenVault, collect_locked};
+use super::{VaultCompression, VaultSecret, VaultState, VaultStatus, snapshots};
+use crate::snapshots::{SessionSlot, tell_kernel};
+use crate::{EngineError, OpenOptions};
+
+/// How long one try of a password shall take.
+const TRY_TIME: Duration = Duration::from_millis(500);
+/// The name in the root.
+const NAME: &[u8] = b".vault";
+
+/// What a vault needs of its volume.
+pub(crate) struct VaultSetting {
+    /// Directory of the volume.
+    pub(crate) path: PathBuf,
+    pub(crate) uuid: [u8; 16],
+    pub(crate) id_secret: [u8; ID_SECRET_BYTES],
+    pub(crate) meta: Arc<dyn MetaStore>,
+    pub(crate) chunker: Arc<dyn Chunker>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) options: OpenOptions,
+    /// Who owns its root.
+    pub(crate) owner: (u32, u32),
+    /// The volume's tree.
+    pub(crate) tree: Arc<Vfs>,
+    /// Where that is mounted.
+    pub(crate) session: Arc<SessionSlot>,
+}
+
+/// Where the vault is mounted when it is open, and how.
+pub(crate) struct VaultPlace {
+    pub(crate) mountpoint: PathBuf,
+    pub(crate) shown: VaultShown,
+    pub(crate) options: SessionOptions,
+}
+
+/// The vault of a volume, if it has one.
+pub(crate) struct VaultSlot {
+    setting: VaultSetting,
+    door: Arc<VaultDoor>,
+    /// Held by what makes, opens, locks or mounts it.
+    changing: Mutex<()>,
+    open: Mutex<Option<Arc<OpenVault>>>,
+    place: Mutex<Option<VaultPlace>>,
+    attempts: Mutex<Attempts>,
+}
+
+impl VaultSlot {
+    /// Locked, or absent. What can't be read now is told when somebody asks for it.
+    pub(crate) fn new(setting: VaultSetting) -> VaultSlot {
+        let slot = VaultSlot {
+            setting,
+            door: Arc::default(),
+            changing: Mutex::new(()),
+            open: Mutex::new(None),
+            place: Mutex::new(None),
+            attempts: Mutex::default(),
+        };
+        match slot.keyring().record() {
+            Ok(None) => {}
+            Ok(Some(_)) => slot.door.show(VaultShown::Locked),
+            Err(error) => {
+                tracing::error!(%error, "the vault can't be opened");
+                slot.door.show(VaultShown::Locked);
+            }
+        }
+        slot
+    }
+
+    /// What the mount of the tree shows of it.
+    pub(crate) fn door(&self) -> &Arc<VaultDoor> {
+        &self.door
+    }
+
+    fn keyring(&self) -> Keyring {
+        Keyring {
+            meta: Arc::clone(&self.setting.meta),
+            volume: self.setting.uuid,
+            rng: Arc::new(OsRng),
+            clock: Arc::clone(&self.setting.clock),
+        }
+    }
+
+    fn error(&self, error: VaultError) -> EngineError {
+        let path = self.setting.path.clone();
+        match error {
+            VaultError::Exists => EngineError::VaultExists { path },
+            VaultError::Absent => EngineError::VaultAbsent { path },
+            VaultError::WrongSecret => EngineError::VaultSecret,
+            VaultError::Damaged(detail) => EngineError::VaultDamaged { path, detail },
+            VaultError::Meta(error) => EngineError::from_meta(&path, &error),
+            VaultError::Crypto(error) => EngineError::Io { path, detail: error.to_string() },
+        }
+    }
+
+    fn opened(&self) -> Option<Arc<OpenVault>> {
+        self.open.lock().clone()
+    }
+
+    pub(crate) fn status(&self) -> Result<VaultStatus, EngineError> {
+        let absent = VaultStatus {
+            state: VaultState::Absent,
+            created: None,
+            compression: None,
+            memory_kib: 0,
+            passes: 0,
+            idle: None,
+        };
+        let record = match self.keyring().record() {
+            Ok(None) => return Ok(absent),
+            Ok(Some(record)) => record,
+            Err(VaultError::Damaged(_)) => return Ok(VaultStatus { state: VaultState::Damaged, ..absent }),
+            Err(error) => return Err(self.error(error)),
+        };
+        let open = self.opened();
+        Ok(VaultStatus {
+            state: if open.is_some() { VaultState::Unlocked } else { VaultState::Locked },
+            created: Some(record.created),
+            compression: Some(record.compression),
+            memory_kib: record.memory_kib,
+            passes: record.passes,
+            idle: open.map(|open| open.idle(self.setting.clock.monotonic())),
+        })
+    }
+
+    fn cost(&self) -> Result<PasswordCost, EngineError> {
+        PasswordCost::calibrate(TRY_TIME, self.setting.clock.as_ref())
+            .map_err(|error| self.error(VaultError::Crypto(error)))
+    }
+
+    /// Makes a vault. It is locked then.
+    pub(crate) fn create(&self, secret: &VaultSecret, compression: VaultCompression) -> Result<(), EngineError> {
+        let _changing = self.changing.lock();
+        match self.setting.tree.lookup(&Context::ROOT, verfs_base::Ino::ROOT, NAME) {
+            Err(VfsError::NotFound) => {}
+            Ok(_) => return Err(EngineError::PathExists { path: PathBuf::from("/.vault") }),
+            Err(error) => return Err(EngineError::from_vfs(&self.setting.path, error)),
+        }
+        let cost = self.cost()?;
+        let keys = self.keyring().create(secret.as_secrets(), cost, compression).map_err(|error| self.error(error))?;
+        self.show(VaultShown::Locked);
+        // Its tree is made by the first opening, whenever that is: only its mode would be missing.
+        let vault = OpenVault::open(&self.setting, keys)?;
+        let root = vault.close_root(&self.setting);
+        root.and(vault.close(&self.setting))
+    }
+
+    /// Runs a try of secrets, as often as that is allowed.
+    fn attempt<T>(&self, run: impl FnOnce(&Keyring) -> Result<T, VaultError>) -> Result<T, EngineError> {
+        let now = || self.setting.clock.monotonic();
+        // Held all along: tries at the same time would not be counted.
+        let mut attempts = self.attempts.lock();
+        if let Some(wait) = attempts.wait(now()) {
+            return Err(EngineError::VaultRateLimited { wait });
+        }
+        let result = run(&self.keyring());
+        match &result {
+            Ok(_) => attempts.succeeded(),
+            Err(VaultError::WrongSecret) => attempts.failed(now()),
+            Err(
+                VaultError::Exists
+                | VaultError::Absent
+                | VaultError::Damaged(_)
+                | VaultError::Meta(_)
+                | VaultError::Crypto(_),
+            ) => {}
+        }
+        drop(attempts);
+        result.map_err(|error| self.error(error))
+    }
+
+    /// Opens the vault, and mounts it where the volume is mounted.
+    pub(crate) fn unlock(&self, secret: &VaultSecret) -> Result<(), EngineError> {
+        let _changing = self.changing.lock();
+        if self.opened().is_some() {
+            return Err(EngineError::VaultUnlocked { path: self.setting.path.clone() });
+        }
+        let keys = self.attempt(|keyring| keyring.unlock(secret.as_secrets()))?;
+        let vault = Arc::new(OpenVault::open(&self.setting, keys)?);
+        let settled = match self.setting.options.read_only {
+            crate::ReadOnly::Yes => Ok(()),
+            crate::ReadOnly::No => snapshots::settle(&vault.vfs, &self.setting.tree.snapshots(), vault.record.created),
+        };
+        let begun =
+            settled.map_err(|error| EngineError::from_vfs(&self.setting.path, error)).and_then(|()| self.mount(&vault));
+        if let Err(error) = begun {
+            vault.gate.close();
+            vault.cut_mount();
+            self.show(VaultShown::Locked);
+            if let Err(error) = vault.close(&self.setting) {
+                tracing::error!(%error, "closing the vault after a failed start");
+            }
+            return Err(error);
+        }
+        *self.open.lock() = Some(vault);
+        Ok(())
+    }
+
+    /// Ends the vault: what was done is made durable, from then on nobody sees anything, and nothing of it is left in
+    /// memory. Operations under way may last for `grace`, then they are cut off. Nothing happens when it is locked.
+    pub(crate) fn lock(&self, grace: Duration) -> Result<(), EngineError> {
+        let _changing = self.changing.lock();
+        let Some(vault) = self.opened() else { return Ok(()) };
+        vault.gate.close();
+        if !vault.gate.wait_empty(grace) {
+            tracing::warn!("operations in the vault are cut off by its lock");
+        }
+        if let Err(error) = vault.vfs.sync() {
+            // What was written must not vanish because somebody wants the vault locked.
+            vault.gate.reopen();
+            return Err(EngineError::from_vfs(&self.setting.path, error));
+        }
+        vault.cut_mount();
+        self.show(VaultShown::Locked);
+        *self.open.lock() = None;
+        let closed = vault.close(&self.setting);
+        if Arc::strong_count(&vault) > 1 {
+            tracing::debug!("somebody still looks at the locked vault");
+        }
+        closed
+    }
+
+    /// Has the vault opened by other secrets from now on.
+    pub(crate) fn change(&self, old: &VaultSecret, new: &VaultSecret) -> Result<(), EngineError> {
+        let _changing = self.changing.lock();
+        let cost = self.cost()?;
+        self.attempt(|keyring| keyring.change(old.as_secrets(), new.as_secrets(), cost))
+    }
+
+    /// Whether these secrets open it; opens nothing.
+    pub(crate) fn check(&self, secret: &VaultSecret) -> Result<(), EngineError> {
+        self.attempt(|keyring| keyring.unlock(secret.as_secrets())).map(drop)
+    }
+
+    /// The volume was mounted.
+    pub(crate) fn mounted(&self, place: VaultPlace) -> Result<(), EngineError> {
+        let _changing = self.changing.lock();
+        *self.place.lock() = Some(place);
+        match self.opened() {
+            Some(vault) => self.mount(&vault),
+            None => Ok(()),
+        }
+    }
+
+    /// The volume is mounted no more.
+    pub(crate) fn unmounted(&self) {
+        *self.place.lock() = None;
+    }
+
+    fn mount(&self, vault: &OpenVault) -> Result<(), EngineError> {
+        let place = self.place.lock();
+        let Some(VaultPlace { mountpoint, shown, options }) = &*place else { return Ok(()) };
+        // The mountpoint must be there before anything can be mounted on it.
+        self.show(shown.clone());
+        if let VaultShown::Link(path) = shown {
+            let made = std::fs::DirBuilder::new().recursive(true).create(path);
+            made.map_err(|error| EngineError::from_io(path, &error))?;
+        }
+        Ok(vault.mount(mountpoint, options)?)
+    }
+
+    fn show(&self, shown: VaultShown) {
+        self.door.show(shown);
+        tell_kernel(&self.setting.session, VaultDoor::invalidations);
+    }
+
+    /// A snapshot of the volume was made.
+    pub(crate) fn snapshot_made(&self, snapshot: &Snapshot) -> Result<(), EngineError> {
+        let Some(vault) = self.opened() else { return Ok(()) };
+        match vault.vfs.create_snapshot(&snapshot.name, &snapshots::mark(snapshot)) {
+            // One of this name that the volume has no more.
+            Err(VfsError::Exists) => vault
+                .vfs
+                .delete_snapshot(&snapshot.name)
+                .and_then(|()| vault.vfs.create_snapshot(&snapshot.name, &snapshots::mark(snapshot))),
+            made => made,
+        }
+        .map(drop)
+        .map_err(|error| EngineError::from_vfs(&self.setting.path, error))
+    }
+
+    /// A snapshot of the volume was deleted.
+    pub(crate) fn snapshot_deleted(&self, name: &[u8]) {
+        let Some(vault) = self.opened() else { return };
+        match vault.vfs.delete_snapshot(name) {
+            Ok(()) | Err(VfsError::NotFound) => {}
+            Err(error) => tracing::warn!(%error, "the vault's part of a snapshot goes when it is opened next"),
+        }
+    }
+
+    /// Collects garbage, whether it is locked or not.
+    pub(crate) fn collect(&self) -> Result<GcProgress, EngineError> {
+        let _changing = self.changing.lock();
+        match self.opened() {
+            Some(vault) => vault.collect().map_err(|error| EngineError::from_store(&self.setting.path, &error)),
+            None => collect_locked(&self.setting),
+        }
+    }
+
+    /// Everything done in it before is durable.
+    pub(crate) fn sync(&self) -> Result<(), EngineError> {
+        match self.opened() {
+            Some(vault) => vault.vfs.sync().map_err(|error| EngineError::from_vfs(&self.setting.path, error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Its tree while it is open, for callers without a mount.
+    pub(crate) fn vfs(&self) -> Option<Arc<Vfs>> {
+        self.opened().map(|vault| Arc::clone(&vault.vfs))
+    }
+}

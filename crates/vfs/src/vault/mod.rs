@@ -1,0 +1,13 @@
+//! The vault: a tree of its own over a sealing view of the same metadata engine.
+//!
+//! Lives here: the record of its wrapped keys and how it changes, the view that seals names and values. Never here:
+//! where the vault is mounted, passwords' sources. Data flows from a [`crate::Vfs`] that knows of no vault through
+//! [`SealedMeta`] into the engine; chunks and log frames are sealed by `verfs-store`.
+
+mod keyring;
+mod keys;
+mod sealed_meta;
+mod values;
+
+pub use keyring::{Keyring, UnlockedKeys, VaultError, VaultSecrets};
+pub use sealed_meta::SealedMeta;
