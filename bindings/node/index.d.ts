@@ -56,6 +56,18 @@ export declare class Volume {
   snapshotReceive(options: ReceiveOptions, signal?: AbortSignal | undefined | null): Promise<Snapshot>
   /** From where a stream that was cut can go on; null when there is none. */
   interruptedReceive(signal?: AbortSignal | undefined | null): Promise<string | undefined | null>
+  /** What the vault is. */
+  vaultStatus(): Promise<VaultStatus>
+  /** Makes a vault, which is locked then. */
+  vaultCreate(options: VaultCreateOptions, signal?: AbortSignal | undefined | null): Promise<undefined>
+  /** Opens the vault with the secret that comes from a socket. */
+  vaultUnlock(socket: string, signal?: AbortSignal | undefined | null): Promise<undefined>
+  /** Whether the secret that comes from a socket opens the vault; opens nothing. */
+  vaultCheck(socket: string, signal?: AbortSignal | undefined | null): Promise<undefined>
+  /** Locks the vault. Operations under way may last for `grace_ms`. */
+  vaultLock(graceMs: number, signal?: AbortSignal | undefined | null): Promise<undefined>
+  /** Has the vault opened by the second of the secrets that come from a socket, instead of by the first. */
+  vaultChange(socket: string, signal?: AbortSignal | undefined | null): Promise<undefined>
   /**
    * Makes a volume in the directory `path`, which is empty or doesn't exist.
    * Cancelled while it runs, it may still complete.
@@ -178,6 +190,9 @@ export interface MountOptions {
   /** Further options, as after `-o`. */
   extra?: Array<string>
 }
+
+/** The content of a new key file. */
+export declare function newVaultKeyFile(): string
 
 /** The limits within which a volume is served. */
 export interface OpenOptions {
@@ -360,6 +375,30 @@ export interface Stats {
   opLatencies: Array<OpLatency>
   /** Files with damaged data that were noticed. */
   damaged: Array<Damage>
+}
+
+/** How a vault is made. */
+export interface VaultCreateOptions {
+  /** Whether its data is compressed before it is encrypted. */
+  compressed: boolean
+  /** A Unix socket from which its secret comes. */
+  socket: string
+}
+
+/** What is told about a vault. */
+export interface VaultStatus {
+  /** What it is. */
+  state: 'absent' | 'locked' | 'unlocked' | 'damaged'
+  /** When it was made, in milliseconds since 1970. */
+  created?: number
+  /** Whether its data is compressed before it is encrypted. */
+  compressed?: boolean
+  /** Memory of one try of a password, in KiB. */
+  memoryKib: number
+  /** Passes over it. */
+  passes: number
+  /** For how long nobody used it, in milliseconds, while it is unlocked. */
+  idleMs?: number
 }
 
 /** What a volume's superblock says. Nothing in it changes in the life of a volume, but `holderPid`. */

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { errorTable, IoError, UsageError } from '@verfs/errors';
 import yargs, { type Argv } from 'yargs';
+import { crypt, cryptBuilder, cryptWords } from './commands/crypt.ts';
 import { gc, gcBuilder } from './commands/gc.ts';
 import { mount, mountBuilder } from './commands/mount.ts';
 import { policyRun, policySet, policyShow, runBuilder, setBuilder, showBuilder } from './commands/policy.ts';
@@ -106,6 +107,7 @@ function parser(words: readonly string[]) {
     .command('stats [path]', 'Show sizes, ratios, caches and latencies', statsBuilder, stats)
     .command('sync [path]', 'Make everything durable that was written', syncBuilder, sync)
     .command('gc [path]', 'Give the room of deleted data back to the disk', gcBuilder, gc)
+    .command('crypt [path]', 'Make, unlock and lock the vault, an encrypted folder', cryptBuilder, crypt)
     .command('volume', 'Make volumes and look at them', (volume) =>
       volume
         .command('create [directory]', 'Make a volume', createBuilder, volumeCreate)
@@ -124,7 +126,7 @@ function parser(words: readonly string[]) {
     .epilogue(exitCodesNote())
     .demandCommand(
       1,
-      'Name a command: mount, unmount, status, stats, sync, gc, volume, snapshot, send, receive or policy',
+      'Name a command: mount, unmount, status, stats, sync, gc, crypt, volume, snapshot, send, receive or policy',
     )
     .recommendCommands()
     .strict()
@@ -146,7 +148,7 @@ function parser(words: readonly string[]) {
 export async function main(argv: readonly string[]): Promise<void> {
   // What a volume holds is for its owner only.
   process.umask(0o077);
-  const words = withoutSeparator(argv);
+  const words = cryptWords(withoutSeparator(argv));
   const form = asksForJson(words) ? 'json' : 'text';
   process.stdout.on('error', (cause: NodeJS.ErrnoException) => {
     // Who hangs up early, as head(1) does, has read what he wanted.

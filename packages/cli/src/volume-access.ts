@@ -1,5 +1,5 @@
 import { NotMountedError } from '@verfs/errors';
-import type { GcProgress, GcStatus, Reclaimable, Snapshots, Stats, VolumeInfo, VolumePolicy } from '@verfs/sdk';
+import type { GcProgress, GcStatus, Reclaimable, Snapshots, Stats, Vault, VolumeInfo, VolumePolicy } from '@verfs/sdk';
 import { loadConfig, type TargetArguments, targetOf } from './context.ts';
 
 /** What commands want of a volume, whoever has it open. */
@@ -11,6 +11,7 @@ export interface VolumeAccess {
   gcStatus(): Promise<GcStatus>;
   readonly snapshots: Snapshots;
   readonly policy: VolumePolicy;
+  readonly vault: Vault;
 }
 
 /**

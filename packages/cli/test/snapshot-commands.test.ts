@@ -5,10 +5,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { serveControl } from '../../sdk/src/control/server.ts';
-import { snapshotHandlers } from '../../sdk/src/daemon/handlers.ts';
+import { snapshotHandlers, vaultHandlers } from '../../sdk/src/daemon/handlers.ts';
+import { LocalVault } from '../../sdk/src/local-vault.ts';
 import { LocalPolicy } from '../../sdk/src/policy.ts';
 import { prepareRuntimeDirectory, register, socketPath, unregister } from '../../sdk/src/registry.ts';
 import { FakeSnapshots } from '../../sdk/test/fake-snapshots.ts';
+import { FakeVault } from '../../sdk/test/fake-vault.ts';
 import { main } from '../src/main.ts';
 import { pathInVolume } from '../src/volume-paths.ts';
 
@@ -27,6 +29,7 @@ beforeEach(async () => {
   const policy = new LocalPolicy(directory, 'read-write', calls);
   const handlers = {
     ...snapshotHandlers(calls, policy, () => undefined),
+    ...vaultHandlers(new LocalVault(new FakeVault())),
     status: unused,
     stats: unused,
     info: unused,

@@ -203,6 +203,46 @@ export const PathExistsError = errorClass('VERFS_E_PATH_EXISTS', 'PathExistsErro
 /** There is something at this path in the volume already. */
 export type PathExistsError = InstanceType<typeof PathExistsError>;
 
+/** The volume has no vault. */
+export const VaultAbsentError = errorClass('VERFS_E_VAULT_ABSENT', 'VaultAbsentError');
+/** The volume has no vault. */
+export type VaultAbsentError = InstanceType<typeof VaultAbsentError>;
+
+/** The volume has a vault already. */
+export const VaultExistsError = errorClass('VERFS_E_VAULT_EXISTS', 'VaultExistsError');
+/** The volume has a vault already. */
+export type VaultExistsError = InstanceType<typeof VaultExistsError>;
+
+/** The vault is unlocked already. */
+export const VaultUnlockedError = errorClass('VERFS_E_VAULT_UNLOCKED', 'VaultUnlockedError');
+/** The vault is unlocked already. */
+export type VaultUnlockedError = InstanceType<typeof VaultUnlockedError>;
+
+/** The password or the key file is wrong. */
+export const VaultSecretError = errorClass('VERFS_E_VAULT_SECRET', 'VaultSecretError');
+/** The password or the key file is wrong. */
+export type VaultSecretError = InstanceType<typeof VaultSecretError>;
+
+/** There were too many wrong passwords or key files. */
+export const VaultRateLimitedError = errorClass('VERFS_E_VAULT_RATE_LIMITED', 'VaultRateLimitedError');
+/** There were too many wrong passwords or key files. */
+export type VaultRateLimitedError = InstanceType<typeof VaultRateLimitedError>;
+
+/** The wrapped keys of the vault are damaged: no password opens it. */
+export const VaultDamagedError = errorClass('VERFS_E_VAULT_DAMAGED', 'VaultDamagedError');
+/** The wrapped keys of the vault are damaged: no password opens it. */
+export type VaultDamagedError = InstanceType<typeof VaultDamagedError>;
+
+/** A key file is missing, is none, or must not be overwritten. */
+export const VaultKeyFileError = errorClass('VERFS_E_VAULT_KEY_FILE', 'VaultKeyFileError');
+/** A key file is missing, is none, or must not be overwritten. */
+export type VaultKeyFileError = InstanceType<typeof VaultKeyFileError>;
+
+/** The vault is locked. */
+export const VaultLockedError = errorClass('VERFS_E_VAULT_LOCKED', 'VaultLockedError');
+/** The vault is locked. */
+export type VaultLockedError = InstanceType<typeof VaultLockedError>;
+
 /** The class of a code. */
 export function classOf(code: ErrorCode): ErrorClass<ErrorCode> {
   return classes.get(code) ?? InternalError;

@@ -153,6 +153,27 @@ export const errorTable = {
     '`verfs snapshot diff` tells what changed.',
   ),
   VERFS_E_PATH_EXISTS: row(67, 'There is something at this path in the volume already.', 'Choose another path.'),
+
+  VERFS_E_VAULT_ABSENT: row(70, 'The volume has no vault.', 'Make one with `verfs crypt -c`.'),
+  VERFS_E_VAULT_EXISTS: row(71, 'The volume has a vault already.', 'Open it with `verfs crypt -u`.'),
+  VERFS_E_VAULT_UNLOCKED: row(72, 'The vault is unlocked already.', 'It is in `.vault` of the mount.'),
+  VERFS_E_VAULT_SECRET: row(73, 'The password or the key file is wrong.', 'Try again.'),
+  VERFS_E_VAULT_RATE_LIMITED: row(
+    74,
+    'There were too many wrong passwords or key files.',
+    'Wait as long as it says before the next try.',
+  ),
+  VERFS_E_VAULT_DAMAGED: row(
+    75,
+    'The wrapped keys of the vault are damaged: no password opens it.',
+    'Restore the metadata of the volume from a copy.',
+  ),
+  VERFS_E_VAULT_KEY_FILE: row(
+    76,
+    'A key file is missing, is none, or must not be overwritten.',
+    'Give the file `verfsnext.vault.key` that `verfs crypt -c` made.',
+  ),
+  VERFS_E_VAULT_LOCKED: row(77, 'The vault is locked.', 'Unlock it with `verfs crypt -u`.'),
 } as const satisfies Record<`VERFS_E_${string}`, ErrorEntry>;
 
 /** A stable error code. */

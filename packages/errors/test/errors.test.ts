@@ -60,6 +60,14 @@ describe('the table', () => {
       VERFS_E_STREAM_MISMATCH: 65,
       VERFS_E_PATH_NOT_FOUND: 66,
       VERFS_E_PATH_EXISTS: 67,
+      VERFS_E_VAULT_ABSENT: 70,
+      VERFS_E_VAULT_EXISTS: 71,
+      VERFS_E_VAULT_UNLOCKED: 72,
+      VERFS_E_VAULT_SECRET: 73,
+      VERFS_E_VAULT_RATE_LIMITED: 74,
+      VERFS_E_VAULT_DAMAGED: 75,
+      VERFS_E_VAULT_KEY_FILE: 76,
+      VERFS_E_VAULT_LOCKED: 77,
     };
     expect(Object.fromEntries(errorCodes.map((code) => [code, errorTable[code].exitCode]))).toEqual(stable);
   });

@@ -19,6 +19,7 @@ import { CancelledError } from '@verfs/errors';
 import { addon, fromAddon } from './addon.ts';
 import type { Snapshot, SnapshotCalls, SnapshotChange } from './snapshots.ts';
 import type { ReceiveRequest, SendRequest, StreamCalls } from './streams.ts';
+import type { VaultCalls, VaultStatus } from './vault.ts';
 
 export type {
   CreateOptions,
@@ -37,6 +38,7 @@ export type {
 export { addonFile, currentPlatform, type Platform } from './platform.ts';
 export type { Snapshot, SnapshotCalls, SnapshotChange } from './snapshots.ts';
 export type { ReceiveRequest, SendRequest, StreamCalls } from './streams.ts';
+export type { VaultCalls, VaultStatus } from './vault.ts';
 
 /** Severity of a log record. */
 export type LogLevel = LogRecord['level'];
@@ -72,7 +74,7 @@ async function cancellable<T>(promise: Promise<T>, name: string, signal: Signal)
 }
 
 /** An open volume of the engine. Every rejection is a `VerfsError`; the addon's types say what the calls do. */
-export class NativeVolume implements SnapshotCalls, StreamCalls {
+export class NativeVolume implements SnapshotCalls, StreamCalls, VaultCalls {
   readonly #volume: NativeVolumeClass;
   /** The wait for the end of the mount, which occupies a thread: shared by all who wait. */
   #unmounted: Promise<void> | undefined;
@@ -197,6 +199,33 @@ export class NativeVolume implements SnapshotCalls, StreamCalls {
     return translated(async () => (await this.#volume.interruptedReceive(signal)) ?? null);
   }
 
+  vaultStatus(): Promise<VaultStatus> {
+    return translated(() => this.#volume.vaultStatus());
+  }
+
+  async vaultCreate(
+    options: { readonly compressed: boolean; readonly socket: string },
+    signal?: Signal,
+  ): Promise<void> {
+    await translated(() => this.#volume.vaultCreate(options, signal));
+  }
+
+  async vaultUnlock(socket: string, signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.vaultUnlock(socket, signal));
+  }
+
+  async vaultCheck(socket: string, signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.vaultCheck(socket, signal));
+  }
+
+  async vaultLock(graceMs: number, signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.vaultLock(graceMs, signal));
+  }
+
+  async vaultChange(socket: string, signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.vaultChange(socket, signal));
+  }
+
   async close(signal?: Signal): Promise<void> {
     await translated(() => this.#volume.close(signal));
   }
@@ -205,6 +234,15 @@ export class NativeVolume implements SnapshotCalls, StreamCalls {
 /** Sends the engine's log records of `level` and graver to `sink`, instead of to an earlier one. */
 export function setLogSink(level: LogLevel, sink: (record: LogRecord) => void): void {
   addon().setLogSink(level, sink);
+}
+
+/** The content of a new key file of a vault. */
+export function newVaultKeyFile(): string {
+  try {
+    return addon().newVaultKeyFile();
+  } catch (thrown) {
+    throw fromAddon(thrown);
+  }
 }
 
 /** The user id at the other end of the Unix socket `fd`. */

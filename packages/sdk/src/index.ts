@@ -16,6 +16,7 @@ export type {
   Snapshot,
   SnapshotChange,
   Stats,
+  VaultStatus,
   VolumeInfo,
 } from '@verfs/native';
 export type { KeepReason, Kept, Policy, PolicyChanges, PolicyKey, PolicyRun, PolicyStatus } from '@verfs/snapshots';
@@ -25,5 +26,6 @@ export type { DaemonStatus, PolicyProgress, Unmounted } from './control/protocol
 export type { PolicyRunOptions, VolumePolicy } from './policy.ts';
 export type { Snapshots } from './snapshots.ts';
 export type { ReceiveOptions, SendOptions, TransferOptions } from './streams.ts';
+export type { Password, Vault } from './vault.ts';
 export { version } from './version.ts';
 export { Volume } from './volume.ts';

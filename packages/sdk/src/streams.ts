@@ -1,13 +1,9 @@
 /** Streams of snapshots between the caller and whoever has the volume open. */
-import { randomBytes } from 'node:crypto';
-import { rmSync } from 'node:fs';
-import { createServer, type Socket } from 'node:net';
-import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Snapshot, StreamCalls } from '@verfs/native';
 import type { Cancellable } from './cancellable.ts';
-import { prepareRuntimeDirectory, runtimeDirectory } from './registry.ts';
+import { meet } from './meeting.ts';
 
 /** Options of transfers. */
 export interface TransferOptions extends Cancellable {
@@ -27,41 +23,6 @@ export interface SendOptions extends TransferOptions {
 export interface ReceiveOptions extends TransferOptions {
   /** Whether changes since the stream's base are undone first. Otherwise they refuse it. */
   readonly rollback?: boolean | undefined;
-}
-
-/** A Unix socket in the directory that is this user's alone, on which one connection is waited for. */
-interface Meeting {
-  readonly socket: string;
-  readonly connection: Promise<Socket>;
-  end(): void;
-}
-
-async function meet(): Promise<Meeting> {
-  prepareRuntimeDirectory();
-  const path = join(runtimeDirectory(), `stream-${randomBytes(6).toString('hex')}.sock`);
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(path, resolve);
-  });
-  let met: Socket | undefined;
-  const connection = new Promise<Socket>((resolve) => {
-    server.once('connection', (socket) => {
-      met = socket;
-      // A process that is killed leaves nothing.
-      rmSync(path, { force: true });
-      // What the other end says counts, not how the line broke.
-      socket.on('error', () => undefined);
-      server.close();
-      resolve(socket);
-    });
-  });
-  const end = () => {
-    server.close();
-    met?.destroy();
-    rmSync(path, { force: true });
-  };
-  return { socket: path, connection, end };
 }
 
 /** What comes of `source`, counted. */

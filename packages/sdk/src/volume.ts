@@ -12,9 +12,11 @@ import {
 } from '@verfs/native';
 import type { Cancellable } from './cancellable.ts';
 import type { VolumeClient } from './control/client.ts';
+import { LocalVault } from './local-vault.ts';
 import { checkCreateOptions, checkMountOptions, checkOpenOptions } from './options.ts';
 import { LocalPolicy, type VolumePolicy } from './policy.ts';
 import { Snapshots } from './snapshots.ts';
+import { Vault } from './vault.ts';
 
 /**
  * A volume that this process has open. A process that has a volume open is its only one; use `Volume.connect` for
@@ -28,15 +30,20 @@ import { Snapshots } from './snapshots.ts';
  */
 export class Volume implements AsyncDisposable {
   readonly #native: NativeVolume;
+  readonly #vault: LocalVault;
   /** The snapshots of the volume. */
   readonly snapshots: Snapshots;
   /** When snapshots are taken, and which are kept: this process calls `policy.run()` from time to time. */
   readonly policy: VolumePolicy;
+  /** Its encrypted folder. */
+  readonly vault: Vault;
 
   private constructor(native: NativeVolume, path: string, access: 'read-write' | 'read-only') {
     this.#native = native;
     this.snapshots = new Snapshots(native);
     this.policy = new LocalPolicy(path, access, native);
+    this.#vault = new LocalVault(native);
+    this.vault = new Vault(this.#vault);
   }
 
   /**
@@ -142,6 +149,7 @@ export class Volume implements AsyncDisposable {
 
   /** Unmounts, makes everything durable, and gives the volume back. Cancelled, it goes on. */
   close(options: Cancellable = {}): Promise<void> {
+    this.#vault.stop();
     return this.#native.close(options.signal);
   }
 

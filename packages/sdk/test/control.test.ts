@@ -10,10 +10,12 @@ import { VolumeClient } from '@verfs/sdk/control';
 import { noPolicy } from '@verfs/snapshots';
 import type { ControlHandlers } from '../src/control/protocol.ts';
 import { type ControlServer, serveControl } from '../src/control/server.ts';
-import { snapshotHandlers } from '../src/daemon/handlers.ts';
+import { snapshotHandlers, vaultHandlers } from '../src/daemon/handlers.ts';
+import { LocalVault } from '../src/local-vault.ts';
 import { LocalPolicy } from '../src/policy.ts';
 import { forgetDead, prepareRuntimeDirectory, register, registered, socketPath, unregister } from '../src/registry.ts';
 import { FakeSnapshots } from './fake-snapshots.ts';
+import { FakeVault } from './fake-vault.ts';
 
 const silent = { error: () => undefined, warn: () => undefined, info: () => undefined, debug: () => undefined };
 const uuid = `00000000-0000-4000-8000-${String(process.pid).padStart(12, '0')}`;
@@ -33,6 +35,7 @@ beforeEach(async () => {
   const policy = new LocalPolicy('/v', 'read-only', snapshots);
   handlers = {
     ...snapshotHandlers(snapshots, policy, () => undefined),
+    ...vaultHandlers(new LocalVault(new FakeVault())),
     status: async () => ({ state: 'mounted', pid: 7 }) as never,
     stats: () => Promise.reject(new VolumeFullError('The disk is full', { path: '/v' })),
     info: () => Promise.reject(new TypeError('a bug')),

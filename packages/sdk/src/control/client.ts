@@ -22,6 +22,7 @@ import { currentMounts, fileSystemType, isStale, mountOf, resolveLinks } from '.
 import type { VolumePolicy } from '../policy.ts';
 import { mayServe, registered, type Served, socketPath } from '../registry.ts';
 import { Snapshots } from '../snapshots.ts';
+import { Vault } from '../vault.ts';
 import {
   type ControlMethod,
   type ControlMethods,
@@ -31,7 +32,7 @@ import {
   progressMethod,
   type Unmounted,
 } from './protocol.ts';
-import { RemotePolicy, RemoteSnapshots, type Request, type RequestOptions } from './remote.ts';
+import { RemotePolicy, RemoteSnapshots, RemoteVault, type Request, type RequestOptions } from './remote.ts';
 
 /** Time within which a daemon answers what needs no work of it, in milliseconds. */
 const answerWithinMs = 10_000;
@@ -100,6 +101,8 @@ export class VolumeClient implements AsyncDisposable {
   readonly snapshots: Snapshots;
   /** When snapshots are taken by themselves, and which are kept. */
   readonly policy: VolumePolicy;
+  /** Its encrypted folder. */
+  readonly vault: Vault;
 
   private constructor(served: Served, socket: Socket) {
     this.served = served;
@@ -125,6 +128,7 @@ export class VolumeClient implements AsyncDisposable {
     const request: Request = (method, parameters, options) => this.#long(method, parameters, options);
     this.snapshots = new Snapshots(new RemoteSnapshots(request));
     this.policy = new RemotePolicy(request);
+    this.vault = new Vault(new RemoteVault(request));
     this.#connection.listen();
   }
 

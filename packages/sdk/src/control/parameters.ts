@@ -22,6 +22,18 @@ export const controlParameters = {
   snapshotReceive: z.strictObject({ rollback: z.boolean(), socket: z.string() }),
   policySet: z.strictObject({ changes: z.record(z.string(), z.union([z.string(), z.number()])) }),
   policyRun: z.strictObject({ mode: z.enum(['done', 'dry-run']) }),
+  vaultCreate: z.strictObject({ compressed: z.boolean(), socket: z.string() }),
+  vaultUnlock: z.strictObject({ socket: z.string() }),
+  vaultCheck: z.strictObject({ socket: z.string() }),
+  vaultLock: z.strictObject({ graceMs: z.number().int().min(0).max(0xffff_ffff) }),
+  vaultChange: z.strictObject({ socket: z.string() }),
+  vaultAutoLock: z.strictObject({
+    afterMs: z
+      .number()
+      .int()
+      .min(0)
+      .max(2 ** 31 - 1),
+  }),
 };
 
 /** The parameters, by method. */

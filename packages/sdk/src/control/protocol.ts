@@ -6,6 +6,7 @@ import type {
   Snapshot,
   SnapshotChange,
   Stats,
+  VaultStatus,
   VolumeInfo,
 } from '@verfs/native';
 import type { PolicyRun, PolicyStatus } from '@verfs/snapshots';
@@ -80,6 +81,13 @@ export interface ControlMethods {
   policy: PolicyStatus;
   policySet: PolicyStatus;
   policyRun: PolicyRun;
+  vaultStatus: VaultStatus;
+  vaultCreate: null;
+  vaultUnlock: null;
+  vaultCheck: null;
+  vaultLock: null;
+  vaultChange: null;
+  vaultAutoLock: null;
 }
 
 /** What methods tell while they work. */

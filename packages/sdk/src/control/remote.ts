@@ -1,7 +1,16 @@
-import type { ReceiveRequest, SendRequest, Snapshot, SnapshotCalls, SnapshotChange, StreamCalls } from '@verfs/native';
+import type {
+  ReceiveRequest,
+  SendRequest,
+  Snapshot,
+  SnapshotCalls,
+  SnapshotChange,
+  StreamCalls,
+  VaultStatus,
+} from '@verfs/native';
 import type { PolicyChanges, PolicyRun, PolicyStatus } from '@verfs/snapshots';
 import type { Cancellable } from '../cancellable.ts';
 import type { PolicyRunOptions, VolumePolicy } from '../policy.ts';
+import type { VaultServer } from '../vault.ts';
 import { pulled } from './batches.ts';
 import type { ControlMethod, ControlMethods, ParametersOf, ProgressOf } from './protocol.ts';
 
@@ -99,5 +108,45 @@ export class RemotePolicy implements VolumePolicy {
 
   run({ mode = 'done', ...options }: PolicyRunOptions = {}): Promise<PolicyRun> {
     return this.#request('policyRun', { mode }, options);
+  }
+}
+
+/** The vault of a volume that a daemon serves. */
+export class RemoteVault implements VaultServer {
+  readonly #request: Request;
+
+  constructor(request: Request) {
+    this.#request = request;
+  }
+
+  vaultStatus(): Promise<VaultStatus> {
+    return this.#request('vaultStatus', undefined);
+  }
+
+  async vaultCreate(
+    options: { readonly compressed: boolean; readonly socket: string },
+    signal?: AbortSignal,
+  ): Promise<void> {
+    await this.#request('vaultCreate', options, { signal });
+  }
+
+  async vaultUnlock(socket: string, signal?: AbortSignal): Promise<void> {
+    await this.#request('vaultUnlock', { socket }, { signal });
+  }
+
+  async vaultCheck(socket: string, signal?: AbortSignal): Promise<void> {
+    await this.#request('vaultCheck', { socket }, { signal });
+  }
+
+  async vaultLock(graceMs: number, signal?: AbortSignal): Promise<void> {
+    await this.#request('vaultLock', { graceMs }, { signal });
+  }
+
+  async vaultChange(socket: string, signal?: AbortSignal): Promise<void> {
+    await this.#request('vaultChange', { socket }, { signal });
+  }
+
+  async vaultAutoLock(afterMs: number): Promise<void> {
+    await this.#request('vaultAutoLock', { afterMs });
   }
 }

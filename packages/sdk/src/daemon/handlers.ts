@@ -1,8 +1,14 @@
 import type { SnapshotCalls, StreamCalls } from '@verfs/native';
 import type { ControlHandlers } from '../control/protocol.ts';
+import type { LocalVault } from '../local-vault.ts';
 import type { LocalPolicy } from '../policy.ts';
 
 type SnapshotMethod = Extract<keyof ControlHandlers, `snapshot${string}` | `policy${string}` | 'interruptedReceive'>;
+
+const done = async (call: Promise<void>) => {
+  await call;
+  return null;
+};
 
 /**
  * What a daemon does for the methods about snapshots and policies.
@@ -14,10 +20,6 @@ export function snapshotHandlers(
   policy: LocalPolicy,
   onChange: () => void,
 ): Pick<ControlHandlers, SnapshotMethod> {
-  const done = async (call: Promise<void>) => {
-    await call;
-    return null;
-  };
   return {
     snapshots: (_, { signal }) => volume.snapshots(signal),
     snapshotCreate: ({ name, note }, { signal }) => volume.snapshotCreate(name, note, signal),
@@ -51,5 +53,20 @@ export function snapshotHandlers(
       onChange();
       return run;
     },
+  };
+}
+
+type VaultMethod = Extract<keyof ControlHandlers, `vault${string}`>;
+
+/** What a daemon does for the methods about the vault. */
+export function vaultHandlers(vault: LocalVault): Pick<ControlHandlers, VaultMethod> {
+  return {
+    vaultStatus: () => vault.vaultStatus(),
+    vaultCreate: (options, { signal }) => done(vault.vaultCreate(options, signal)),
+    vaultUnlock: ({ socket }, { signal }) => done(vault.vaultUnlock(socket, signal)),
+    vaultCheck: ({ socket }, { signal }) => done(vault.vaultCheck(socket, signal)),
+    vaultLock: ({ graceMs }, { signal }) => done(vault.vaultLock(graceMs, signal)),
+    vaultChange: ({ socket }, { signal }) => done(vault.vaultChange(socket, signal)),
+    vaultAutoLock: ({ afterMs }) => done(vault.vaultAutoLock(afterMs)),
   };
 }

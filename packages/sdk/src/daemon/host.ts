@@ -5,13 +5,14 @@ import { type Log, type LogStream, openLog } from '@verfs/log';
 import { NativeVolume, setLogSink, type VolumeInfo } from '@verfs/native';
 import type { ControlHandlers, DaemonStatus } from '../control/protocol.ts';
 import { serveControl } from '../control/server.ts';
+import { LocalVault } from '../local-vault.ts';
 import { currentMounts, detachStale, fileSystemType, type Mount, resolveLinks } from '../mounts.ts';
 import { LocalPolicy } from '../policy.ts';
 import { checkMountpoint } from '../preflight.ts';
 import { forgetDead, prepareRuntimeDirectory, register, registered, socketPath, unregister } from '../registry.ts';
 import { version } from '../version.ts';
 import { type Found, findOrCreate } from './find-or-create.ts';
-import { snapshotHandlers } from './handlers.ts';
+import { snapshotHandlers, vaultHandlers } from './handlers.ts';
 import type { DaemonRequest } from './request.ts';
 import { PolicyScheduler } from './scheduler.ts';
 
@@ -97,6 +98,7 @@ class Host {
   readonly #volume: NativeVolume;
   readonly #log: Log;
   readonly #policy: LocalPolicy;
+  readonly #vault: LocalVault;
   /** None for a volume that may not be changed. */
   readonly #scheduler: PolicyScheduler | undefined;
   readonly #stop = new AbortController();
@@ -109,6 +111,11 @@ class Host {
     this.#log = log;
     const access = request.open.readOnly === true ? 'read-only' : 'read-write';
     this.#policy = new LocalPolicy(info.path, access, volume);
+    this.#vault = new LocalVault(
+      volume,
+      (idleMs) => log.info(`locked the vault, which nobody used for ${Math.round(idleMs / 1000)} s`),
+      (error) => log.warn(`the vault cannot lock itself: ${toVerfsError(error).message}`),
+    );
     this.#scheduler = access === 'read-only' ? undefined : new PolicyScheduler(this.#policy, log);
   }
 
@@ -129,6 +136,7 @@ class Host {
       return { state: 'mounted', ...identity, since, logFile, dirtyBytes, damaged, policy };
     };
     const handlers: ControlHandlers = {
+      ...vaultHandlers(this.#vault),
       ...snapshotHandlers(this.#volume, this.#policy, () => this.#scheduler?.wake()),
       status,
       stats: () => this.#volume.stats(),
@@ -186,6 +194,7 @@ class Host {
       this.#log.warn(`not closed after ${seconds} s: data are being made durable, or somebody has files open`);
     }, this.#request.shutdownTargetMs);
     try {
+      this.#vault.stop();
       await this.#scheduler?.stop();
       await this.#volume.close();
       this.#log.info(`closed after ${Date.now() - began} ms`);

@@ -1,0 +1,29 @@
+/** What is told about a vault. */
+export interface VaultStatus {
+  readonly state: 'absent' | 'locked' | 'unlocked' | 'damaged';
+  /** When it was made, in milliseconds since 1970. */
+  readonly created?: number | undefined;
+  /** Whether its data is compressed before it is encrypted. */
+  readonly compressed?: boolean | undefined;
+  /** Memory of one try of a password, in KiB. */
+  readonly memoryKib: number;
+  /** Passes over it. */
+  readonly passes: number;
+  /** For how long nobody used it, in milliseconds, while it is unlocked. */
+  readonly idleMs?: number | undefined;
+}
+
+/**
+ * The vault of a volume, by the engine in this process or through a daemon. Secrets come through a Unix socket on which
+ * the caller listens, so that they are in the memory of nobody else.
+ */
+export interface VaultCalls {
+  vaultStatus(): Promise<VaultStatus>;
+  vaultCreate(options: { readonly compressed: boolean; readonly socket: string }, signal?: AbortSignal): Promise<void>;
+  vaultUnlock(socket: string, signal?: AbortSignal): Promise<void>;
+  /** Whether the secret is right; opens nothing. */
+  vaultCheck(socket: string, signal?: AbortSignal): Promise<void>;
+  vaultLock(graceMs: number, signal?: AbortSignal): Promise<void>;
+  /** Two secrets come: the vault's, and what it shall have instead. */
+  vaultChange(socket: string, signal?: AbortSignal): Promise<void>;
+}
