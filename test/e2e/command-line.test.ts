@@ -8,6 +8,8 @@ import { type ReportedError, type ReportedStatus, Sandbox, verfsProgram } from '
 const commands = [[], ['mount'], ['unmount'], ['status'], ['stats'], ['sync'], ['volume']].concat([
   ['volume', 'create'],
   ['volume', 'info'],
+  ['send'],
+  ['receive'],
 ]);
 
 let sandbox: Sandbox;

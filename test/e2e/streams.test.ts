@@ -244,6 +244,12 @@ test('a program sends from a volume of its own to one that a daemon serves, and 
     });
     expect([received.name, seen > 3_000_000]).toEqual(['one', true]);
     expect(await to.snapshots.interruptedReceive()).toBe(null);
+    // What the caller's own function throws is what he gets.
+    const onProgress = () => {
+      throw new RangeError('of the caller');
+    };
+    await expect(from.snapshots.send('one', { onProgress }).toArray()).rejects.toThrow('of the caller');
+    await expect(to.snapshots.receive(from.snapshots.send('one'), { onProgress })).rejects.toThrow('of the caller');
   }
   await source.mount();
   await expectSame();

@@ -7,6 +7,8 @@ import { UsageError } from '@verfs/errors';
 /** Options that every command takes. */
 export interface CommonArguments {
   readonly json: boolean;
+  /** No progress is told. */
+  readonly quiet?: boolean | undefined;
   readonly config?: string | undefined;
 }
 

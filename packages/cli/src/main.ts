@@ -101,6 +101,7 @@ function parser(words: readonly string[]) {
     .usage('$0 <command>\n\nA filesystem that deduplicates and compresses what is stored in it.')
     .option('json', { type: 'boolean', default: false, global: true, describe: 'Results and errors as JSON' })
     .option('config', { type: 'string', requiresArg: true, global: true, describe: 'Configuration file' })
+    .option('quiet', { type: 'boolean', global: true, describe: 'Do not tell how far it is' })
     .command('mount [mountpoint]', 'Mount a volume', mountBuilder, mount)
     .command('unmount [path]', 'Make everything durable and unmount', unmountBuilder, unmount)
     .command('status [path]', 'Tell whether and where a volume is mounted', statusBuilder, status)

@@ -8,6 +8,12 @@ import { MountpointStaleError } from '@verfs/errors';
 /** File system type of our mounts in the mount table. */
 export const fileSystemType = 'fuse.verfs';
 
+/** File system type of the mounts that show the snapshots of ours. */
+const snapshotsType = 'fuse.verfs-snapshots';
+
+/** Whether `mount` shows a volume: its tree, or its snapshots. */
+export const showsVolume = ({ type }: Mount) => type === fileSystemType || type === snapshotsType;
+
 /** A line of the mount table. */
 export interface Mount {
   readonly mountpoint: string;

@@ -25,13 +25,34 @@ export interface ReceiveOptions extends TransferOptions {
   readonly rollback?: boolean | undefined;
 }
 
-/** What comes of `source`, counted. */
-async function* counted(source: AsyncIterable<Uint8Array>, onProgress: TransferOptions['onProgress']) {
-  let bytes = 0;
-  for await (const piece of source) {
-    bytes += piece.length;
-    onProgress?.(bytes);
-    yield piece;
+/** Counts what goes through, and keeps what the caller's `onProgress` throws: it is no failure of the stream. */
+class Counter {
+  readonly #onProgress: TransferOptions['onProgress'];
+  #thrown: { readonly error: unknown } | undefined;
+
+  constructor(onProgress: TransferOptions['onProgress']) {
+    this.#onProgress = onProgress;
+  }
+
+  async *count(source: AsyncIterable<Uint8Array>) {
+    let bytes = 0;
+    for await (const piece of source) {
+      bytes += piece.length;
+      try {
+        this.#onProgress?.(bytes);
+      } catch (error) {
+        this.#thrown = { error };
+        throw error;
+      }
+      yield piece;
+    }
+  }
+
+  /** Throws what `onProgress` has thrown. */
+  rethrow(): void {
+    if (this.#thrown !== undefined) {
+      throw this.#thrown.error;
+    }
   }
 }
 
@@ -39,6 +60,7 @@ async function* sent(calls: StreamCalls, name: string, options: SendOptions): As
   const { from, resume, signal, onProgress } = options;
   const stop = new AbortController();
   const either = signal === undefined ? stop.signal : AbortSignal.any([stop.signal, signal]);
+  const counter = new Counter(onProgress);
   const meeting = await meet();
   try {
     const call = calls.snapshotSend({ name, from, resume, socket: meeting.socket }, either);
@@ -46,8 +68,9 @@ async function* sent(calls: StreamCalls, name: string, options: SendOptions): As
     call.catch(() => meeting.end());
     const line = await Promise.race([meeting.connection, call.then(() => meeting.connection)]);
     try {
-      yield* counted(line, onProgress);
+      yield* counter.count(line);
     } catch {
+      counter.rethrow();
       // The line broke: the call says why.
     }
     // Only what is sent whole ends well.
@@ -65,6 +88,7 @@ export const send = (calls: StreamCalls, name: string, options: SendOptions): Re
 /** Makes a volume what the stream `source` says. */
 export async function receive(calls: StreamCalls, source: Readable, options: ReceiveOptions): Promise<Snapshot> {
   const { rollback = false, signal, onProgress } = options;
+  const counter = new Counter(onProgress);
   const meeting = await meet();
   try {
     const call = calls.snapshotReceive({ rollback, socket: meeting.socket }, signal);
@@ -72,9 +96,12 @@ export async function receive(calls: StreamCalls, source: Readable, options: Rec
     const line = await Promise.race([meeting.connection, call.then(() => meeting.connection)]);
     // A source that fails, or is left behind, is a stream that is cut: the call says so. Nobody waits for the end of the
     // pipeline: one whose two ends are destroyed at the same time may never tell of it.
-    pipeline(counted(source, onProgress), line).catch(() => undefined);
+    pipeline(counter.count(source), line).catch(() => undefined);
     try {
       return await call;
+    } catch (error) {
+      counter.rethrow();
+      throw error;
     } finally {
       source.destroy();
     }

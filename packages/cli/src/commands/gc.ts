@@ -5,6 +5,7 @@ import type { Argv } from 'yargs';
 import type { CommonArguments, TargetArguments } from '../context.ts';
 import { formatBytes, formatRows } from '../format.ts';
 import { createOutput } from '../output.ts';
+import { startProgress } from '../progress.ts';
 import { type VolumeAccess, withVolume } from '../volume-access.ts';
 
 /** How often a collection that runs is looked at, in milliseconds. */
@@ -49,25 +50,22 @@ const planText = ({ packs, deadBytes, liveBytes }: Reclaimable): string[] => [
 ];
 
 /** Collects, and tells people meanwhile how far it is. */
-async function collect(volume: VolumeAccess, tell: boolean): Promise<GcProgress> {
+async function collect(volume: VolumeAccess, args: CommonArguments): Promise<GcProgress> {
+  const progress = startProgress('collecting', args);
   let done = false;
   const watch = async () => {
-    await sleep(progressMs, undefined, { ref: false });
     while (!done) {
-      const { running } = await volume.gcStatus();
-      process.stderr.write(`\r\u001b[K${progressText(running)}`);
       await sleep(progressMs, undefined, { ref: false });
+      progress.set(progressText((await volume.gcStatus()).running));
     }
   };
   // What can't be told is no reason to stop.
-  const watching = tell ? watch().catch(() => undefined) : undefined;
+  watch().catch(() => undefined);
   try {
     return await volume.gc();
   } finally {
     done = true;
-    if (watching !== undefined) {
-      process.stderr.write('\r\u001b[K');
-    }
+    progress.end();
   }
 }
 
@@ -78,8 +76,7 @@ export async function gc(args: GcArguments): Promise<void> {
     throw new UsageError('--now, --dry-run and --status exclude each other');
   }
   if (args.now === true) {
-    const tell = output.form === 'text' && process.stderr.isTTY;
-    const done = await withVolume(args, (volume) => collect(volume, tell));
+    const done = await withVolume(args, (volume) => collect(volume, args));
     const text = `${formatBytes(done.reclaimedBytes)} reclaimed: ${done.packsRemoved} packs removed, ${formatBytes(done.movedBytes)} moved.`;
     output.result(done, () => [text, ...left(done)]);
   } else if (args['dry-run'] === true) {

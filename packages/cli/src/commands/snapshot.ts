@@ -5,6 +5,7 @@ import type { Argv } from 'yargs';
 import type { CommonArguments, TargetArguments } from '../context.ts';
 import { formatBytes, formatTable, formatTime, printable } from '../format.ts';
 import { createOutput } from '../output.ts';
+import { withProgress } from '../progress.ts';
 import { withVolume } from '../volume-access.ts';
 import { pathInVolume } from '../volume-paths.ts';
 
@@ -185,7 +186,7 @@ export async function snapshotDiff(
 
 /** Makes the volume what it was. */
 export async function snapshotRollback(args: NameArguments): Promise<void> {
-  await withVolume(args, ({ snapshots }) => snapshots.rollback(args.name));
+  await withVolume(args, ({ snapshots }) => withProgress('rolling back', args, () => snapshots.rollback(args.name)));
   outputOf(args).result({ name: args.name }, () => [`The volume is what it was in the snapshot ${args.name}.`]);
 }
 
@@ -193,7 +194,7 @@ export async function snapshotRollback(args: NameArguments): Promise<void> {
 export async function snapshotClone(args: NameArguments & { readonly directory: string }): Promise<void> {
   const path = await withVolume(args, async ({ snapshots }, mountpoint) => {
     const inner = pathInVolume(args.directory, mountpoint, process.cwd());
-    await snapshots.clone(args.name, inner);
+    await withProgress('cloning', args, () => snapshots.clone(args.name, inner));
     return inner;
   });
   outputOf(args).result({ name: args.name, path }, () => [`${printable(path)} is a copy of ${args.name}.`]);
@@ -213,7 +214,9 @@ export async function snapshotRestore(
       throw new UsageError('Two of the paths have the same name, and --to is one directory');
     }
     for (const { path, target: place } of plan) {
-      await snapshots.restore(args.name, path, place === path ? {} : { to: place });
+      await withProgress(`restoring ${printable(path)}`, args, () =>
+        snapshots.restore(args.name, path, place === path ? {} : { to: place }),
+      );
     }
     return plan;
   });

@@ -4,10 +4,8 @@ import type { Argv } from 'yargs';
 import type { CommonArguments, TargetArguments } from '../context.ts';
 import { formatBytes, printable } from '../format.ts';
 import { createOutput } from '../output.ts';
+import { inputBytes, startProgress, transferText } from '../progress.ts';
 import { withVolume } from '../volume-access.ts';
-
-/** How often people are told how far it is, in milliseconds. */
-const progressMs = 500;
 
 interface SendArguments extends TargetArguments {
   readonly snapshot: string;
@@ -41,30 +39,18 @@ export const receiveBuilder = (yargs: Argv<CommonArguments>) =>
     .option('status', { type: 'boolean', describe: 'Tell from where a stream that was cut can go on' })
     .example('$0 receive < monday.verfs', 'into an empty volume, or one that is as the base of the stream');
 
-/** Tells people on standard error how far a transfer is. */
-function progressOf(verb: string) {
+/** Tells how far a transfer is, of `whole` bytes, if that is known. */
+function progressOf(verb: string, args: CommonArguments, whole?: number) {
   const began = performance.now();
-  const isShown = process.stderr.isTTY;
-  let told = began;
+  const progress = startProgress(verb, args);
   let bytes = 0;
-  const text = () => {
-    const seconds = Math.max(performance.now() - began, 1) / 1000;
-    return `${verb}: ${formatBytes(bytes)}, ${formatBytes(Math.round(bytes / seconds))}/s`;
-  };
   return {
     bytes: () => bytes,
     onProgress: (now: number) => {
       bytes = now;
-      if (isShown && performance.now() - told > progressMs) {
-        told = performance.now();
-        process.stderr.write(`\r\u001b[K${text()}`);
-      }
+      progress.set(transferText(bytes, (performance.now() - began) / 1000, whole));
     },
-    end: () => {
-      if (isShown) {
-        process.stderr.write(`\r\u001b[K${text()}\n`);
-      }
-    },
+    end: progress.end,
   };
 }
 
@@ -78,7 +64,7 @@ export async function send(args: SendArguments): Promise<void> {
     const advice = 'Send it to a file, as with `> FILE`, or to a command, as with `| verfs receive`.';
     throw new UsageError('A stream is nothing for a terminal', { advice });
   }
-  const progress = progressOf('sent');
+  const progress = progressOf('sent', args);
   await withVolume(args, async ({ snapshots }) => {
     const { from, resume, snapshot } = args;
     // Of a stream that doesn't get through nobody has what he wanted.
@@ -118,7 +104,7 @@ export async function receive(args: ReceiveArguments): Promise<void> {
     const advice = 'Take it from a file, as with `< FILE`, or from `verfs send`.';
     throw new UsageError('A stream does not come from a terminal', { advice });
   }
-  const progress = progressOf('received');
+  const progress = progressOf('received', args, inputBytes());
   const snapshot = await withVolume(args, async ({ snapshots }) => {
     try {
       return await snapshots.receive(process.stdin, { rollback: args.rollback, onProgress: progress.onProgress });

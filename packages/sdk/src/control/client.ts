@@ -18,7 +18,7 @@ import {
   SocketMessageReader,
   SocketMessageWriter,
 } from 'vscode-jsonrpc/node';
-import { currentMounts, fileSystemType, isStale, mountOf, resolveLinks } from '../mounts.ts';
+import { currentMounts, fileSystemType, isStale, mountOf, resolveLinks, showsVolume } from '../mounts.ts';
 import type { VolumePolicy } from '../policy.ts';
 import { mayServe, registered, type Served, socketPath } from '../registry.ts';
 import { Snapshots } from '../snapshots.ts';
@@ -42,8 +42,10 @@ export async function findServed(target: string): Promise<Served | undefined> {
   const path = await resolveLinks(target);
   const records = registered();
   const mount = mountOf(path, currentMounts());
-  if (mount?.type === fileSystemType) {
-    const served = records.find(({ mountpoint, volume }) => mountpoint === mount.mountpoint && volume === mount.source);
+  if (mount !== undefined && showsVolume(mount)) {
+    // Snapshots are mounted somewhere else.
+    const isAt = (mountpoint: string) => mount.type !== fileSystemType || mountpoint === mount.mountpoint;
+    const served = records.find(({ mountpoint, volume }) => isAt(mountpoint) && volume === mount.source);
     if (served !== undefined) {
       return served;
     }
@@ -65,7 +67,7 @@ function daemonDied(mountpoint: string, what: string, cause?: unknown): DaemonDi
 export async function refuseUnserved(target: string): Promise<void> {
   const path = await resolveLinks(target);
   const mount = mountOf(path, currentMounts());
-  if (mount?.type !== fileSystemType) {
+  if (mount === undefined || !showsVolume(mount)) {
     return;
   }
   const { mountpoint, source } = mount;

@@ -1,0 +1,85 @@
+import { fstatSync } from 'node:fs';
+import type { CommonArguments } from './context.ts';
+import { formatBytes } from './format.ts';
+
+/** What takes less is not told of, in milliseconds. */
+const silentMs = 2000;
+/** How often a line on a terminal is written anew, in milliseconds. */
+const terminalMs = 500;
+/** How often a line is written where they stay, in milliseconds. */
+const plainMs = 10_000;
+
+/** Tells people on standard error how far something is. */
+export interface Progress {
+  /** From now on `text` is how far it is. */
+  set(text: string): void;
+  /** It has ended. */
+  end(): void;
+}
+
+/** A span of time for people: `75` is `1:15`. */
+function formatSpan(seconds: number): string {
+  const whole = Math.max(Math.round(seconds), 0);
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60)];
+  const padded = (part: number) => String(part).padStart(2, '0');
+  return `${hours > 0 ? `${hours}:${padded(minutes)}` : minutes}:${padded(whole % 60)}`;
+}
+
+/** How much of `whole` is done after `seconds`: amount, rate, and, where the whole is known, the time that is left. */
+export function transferText(bytes: number, seconds: number, whole?: number): string {
+  const rate = bytes / Math.max(seconds, 0.001);
+  const text = `${formatBytes(bytes)}, ${formatBytes(Math.round(rate))}/s`;
+  return whole === undefined || rate === 0 ? text : `${text}, ${formatSpan((whole - bytes) / rate)} left`;
+}
+
+/**
+ * Tells how far `what` is, once it takes more than two seconds: on a terminal in one line, else in lines from time to
+ * time; with `--quiet` and `--json` not at all.
+ */
+export function startProgress(what: string, args: CommonArguments): Progress {
+  const { stderr } = process;
+  const began = performance.now();
+  let text = '';
+  let isShown = false;
+  const line = () => `${what}: ${text === '' ? '' : `${text}, `}${formatSpan((performance.now() - began) / 1000)}`;
+  const show = () => {
+    isShown = true;
+    stderr.write(stderr.isTTY ? `\r\u001b[K${line()}` : `${line()}\n`);
+  };
+  const isSilent = args.quiet === true || args.json;
+  const timer = isSilent
+    ? undefined
+    : setTimeout(() => {
+        show();
+        repeat = setInterval(show, stderr.isTTY ? terminalMs : plainMs).unref();
+      }, silentMs).unref();
+  let repeat: NodeJS.Timeout | undefined;
+  return {
+    set: (now) => {
+      text = now;
+    },
+    end: () => {
+      clearTimeout(timer);
+      clearInterval(repeat);
+      if (isShown && stderr.isTTY) {
+        stderr.write(`\r\u001b[K${line()}\n`);
+      }
+    },
+  };
+}
+
+/** Runs `work`, and tells how long it takes. */
+export async function withProgress<T>(what: string, args: CommonArguments, work: () => Promise<T>): Promise<T> {
+  const progress = startProgress(what, args);
+  try {
+    return await work();
+  } finally {
+    progress.end();
+  }
+}
+
+/** The length of standard input, where it is a file. */
+export function inputBytes(): number | undefined {
+  const status = fstatSync(0);
+  return status.isFile() ? status.size : undefined;
+}
