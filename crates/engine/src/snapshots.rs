@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use verfs_base::Ino;
 use verfs_fuse::{Invalidation, VolumeMount};
 use verfs_vfs::{
-    Context, Copied, CopyMode, CopyProgress, FileKind, NURSERY, RolledBack, SNAPSHOT_TEXT_MAX_BYTES, Snapshot, VfsError,
+    Context, Copied, CopyMode, CopyProgress, FileKind, NURSERY, Outdated, SNAPSHOT_TEXT_MAX_BYTES, Snapshot, VfsError,
 };
 
 use crate::{EngineError, Volume};
@@ -109,15 +109,27 @@ impl Volume {
     /// changes any more; opening it again completes the rollback.
     pub fn rollback(&self, name: &[u8]) -> Result<(), EngineError> {
         self.refuse_read_only()?;
-        let RolledBack { names, inodes } =
-            self.vfs().rollback(name).map_err(|error| self.snapshot_error(name, error))?;
-        tell_kernel(self.session(), || {
-            let names = names.into_iter().map(|(parent, name)| Invalidation::Entry { parent, name });
-            // Nobody looks the root up, so it isn't among those that are kept.
-            names.chain(inodes.into_iter().chain([Ino::ROOT]).map(Invalidation::Inode))
-        });
+        let outdated = self.vfs().rollback(name).map_err(|error| self.snapshot_error(name, error))?;
+        self.tell_outdated(&outdated);
         // There may have been a copy under way when the snapshot was made.
         self.clear_interrupted_copies()
+    }
+
+    /// Tells the kernel of a mount, if there is one, what a rollback or a stream changed.
+    pub(crate) fn tell_outdated(&self, outdated: &Outdated) {
+        if self.session().lock().is_none() {
+            return;
+        }
+        let told = self.vfs().outdated_names(outdated, &mut |names| {
+            tell_kernel(self.session(), || {
+                names.into_iter().map(|(parent, name)| Invalidation::Entry { parent, name })
+            });
+        });
+        if let Err(error) = told {
+            tracing::warn!(%error, "can't find all names that changed; the kernel may show some as they were");
+        }
+        // Nobody looks the root up, so it isn't among those that are kept.
+        tell_kernel(self.session(), || outdated.inodes.iter().copied().chain([Ino::ROOT]).map(Invalidation::Inode));
     }
 
     /// Makes the new directory `path` a copy of a snapshot, which shares all data with it. `progress` may end it; then

@@ -3,11 +3,8 @@
 use std::io::{ErrorKind, Read, Write};
 use std::ops::ControlFlow;
 
-use verfs_base::Ino;
-use verfs_fuse::Invalidation;
-use verfs_vfs::{ResumeToken, RolledBack, Sent, Snapshot, StreamError, TargetChanges, VfsError};
+use verfs_vfs::{ResumeToken, Sent, Snapshot, StreamError, TargetChanges, VfsError};
 
-use crate::snapshots::tell_kernel;
 use crate::{EngineError, Volume};
 
 impl Volume {
@@ -61,12 +58,7 @@ impl Volume {
         self.refuse_read_only()?;
         let received = self.vfs().receive(source, changes, &mut |_| progress());
         let received = received.map_err(|error| self.stream_error(error))?;
-        let RolledBack { names, inodes } = received.outdated;
-        tell_kernel(self.session(), || {
-            let names = names.into_iter().map(|(parent, name)| Invalidation::Entry { parent, name });
-            // Nobody looks the root up, so it isn't among those that are kept.
-            names.chain(inodes.into_iter().chain([Ino::ROOT]).map(Invalidation::Inode))
-        });
+        self.tell_outdated(&received.outdated);
         Ok(received.snapshot)
     }
 

@@ -171,23 +171,29 @@ pub struct DeadReference {
     pub bytes: u64,
 }
 
-/// References that the live tree gave up and a snapshot keeps.
+/// What the live tree gave up and a snapshot keeps.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DeadList {
     /// In the order of the chunks.
     pub references: Vec<DeadReference>,
+    /// Bytes of the history entries of the same life, keys included. Lists that were written before they were counted
+    /// have none.
+    pub record_bytes: u64,
 }
 
 impl DeadList {
     /// The encoded list.
     #[must_use]
-    pub fn encode(references: &[DeadReference]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(8 + references.len() * 22);
+    pub fn encode(references: &[DeadReference], record_bytes: u64) -> Vec<u8> {
+        let mut out = Vec::with_capacity(12 + references.len() * 22);
         put_u64(&mut out, references.len() as u64);
         for dead in references {
             out.extend_from_slice(&dead.chunk.0);
             put_u64(&mut out, dead.references);
             put_u64(&mut out, dead.bytes);
+        }
+        if record_bytes > 0 {
+            put_u64(&mut out, record_bytes);
         }
         out
     }
@@ -207,7 +213,8 @@ impl DeadList {
                 bytes: reader.u64()?,
             });
         }
+        let record_bytes = if reader.remaining() == 0 { 0 } else { reader.u64()? };
         reader.finish()?;
-        Ok(DeadList { references })
+        Ok(DeadList { references, record_bytes })
     }
 }

@@ -159,8 +159,12 @@ fn encodings_of_snapshots_are_those_of_format_1() {
     assert_eq!(ChangeList::decode(&encoded).unwrap().keys, changed);
 
     let dead = vec![DeadReference { chunk: ChunkId([1; 16]), references: 2, bytes: 300 }];
-    assert_eq!(hex(&DeadList::encode(&dead)), "010101010101010101010101010101010102ac02");
-    assert_eq!(DeadList::decode(&DeadList::encode(&dead)).unwrap().references, dead);
+    let without = DeadList::encode(&dead, 0);
+    assert_eq!(hex(&without), "010101010101010101010101010101010102ac02", "as before records were counted");
+    assert_eq!(DeadList::decode(&without).unwrap(), DeadList { references: dead.clone(), record_bytes: 0 });
+    let with = DeadList::encode(&dead, 200);
+    assert_eq!(hex(&with), "010101010101010101010101010101010102ac02c801");
+    assert_eq!(DeadList::decode(&with).unwrap(), DeadList { references: dead, record_bytes: 200 });
 
     let value = Bytes::from(encode_versioned(Epoch(300), |out| out.extend_from_slice(b"rest")));
     assert_eq!(hex(&value), "ac0272657374");

@@ -45,7 +45,13 @@ pub fn meaning(session: &Session, op: &Op) -> Meaning {
     match op {
         Op::Sync | Op::Remount => Meaning::Barrier,
         // What is refused makes nothing durable.
-        Op::Snapshot(op) if op.is_change() && session.model.clone().change_snapshot(*op).is_ok() => Meaning::Barrier,
+        Op::Snapshot(op) if op.is_barrier() && session.model.clone().change_snapshot(*op).is_ok() => Meaning::Barrier,
+        Op::CopyOut { snapshot, from, to, mode } => {
+            match session.model.clone().copy_out(*snapshot, from, to, *mode).is_ok() {
+                true => Meaning::Barrier,
+                false => Meaning::Plain,
+            }
+        }
         Op::Fsync { target, .. } => session.target(target).map_or(Meaning::Plain, Meaning::Fsync),
         Op::Make { .. }
         | Op::Create { .. }

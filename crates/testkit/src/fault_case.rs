@@ -97,7 +97,7 @@ impl FaultCase {
                     return Ok(false);
                 }
                 // Whether it will be done once there is room is open.
-                Step::Failed { after, .. } if matches!(op, Op::Snapshot(op) if op.is_change()) => {
+                Step::Failed { after, .. } if changes_in_one_piece(op) => {
                     history.interrupted(meaning, &after);
                     return Ok(false);
                 }
@@ -148,6 +148,11 @@ impl FaultCase {
             }
         }
     }
+}
+
+/// Whether an operation is done in several commits.
+fn changes_in_one_piece(op: &Op) -> bool {
+    matches!(op, Op::Snapshot(op) if op.is_change()) || matches!(op, Op::CopyOut { .. })
 }
 
 fn reopen(before: &Machine, history: &History, rng: &mut TestRng) -> Result<(), String> {

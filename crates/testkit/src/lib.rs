@@ -24,6 +24,7 @@ mod promise;
 mod random;
 mod session;
 mod snapshot;
+mod stream_case;
 mod threads_case;
 mod xattr;
 
@@ -46,5 +47,6 @@ pub use promise::{History, Meaning, Survived};
 pub use random::{SeededRng, TestRng};
 pub use session::{Clockwork, Host, Session, Step, Stop};
 pub use snapshot::{SNAPSHOT_NAMES, SNAPSHOT_NAMES_GOOD, SNAPSHOT_REASONS, SnapshotName, SnapshotOp, snapshot_name};
+pub use stream_case::{Blow, StreamCase};
 pub use threads_case::ThreadsCase;
 pub use xattr::{ACL_ACCESS, ACL_DEFAULT, ACL_SHAPES, XATTR_GOOD, XATTR_NAMES, XattrName, XattrValue};

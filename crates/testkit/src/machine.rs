@@ -52,14 +52,15 @@ impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "group {} blocks, {} ms, {} dirty bytes; log {} bytes, {} inline; prune {}; caches {} inodes, {} names, \
-             {} segment bytes, {} chunk bytes; packs {} bytes, {} threads; {} of {} bytes; {:?}",
+            "group {} blocks, {} ms, {} dirty bytes; log {} bytes, {} inline; prune {}, window {}; caches {} inodes, \
+             {} names, {} segment bytes, {} chunk bytes; packs {} bytes, {} threads; {} of {} bytes; {:?}",
             self.vfs.group_blocks,
             self.vfs.group_interval_ms,
             self.vfs.dirty_limit_bytes,
             self.vfs.log_file_bytes,
             self.vfs.log_inline_bytes,
             self.vfs.prune_step,
+            self.vfs.change_window_bytes,
             self.vfs.inode_cache_entries,
             self.vfs.dirent_cache_entries,
             self.vfs.segment_cache_bytes,
@@ -87,6 +88,7 @@ impl Settings {
             dirent_cache_entries: *rng.pick(&[1, 8, 1000]),
             segment_cache_bytes: *rng.pick(&[1, 1000, 1 << 20]),
             prune_step: *rng.pick(&[1, 1, 4, 32 << 10]),
+            change_window_bytes: *rng.pick(&[1, 300, 2000, 16 << 20]),
             ..VfsOptions::default()
         };
         let store = StoreOptions {
@@ -260,8 +262,10 @@ impl Machine {
         let parts = VfsParts { disk, meta, store: Arc::clone(&store), chunker, clock };
         match Vfs::open(parts, self.settings.vfs.clone()) {
             Ok(vfs) => {
+                // As the engine does.
+                let cleared = vfs.remove_interrupted_copies();
                 *self.mounted.lock() = Some(Mounted { vfs, store });
-                Ok(())
+                cleared.map_err(|error| excused(format!("removing interrupted copies: {error}")))
             }
             Err(error) => {
                 // The store is dropped with everything it could not finish.

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use verfs_vfs::{Allocation, FileFlags, NodeKind, RenameMode, SeekFor, SetTime, SyncScope, XattrMode};
+use verfs_vfs::{Allocation, CopyMode, FileFlags, NodeKind, RenameMode, SeekFor, SetTime, SyncScope, XattrMode};
 
 use crate::content::Fill;
 use crate::model::{Change, Who};
-use crate::snapshot::SnapshotOp;
+use crate::snapshot::{SnapshotName, SnapshotOp, snapshot_name};
 use crate::xattr::{XATTR_NAMES, XattrName, XattrValue};
 
 /// Index into [`NAMES`].
@@ -107,6 +107,8 @@ pub enum Op {
     Copy { from: Target, from_offset: u64, to: Target, to_offset: u64, len: u64, who: Who },
     /// Anything about a snapshot.
     Snapshot(SnapshotOp),
+    /// Copies what had a path in a snapshot, the root's being empty, to a path of the tree.
+    CopyOut { snapshot: SnapshotName, from: Vec<Name>, to: Vec<Name>, mode: CopyMode },
     /// The whole volume.
     Sync,
     /// Closes the volume and opens it again, without a crash.
@@ -200,6 +202,10 @@ impl fmt::Display for Op {
                 write!(f, "copy {from} {from_offset}+{len} to {to} {to_offset}{}", By(*who))
             }
             Op::Snapshot(op) => write!(f, "{op}"),
+            Op::CopyOut { snapshot, from, to, mode } => {
+                let (from, to) = (Target::Path(from.clone()), Target::Path(to.clone()));
+                write!(f, "copy {from} out of {} to {to} {mode:?}", short(&snapshot_name(b"", *snapshot)))
+            }
             Op::Sync => write!(f, "sync"),
             Op::Remount => write!(f, "remount"),
             Op::Collect { dead_percent, pieces } => write!(f, "collect from {dead_percent} % on, {pieces} pieces"),
@@ -323,6 +329,7 @@ impl Op {
             | Op::Close { .. }
             | Op::Fsync { .. }
             | Op::Snapshot(_)
+            | Op::CopyOut { .. }
             | Op::Sync
             | Op::Remount
             | Op::Collect { .. }

@@ -157,6 +157,7 @@ impl Plan {
                 }
                 done
             }
+            Op::CopyOut { snapshot, from, to, mode } => self.model.copy_out(*snapshot, from, to, *mode),
             Op::Remount => {
                 self.slots = [None; SLOTS as usize];
                 self.model.unpin_all();

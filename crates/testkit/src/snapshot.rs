@@ -36,6 +36,10 @@ pub enum SnapshotOp {
     Rollback(SnapshotName),
     /// Reads all of it and compares it with the tree of then.
     Compare(SnapshotName),
+    /// Asks what changed from it to another one, or to now.
+    Diff(SnapshotName, Option<SnapshotName>),
+    /// Sends it to an empty volume: the whole of it, or what leads there from another one, after that one.
+    Send(SnapshotName, Option<SnapshotName>),
 }
 
 impl SnapshotOp {
@@ -48,8 +52,14 @@ impl SnapshotOp {
             | SnapshotOp::Hold(..)
             | SnapshotOp::Release(..)
             | SnapshotOp::Rollback(_) => true,
-            SnapshotOp::Compare(_) => false,
+            SnapshotOp::Compare(_) | SnapshotOp::Diff(..) | SnapshotOp::Send(..) => false,
         }
+    }
+
+    /// Whether everything before it is durable once it has returned: a comparison with the present tree syncs that, too.
+    #[must_use]
+    pub fn is_barrier(self) -> bool {
+        self.is_change() || matches!(self, SnapshotOp::Diff(_, None))
     }
 
     /// The name.
@@ -61,7 +71,9 @@ impl SnapshotOp {
             | SnapshotOp::Hold(name, _)
             | SnapshotOp::Release(name, _)
             | SnapshotOp::Rollback(name)
-            | SnapshotOp::Compare(name) => name,
+            | SnapshotOp::Compare(name)
+            | SnapshotOp::Diff(name, _)
+            | SnapshotOp::Send(name, _) => name,
         }
     }
 }
@@ -81,7 +93,8 @@ pub fn snapshot_name(owner: &[u8], name: SnapshotName) -> Vec<u8> {
 
 impl fmt::Display for SnapshotOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = short(&snapshot_name(b"", self.name()));
+        let shown = |name| short(&snapshot_name(b"", name));
+        let name = shown(self.name());
         match self {
             SnapshotOp::Create(_) => write!(f, "snapshot create {name}"),
             SnapshotOp::Delete(_) => write!(f, "snapshot delete {name}"),
@@ -89,6 +102,10 @@ impl fmt::Display for SnapshotOp {
             SnapshotOp::Release(_, reason) => write!(f, "snapshot release {name} for reason {reason}"),
             SnapshotOp::Rollback(_) => write!(f, "rollback to snapshot {name}"),
             SnapshotOp::Compare(_) => write!(f, "snapshot compare {name}"),
+            SnapshotOp::Diff(_, None) => write!(f, "diff from snapshot {name}"),
+            SnapshotOp::Diff(_, Some(to)) => write!(f, "diff from snapshot {name} to {}", shown(*to)),
+            SnapshotOp::Send(_, None) => write!(f, "send snapshot {name}"),
+            SnapshotOp::Send(_, Some(base)) => write!(f, "send snapshot {name} from {}", shown(*base)),
         }
     }
 }

@@ -60,11 +60,15 @@ fn cut_everywhere(
 #[test]
 fn a_vault_is_made_whole_or_not_at_all() {
     let create = |keyring: &Keyring| keyring.create(OLD, COST, VaultCompression::On).map(drop);
-    cut_everywhere(|_| (), create, |keyring, done| match keyring.unlock(OLD) {
-        Ok(_) => {}
-        Err(VaultError::Absent) if !done => create(keyring).unwrap(),
-        other => panic!("{other:?}"),
-    });
+    cut_everywhere(
+        |_| (),
+        create,
+        |keyring, done| match keyring.unlock(OLD) {
+            Ok(_) => {}
+            Err(VaultError::Absent) if !done => create(keyring).unwrap(),
+            other => panic!("{other:?}"),
+        },
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use verfs_meta::{MetaError, MetaStore, WriteBatch};
 use verfs_store::{ChunkBatch, StoreError};
 
 use crate::commit::put_system;
-use crate::history::{Version, changed_keys, corrupt, version_at};
+use crate::history::{ChangedKeys, Version, corrupt, version_at};
 use crate::load::{decode_inode, decode_segment, meta_error};
 use crate::versions::{Next, SnapshotIds, Versions, put_used};
 use crate::volume::VfsParts;
@@ -185,27 +185,29 @@ impl Steps<'_> {
 }
 
 impl Return<'_> {
-    /// Goes back, in batches that have the numbers of groups from `group` on. Returns the last one, which is durable,
-    /// and the keys that changed.
-    pub(crate) fn run(&self, group: GroupId) -> Result<(GroupId, Vec<Bytes>)> {
+    /// Goes back, in batches that have the numbers of groups from `group` on. Returns the last one, which is durable.
+    pub(crate) fn run(&self, group: GroupId, window_bytes: usize) -> Result<GroupId> {
         let steps = &self.steps;
-        let changed = changed_keys(steps.meta(), self.to, steps.epoch).map_err(|error| steps.meta_error(&error))?;
-        let changed: Vec<Bytes> = changed.into_iter().collect();
+        // What the steps write themselves is of keys that were dealt with.
+        let mut changed = ChangedKeys::new(steps.meta(), (self.to, steps.epoch), window_bytes);
+        let mut next = || changed.take(STEP_KEYS).map_err(|error| steps.meta_error(&error));
         let mut counters = steps.counters()?;
         let mut group = group;
-        let mut parts = changed.chunks(STEP_KEYS).peekable();
-        while let Some(part) = parts.next() {
+        let mut part = next()?;
+        while !part.is_empty() {
+            let rest = next()?;
             let mut written = steps.begin(group);
-            match parts.peek() {
-                Some(_) => put_system(&mut written.batch, keys::SYSTEM_ROLLBACK, self.to.0),
-                None => written.batch.delete(Bytes::from_static(keys::SYSTEM_ROLLBACK)),
+            match rest.is_empty() {
+                false => put_system(&mut written.batch, keys::SYSTEM_ROLLBACK, self.to.0),
+                true => written.batch.delete(Bytes::from_static(keys::SYSTEM_ROLLBACK)),
             }
-            self.step(part, written, &mut counters)?;
-            if parts.peek().is_some() {
+            self.step(&part, written, &mut counters)?;
+            if !rest.is_empty() {
                 group = group.next();
             }
+            part = rest;
         }
-        Ok((group, changed))
+        Ok(group)
     }
 
     fn step(&self, part: &[Bytes], mut written: Written, counters: &mut TreeCounters) -> Result<()> {

@@ -23,6 +23,8 @@ use crate::{
 pub const NURSERY: &[u8] = b".verfs-copy";
 /// Mode of that directory.
 const NURSERY_MODE: u16 = 0o700;
+/// Mode of a directory on the way to a copy that the snapshot doesn't have.
+const WAY_MODE: u16 = 0o755;
 /// What one operation takes over of a file: bounds the time that it holds the lock.
 const STRETCH_BYTES: u64 = 16 << 20;
 /// Names that one look at a directory to be removed reads.
@@ -58,13 +60,29 @@ struct Todo {
     source: Ino,
 }
 
+/// A directory that is made on the way to a copy: its name, and which one of the snapshot it is made after.
+struct WayDirectory {
+    name: Bytes,
+    source: Option<Ino>,
+}
+
+/// Whether immutable and append-only inodes are that at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Freezing {
+    AtOnce,
+    /// When it has its place: nothing that is frozen can be moved.
+    InPlace,
+}
+
 struct Copy<'a, 'b> {
     vfs: &'a Vfs,
     past: Past,
     /// Inodes with several names that were made already.
     linked: HashMap<Ino, Ino>,
-    /// Attributes that are set once everything below is there.
-    directories: Vec<(Ino, Ino, InodeRecord)>,
+    /// Attributes that are set once everything below is there: of which directory, and after which of the snapshot.
+    directories: Vec<(Ino, Option<Ino>)>,
+    /// Flags of what will be moved to its place.
+    top_flags: FileFlags,
     copied: Copied,
     progress: &'a mut CopyProgress<'b>,
 }
@@ -89,37 +107,72 @@ impl State {
 }
 
 impl Copy<'_, '_> {
-    /// Makes everything below `first`, which comes first.
-    fn run(&mut self, first: Todo) -> Result<()> {
+    /// Makes the directories of a way under `name` of the nursery, one in the other, and in the last of them everything
+    /// at and below `source`. Returns what has that name.
+    fn run(&mut self, nursery: Ino, name: &Bytes, way: &[WayDirectory], last: &Bytes, source: Ino) -> Result<Ino> {
+        let mut first = Todo { parent: nursery, name: name.clone(), source };
+        for (depth, directory) in way.iter().enumerate() {
+            let made = self.vfs.mkdir(&ROOT, first.parent, &first.name, NURSERY_MODE)?.ino;
+            self.directories.push((made, directory.source));
+            let below = way.get(depth + 1).map_or(last, |next| &next.name);
+            first = Todo { parent: made, name: below.clone(), source };
+        }
+        let freezing = if way.is_empty() { Freezing::InPlace } else { Freezing::AtOnce };
+        let made = self.grow(first, freezing)?;
+        let top = self.directories.first().map_or(made, |(top, _)| *top);
+        // From the deepest up: a change below moves the times above.
+        for (made, source) in std::mem::take(&mut self.directories).into_iter().rev() {
+            let freezing = if made == top { Freezing::InPlace } else { Freezing::AtOnce };
+            match source {
+                Some(source) => {
+                    let record = self.past.inode(source)?.ok_or(VfsError::NotFound)?;
+                    self.copy_attributes(made, source, &record, freezing)?;
+                }
+                None => {
+                    let plain = SetAttr { mode: Some(WAY_MODE), uid: Some(0), gid: Some(0), ..SetAttr::default() };
+                    self.vfs.setattr(&ROOT, made, &plain)?;
+                }
+            }
+        }
+        Ok(top)
+    }
+
+    /// Makes everything at and below `first`. Returns what was made first.
+    fn grow(&mut self, first: Todo, freezing: Freezing) -> Result<Ino> {
+        let mut top = None;
         let mut todo = vec![first];
         while let Some(next) = todo.pop() {
             let record = self.past.inode(next.source)?.ok_or(VfsError::NotFound)?;
-            if record.kind == InodeKind::Directory {
+            let made = if record.kind == InodeKind::Directory {
                 let made = self.vfs.mkdir(&ROOT, next.parent, &next.name, NURSERY_MODE)?.ino;
                 self.past.walk_names(next.source, &mut |name, target| {
                     todo.push(Todo { parent: made, name: name.bytes.clone(), source: target.ino });
                     ControlFlow::Continue(())
                 })?;
-                self.directories.push((made, next.source, record));
+                self.directories.push((made, Some(next.source)));
                 self.copied.directories += 1;
+                made
             } else {
-                self.copy_file(&next, &record)?;
                 self.copied.files += 1;
-            }
+                self.copy_file(&next, &record, if top.is_none() { freezing } else { Freezing::AtOnce })?
+            };
+            top.get_or_insert(made);
             if (self.progress)(self.copied).is_break() {
                 return Err(VfsError::Interrupted);
             }
         }
-        // From the deepest up: a change below moves the times above.
-        for (made, source, record) in std::mem::take(&mut self.directories).into_iter().rev() {
-            self.copy_attributes(made, source, &record)?;
-        }
-        Ok(())
+        top.ok_or(VfsError::NotFound)
     }
 
-    fn copy_file(&mut self, todo: &Todo, record: &InodeRecord) -> Result<()> {
-        if let Some(made) = self.linked.get(&todo.source) {
-            return self.vfs.link(&ROOT, *made, todo.parent, &todo.name).map(drop);
+    fn copy_file(&mut self, todo: &Todo, record: &InodeRecord, freezing: Freezing) -> Result<Ino> {
+        if let Some(made) = self.linked.get(&todo.source).copied() {
+            // What is frozen takes no more names.
+            let flags = self.vfs.thaw_inode(made)?;
+            self.vfs.link(&ROOT, made, todo.parent, &todo.name)?;
+            if let Some(flags) = flags {
+                self.vfs.set_file_flags(&ROOT, made, flags)?;
+            }
+            return Ok(made);
         }
         let node = |kind| self.vfs.mknod(&ROOT, todo.parent, &todo.name, kind, 0o600);
         let made = match record.kind {
@@ -141,7 +194,8 @@ impl Copy<'_, '_> {
         if record.kind == InodeKind::Regular {
             self.copy_content(made, record)?;
         }
-        self.copy_attributes(made, todo.source, record)
+        self.copy_attributes(made, todo.source, record, freezing)?;
+        Ok(made)
     }
 
     fn copy_content(&mut self, made: Ino, record: &InodeRecord) -> Result<()> {
@@ -156,7 +210,7 @@ impl Copy<'_, '_> {
         Ok(())
     }
 
-    fn copy_attributes(&mut self, made: Ino, source: Ino, record: &InodeRecord) -> Result<()> {
+    fn copy_attributes(&mut self, made: Ino, source: Ino, record: &InodeRecord, freezing: Freezing) -> Result<()> {
         let owner = SetAttr { uid: Some(record.uid), gid: Some(record.gid), ..SetAttr::default() };
         self.vfs.setattr(&ROOT, made, &owner)?;
         for (name, value) in self.past.xattrs(source, record)?.iter() {
@@ -165,8 +219,10 @@ impl Copy<'_, '_> {
         let mode = (record.kind != InodeKind::Symlink).then_some(record.mode);
         self.vfs.setattr(&ROOT, made, &SetAttr { mode, ..times(record) })?;
         let flags = shown(record.flags);
-        if flags != FileFlags::default() {
-            self.vfs.set_file_flags(&ROOT, made, flags)?;
+        match freezing {
+            Freezing::InPlace => self.top_flags = flags,
+            Freezing::AtOnce if flags == FileFlags::default() => {}
+            Freezing::AtOnce => self.vfs.set_file_flags(&ROOT, made, flags)?,
         }
         Ok(())
     }
@@ -187,12 +243,13 @@ fn split(path: &[u8]) -> Result<Vec<&[u8]>> {
 impl Vfs {
     /// Copies what had the path `from` in a snapshot (the whole tree: an empty path) to the path `to` of the live tree,
     /// which appears whole or not at all. Data is shared, so that it costs what the names and attributes take.
-    /// Directories that `to` needs and that are missing are made as they were in the snapshot, or else with mode 0755.
+    /// Directories that `to` needs and that are missing come with it, as they were in the snapshot, or else with mode
+    /// 0755.
     ///
     /// # Errors
     /// [`VfsError::NotFound`] for the snapshot or the path in it, [`VfsError::Exists`], [`VfsError::NotDirectory`],
     /// [`VfsError::InvalidArgument`] for paths with `.` or `..`, [`VfsError::Interrupted`] when `progress` ended it,
-    /// [`VfsError::NoSpace`], [`VfsError::ReadOnly`], [`VfsError::Io`].
+    /// [`VfsError::NotPermitted`] where flags of the place or of the root are against it, [`VfsError::NoSpace`], [`VfsError::ReadOnly`], [`VfsError::Io`].
     pub fn copy_out(
         &self,
         snapshot: &[u8],
@@ -210,9 +267,11 @@ impl Vfs {
             source = past.dirent(source, &self.shared.name(source, name)?)?.ok_or(VfsError::NotFound)?.ino;
         }
         let way = split(to)?;
-        let (name, way) = way.split_last().ok_or(VfsError::Exists)?;
-        let parent = self.make_way(&past, way)?;
-        let target = match self.lookup(&ROOT, parent, name) {
+        let (last, way) = way.split_last().ok_or(VfsError::Exists)?;
+        let (parent, missing) = self.make_way(&past, way)?;
+        let last = self.shared.name(parent, last)?.bytes;
+        let name = missing.first().map_or(&last, |directory| &directory.name).clone();
+        let target = match self.lookup(&ROOT, parent, &name) {
             Ok(_) if mode == CopyMode::New => return Err(VfsError::Exists),
             Ok(attr) => Some(attr.ino),
             Err(VfsError::NotFound) => None,
@@ -226,14 +285,20 @@ impl Vfs {
             past,
             linked: HashMap::new(),
             directories: Vec::new(),
+            top_flags: FileFlags::default(),
             copied: Copied::default(),
             progress,
         };
-        let copied = copy.run(Todo { parent: nursery, name: unique.clone(), source }).map(|()| copy.copied);
-        let placed = copied.and_then(|copied| {
+        let placed = copy.run(nursery, &unique, &missing, &last, source).and_then(|made| {
+            // Somebody's fsync makes the names durable that are there: then the contents must be.
+            self.sync()?;
             let mode = if target.is_some() { RenameMode::Exchange } else { RenameMode::NoReplace };
-            self.rename(&ROOT, nursery, &unique, parent, name, mode)?;
-            Ok(copied)
+            let (from, to) = (self.shared.name(nursery, &unique)?, self.shared.name(parent, &name)?);
+            self.shared.run_change(&ROOT, |state, now| {
+                state.rename((nursery, &from), (parent, &to), mode, now)?;
+                state.keep_flags(made, copy.top_flags)
+            })?;
+            Ok(copy.copied)
         });
         // What failed, or what was there before.
         let cleared = match self.remove_tree(nursery, &unique) {
@@ -256,54 +321,69 @@ impl Vfs {
         // A copy under way is not one of them, and after a rollback what was left may be somewhere else.
         let _whole_tree = self.shared.whole_tree.lock();
         match self.remove_tree(Ino::ROOT, NURSERY) {
-            Ok(()) | Err(VfsError::NotFound) => Ok(()),
+            // Once and for all: the next crash finds nothing to be removed.
+            Ok(()) => self.sync(),
+            Err(VfsError::NotFound) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// The directory under which copies grow.
+    /// The directory under which copies grow. It passes nothing on to what is made in it.
     fn nursery(&self) -> Result<Ino> {
-        match self.mkdir(&ROOT, Ino::ROOT, NURSERY, NURSERY_MODE) {
-            Ok(made) => Ok(made.ino),
-            Err(VfsError::Exists) => Ok(self.lookup(&ROOT, Ino::ROOT, NURSERY)?.ino),
-            Err(error) => Err(error),
+        let root = self.file_flags(&ROOT, Ino::ROOT)?;
+        if root.immutable || root.append_only {
+            // Nothing could be removed there again.
+            return Err(VfsError::NotPermitted);
         }
+        let nursery = match self.mkdir(&ROOT, Ino::ROOT, NURSERY, NURSERY_MODE) {
+            Ok(made) => made.ino,
+            Err(VfsError::Exists) => self.lookup(&ROOT, Ino::ROOT, NURSERY)?.ino,
+            Err(error) => return Err(error),
+        };
+        for name in self.listxattr(&ROOT, nursery)? {
+            self.removexattr(&ROOT, nursery, &name)?;
+        }
+        self.setattr(&ROOT, nursery, &SetAttr { mode: Some(NURSERY_MODE), ..SetAttr::default() })?;
+        Ok(nursery)
     }
 
-    /// The directory at the end of a way through the live tree; what is missing is made.
-    fn make_way(&self, past: &Past, way: &[&[u8]]) -> Result<Ino> {
+    /// The last directory of a way through the live tree that is there, and those that are missing.
+    fn make_way(&self, past: &Past, way: &[&[u8]]) -> Result<(Ino, Vec<WayDirectory>)> {
         let mut at = Ino::ROOT;
         let mut then = Some(Ino::ROOT);
+        let mut missing = Vec::new();
         for name in way {
+            let bytes = self.shared.name(at, name)?.bytes;
             then = match then {
-                Some(parent) => past.dirent(parent, &self.shared.name(parent, name)?)?.map(|target| target.ino),
+                Some(parent) => past.dirent(parent, &self.shared.name(parent, name)?)?,
                 None => None,
-            };
-            match self.lookup(&ROOT, at, name) {
-                Ok(found) if found.kind == FileKind::Directory => at = found.ino,
-                Ok(_) => return Err(VfsError::NotDirectory),
-                Err(VfsError::NotFound) => {
-                    let made = self.mkdir(&ROOT, at, name, 0o755)?.ino;
-                    if let Some(source) = then
-                        && let Some(record) = past.inode(source)?.filter(|record| record.kind == InodeKind::Directory)
-                    {
-                        let mut nobody = |_| ControlFlow::Continue(());
-                        let mut copy = Copy {
-                            vfs: self,
-                            past: past.clone(),
-                            linked: HashMap::new(),
-                            directories: Vec::new(),
-                            copied: Copied::default(),
-                            progress: &mut nobody,
-                        };
-                        copy.copy_attributes(made, source, &record)?;
-                    }
-                    at = made;
-                }
-                Err(error) => return Err(error),
             }
+            .filter(|target| target.kind == InodeKind::Directory)
+            .map(|target| target.ino);
+            if missing.is_empty() {
+                match self.lookup(&ROOT, at, name) {
+                    Ok(found) if found.kind == FileKind::Directory => {
+                        at = found.ino;
+                        continue;
+                    }
+                    Ok(_) => return Err(VfsError::NotDirectory),
+                    Err(VfsError::NotFound) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            missing.push(WayDirectory { name: bytes, source: then });
         }
-        Ok(at)
+        Ok((at, missing))
+    }
+
+    /// Makes an inode one that can be changed. Returns its flags if it was not.
+    fn thaw_inode(&self, ino: Ino) -> Result<Option<FileFlags>> {
+        let flags = self.file_flags(&ROOT, ino)?;
+        if !flags.immutable && !flags.append_only {
+            return Ok(None);
+        }
+        self.set_file_flags(&ROOT, ino, FileFlags::default())?;
+        Ok(Some(flags))
     }
 
     /// Removes a name with everything below it, flags notwithstanding.
@@ -317,14 +397,12 @@ impl Vfs {
                 }
                 found => found?,
             };
-            match self.file_flags(&ROOT, found.ino) {
-                Ok(flags) if flags.immutable || flags.append_only => {
-                    self.set_file_flags(&ROOT, found.ino, FileFlags::default())?;
-                }
-                Ok(_) | Err(_) => {}
-            }
+            let flags = self.thaw_inode(found.ino)?;
             if found.kind != FileKind::Directory {
                 self.unlink(&ROOT, parent, &name)?;
+                if let Some(flags) = flags.filter(|_| found.nlink > 1) {
+                    self.set_file_flags(&ROOT, found.ino, flags)?;
+                }
                 way.pop();
                 continue;
             }

@@ -72,6 +72,14 @@ impl State {
         }
     }
 
+    /// Gives an inode that was just changed its flags, in the same change.
+    pub(crate) fn keep_flags(&mut self, ino: Ino, flags: FileFlags) -> Step<()> {
+        let mut record = self.inode(ino)?;
+        record.flags = stored(record.flags, flags);
+        self.put_inode(ino, record);
+        Ok(())
+    }
+
     fn set_flags(&mut self, context: &Context, ino: Ino, flags: FileFlags, now: Timestamp) -> Step<()> {
         let mut record = self.inode(ino)?;
         match record.kind {

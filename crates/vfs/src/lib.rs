@@ -45,7 +45,7 @@ pub use copy_out::{Copied, CopyMode, CopyProgress, NURSERY};
 pub use damage::DamagedFile;
 pub use diff::{TreeChange, TreeChangeKind};
 pub use error::{Result, VfsError};
-pub use rollback::RolledBack;
+pub use rollback::Outdated;
 pub use snapshot_tree::SnapshotTree;
 pub use snapshots::{Snapshot, TEXT_MAX_BYTES as SNAPSHOT_TEXT_MAX_BYTES};
 pub use stream::{Received, ResumeToken, Sent, StreamError, TargetChanges};

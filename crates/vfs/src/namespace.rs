@@ -230,7 +230,13 @@ impl State {
         self.note_moved(ino, &record);
     }
 
-    fn rename(&mut self, from: (Ino, &Name), to: (Ino, &Name), mode: RenameMode, now: Timestamp) -> Step<()> {
+    pub(crate) fn rename(
+        &mut self,
+        from: (Ino, &Name),
+        to: (Ino, &Name),
+        mode: RenameMode,
+        now: Timestamp,
+    ) -> Step<()> {
         let from_directory = self.directory(from.0)?;
         let to_directory = self.directory(to.0)?;
         let source = self.target(from.0, from.1)?;

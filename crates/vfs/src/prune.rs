@@ -80,11 +80,12 @@ impl Lives {
         }
     }
 
-    /// Bytes of the runs.
+    /// Bytes of the runs, and of old records.
     fn bytes(&self, meta: &dyn MetaStore) -> Result<u64, MetaError> {
         let mut bytes = 0;
         let _ = self.scan(meta, &[], &mut |key, value| {
-            bytes += decode_dead(key, value).references.iter().map(|dead| dead.bytes).sum::<u64>();
+            let list = decode_dead(key, value);
+            bytes += list.record_bytes + list.references.iter().map(|dead| dead.bytes).sum::<u64>();
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(bytes)

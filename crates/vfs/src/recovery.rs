@@ -262,18 +262,18 @@ impl Shared {
 }
 
 /// Completes a rollback that a crash interrupted.
-fn complete_rollback(parts: &VfsParts, base: &Base) -> Result<bool> {
+fn complete_rollback(parts: &VfsParts, base: &Base, options: &VfsOptions) -> Result<bool> {
     let to = system_number(&*parts.meta, keys::SYSTEM_ROLLBACK).map_err(|error| unreadable(&error))?;
     let Some(to) = to else { return Ok(false) };
     tracing::info!(snapshot = to, "completing a rollback");
     let steps = Steps { parts, standing: base.snapshots.standing(), epoch: base.epoch };
-    Return { steps, to: Epoch(to) }.run(base.committed.next())?;
+    Return { steps, to: Epoch(to) }.run(base.committed.next(), options.change_window_bytes)?;
     Ok(true)
 }
 
 /// Completes what a crash interrupted that changes the tree in one piece. Returns whether there was anything.
-fn complete_changes(parts: &VfsParts, base: &Base) -> Result<bool> {
-    if complete_rollback(parts, base)? {
+fn complete_changes(parts: &VfsParts, base: &Base, options: &VfsOptions) -> Result<bool> {
+    if complete_rollback(parts, base, options)? {
         return Ok(true);
     }
     match complete_receive(parts, &base.snapshots, (base.committed, base.epoch)) {
@@ -298,6 +298,7 @@ impl Shared {
         fresh.commits = state.commits + 1;
         fresh.freeze = state.freeze;
         fresh.pins = std::mem::take(&mut state.pins);
+        fresh.snapshots.keep_uses(&state.snapshots);
         // Orphans that somebody keeps are not released yet.
         let is_kept = |reap: &Reap| reap.ino.is_some_and(|ino| fresh.pins.contains_key(&ino));
         let (kept, released): (Vec<Reap>, Vec<Reap>) = fresh.reapable.drain(..).partition(is_kept);
@@ -364,7 +365,7 @@ impl Vfs {
         let now = parts.clock.now();
         let read_base = || read_base(&*parts.meta, now, (options.root_uid, options.root_gid));
         let mut base = read_base().map_err(|error| unreadable(&error))?;
-        if complete_changes(&parts, &base)? {
+        if complete_changes(&parts, &base, &options)? {
             base = read_base().map_err(|error| unreadable(&error))?;
         }
         let disk_error = |error: std::io::Error| {

@@ -3,13 +3,16 @@
 //! Nothing else happens meanwhile: operations wait while the volume is frozen. Later snapshots stay as they are.
 
 use bytes::Bytes;
-use verfs_base::Ino;
+use verfs_base::{Epoch, Ino};
+use verfs_format::keys;
+use verfs_meta::KeyRange;
 
 use crate::apply::{Return, Steps};
+use crate::history::ChangedKeys;
+use crate::snapshots::SnapshotUse;
 use crate::state::Failure;
 use crate::volume::Shared;
-use crate::{Result, Vfs, VfsError};
-use verfs_format::keys;
+use crate::{Context, Listing, Result, Vfs, VfsError};
 
 /// Whether operations run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,14 +25,20 @@ pub(crate) enum Freeze {
     Frozen,
 }
 
-/// What a rollback changed: whoever caches names or inodes must forget these.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct RolledBack {
-    /// Names that may lead elsewhere now, with their directories.
-    pub names: Vec<(Ino, Bytes)>,
+/// What a rollback, or a stream, changed: whoever caches names or inodes must forget these.
+#[derive(Debug)]
+pub struct Outdated {
+    /// Names that changed behind this snapshot, which keeps the lists of them; without one those in the root.
+    since: Option<SnapshotUse>,
     /// Inodes that a caller keeps.
     pub inodes: Vec<Ino>,
 }
+
+/// Called with names, and the directories that they are in.
+type Tell<'a> = dyn FnMut(Vec<(Ino, Bytes)>) + 'a;
+
+/// Names that are told at once.
+const TOLD_NAMES: usize = 4096;
 
 impl Shared {
     /// Lets nothing begin, and waits until everything done before is durable.
@@ -72,14 +81,13 @@ impl Shared {
     }
 
     /// Rolls the frozen volume back.
-    fn go_back(&self, name: &[u8]) -> Result<Vec<Bytes>> {
-        let (to, standing, epoch, group) = {
+    fn go_back(&self, to: Epoch) -> Result<()> {
+        let (standing, epoch, group) = {
             let state = self.state.lock();
-            let to = state.snapshots.find(name, state.committed)?;
-            (to, state.snapshots.standing(), state.epoch, state.open.id)
+            (state.snapshots.standing(), state.epoch, state.open.id)
         };
-        let gone_back = Return { steps: Steps { parts: &self.parts, standing, epoch }, to }.run(group);
-        let rebuilt = gone_back.and_then(|(group, changed)| self.rebuild(group).map(|()| changed));
+        let back = Return { steps: Steps { parts: &self.parts, standing, epoch }, to };
+        let rebuilt = back.run(group, self.options.change_window_bytes).and_then(|group| self.rebuild(group));
         if rebuilt.is_err() {
             // Some of it may be done: only opening the volume again can finish it.
             self.state.lock().failure = Some(Failure::Store);
@@ -95,20 +103,53 @@ impl Vfs {
     /// # Errors
     /// [`VfsError::NotFound`], [`VfsError::NoSpace`], [`VfsError::ReadOnly`], [`VfsError::Io`]; after an error of the
     /// store the volume takes no more changes, and opening it again completes the rollback.
-    pub fn rollback(&self, name: &[u8]) -> Result<RolledBack> {
+    pub fn rollback(&self, name: &[u8]) -> Result<Outdated> {
         let shared = &self.shared;
         let _whole_tree = shared.whole_tree.lock();
         // Before anything stops for a name that isn't there.
-        self.snapshot(name)?;
+        let to = self.use_snapshot(name)?;
         shared.freeze()?;
-        let changed = shared.go_back(name);
+        let gone_back = shared.go_back(to.id());
         shared.thaw();
-        let name_of = |key: &Bytes| {
-            let (parent, _, name) = keys::parse_dirent_of(key)?;
-            Some((parent, Bytes::copy_from_slice(name)))
+        gone_back?;
+        Ok(self.outdated_since(Some(to)))
+    }
+
+    /// What changed behind a snapshot, or everything, if the tree was empty.
+    pub(crate) fn outdated_since(&self, since: Option<SnapshotUse>) -> Outdated {
+        Outdated { since, inodes: self.kept_inodes() }
+    }
+
+    /// Tells the names that may lead elsewhere now, some at a time: there may be many.
+    ///
+    /// # Errors
+    /// [`VfsError::Io`].
+    pub fn outdated_names(&self, outdated: &Outdated, tell: &mut Tell<'_>) -> Result<()> {
+        let shared = &self.shared;
+        let Some(since) = &outdated.since else {
+            // Of a tree that was empty nobody can know names but those.
+            let mut cookie = 0;
+            loop {
+                let page = self.readdir(&Context::ROOT, Ino::ROOT, cookie, TOLD_NAMES, Listing::Names)?;
+                let Some(last) = page.last() else { return Ok(()) };
+                cookie = last.cookie;
+                tell(page.into_iter().map(|entry| (Ino::ROOT, entry.name)).collect());
+            }
         };
-        let names = changed?.iter().filter_map(name_of).collect();
-        Ok(RolledBack { names, inodes: self.kept_inodes() })
+        let window_bytes = shared.options.change_window_bytes;
+        let changed = ChangedKeys::new(&*shared.parts.meta, (since.id(), Epoch(u64::MAX)), window_bytes);
+        let mut changed = changed.within(KeyRange::prefix(&[keys::DIRENT]));
+        loop {
+            let some = changed.take(TOLD_NAMES).map_err(|error| shared.meta_error(&error))?;
+            if some.is_empty() {
+                return Ok(());
+            }
+            let name_of = |key: &Bytes| {
+                let (parent, _, name) = keys::parse_dirent_of(key)?;
+                Some((parent, Bytes::copy_from_slice(name)))
+            };
+            tell(some.iter().filter_map(name_of).collect());
+        }
     }
 
     /// Inodes that a caller keeps: those that the kernel may have attributes of.

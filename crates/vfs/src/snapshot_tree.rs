@@ -12,7 +12,7 @@ use verfs_format::{
     ContentId, DecodeError, DirentRecord, InodeFlags, InodeKind, InodeRecord, SEGMENT_BYTES, Segment, Xattrs, keys,
     split_versioned,
 };
-use verfs_meta::{Direction, KeyRange, MetaStore};
+use verfs_meta::{Direction, KeyRange, MetaError, MetaStore};
 
 use crate::attributes::{attr, file_kind};
 use crate::directory::Name;
@@ -284,24 +284,26 @@ impl Past {
         Ok(indexes)
     }
 
-    /// Contents that waited for their release.
-    pub(crate) fn orphans(&self) -> Result<BTreeSet<ContentId>> {
-        let mut known = BTreeSet::new();
-        for range in [KeyRange::prefix(&[keys::ORPHAN]), KeyRange::prefix(&keys::histories(&[keys::ORPHAN]))] {
-            let scanned = self.meta().scan(&range, Direction::Forward, &mut |key, _| {
-                let key = keys::parse_history(key).map_or(key, |(of, _)| of);
-                known.extend(keys::parse_orphan(key));
-                ControlFlow::Continue(())
-            });
-            scanned.map_err(|error| self.shared.meta_error(&error))?;
-        }
-        let mut orphans = BTreeSet::new();
-        for content in known {
-            if self.get(&keys::orphan(content))?.is_some() {
-                orphans.insert(content);
-            }
-        }
-        Ok(orphans)
+    /// Whether a content waited for its release.
+    pub(crate) fn is_orphan(&self, content: ContentId) -> Result<bool> {
+        Ok(self.get(&keys::orphan(content))?.is_some())
+    }
+
+    /// The snapshot's number.
+    pub(crate) fn id(&self) -> Epoch {
+        self.id
+    }
+
+    /// Whether what a key had was there in epoch `since` already, and so in no change list behind it.
+    pub(crate) fn has_from(&self, key: &[u8], since: Epoch) -> Result<bool> {
+        let live = self.meta().get(key).map_err(|error| self.meta_error(&error))?;
+        let version = version_at(self.meta(), key, live.as_ref(), self.id).map_err(|error| self.meta_error(&error))?;
+        Ok(version.is_some_and(|version| version.birth <= since))
+    }
+
+    /// Logs a failure of the metadata engine and says what the caller gets.
+    pub(crate) fn meta_error(&self, error: &MetaError) -> VfsError {
+        self.shared.meta_error(error)
     }
 
     /// Visits all names of a directory, in order.

@@ -19,6 +19,7 @@ use crate::recovery::Unreadable;
 use crate::rollback::Freeze;
 use crate::state::{Demand, State, Stop};
 use crate::versions::{SnapshotIds, read_used};
+use crate::volume::Shared;
 use crate::{Result, Vfs, VfsError};
 
 /// Longest name of a snapshot: it is a directory entry in `.snapshots`.
@@ -41,7 +42,7 @@ pub struct Snapshot {
     pub note: Bytes,
     /// When it was made.
     pub created: Timestamp,
-    /// Bytes of file data that its deletion gives up, before deduplication and compression.
+    /// Bytes that its deletion gives up: of file data, before deduplication and compression, and of old records.
     pub used_bytes: u64,
     /// Sizes of all its files.
     pub logical_bytes: u64,
@@ -64,20 +65,26 @@ struct Entry {
 }
 
 /// Keeps a snapshot from being deleted.
-pub(crate) struct SnapshotUse<'a> {
-    vfs: &'a Vfs,
+pub(crate) struct SnapshotUse {
+    shared: Arc<Shared>,
     id: Epoch,
 }
 
-impl SnapshotUse<'_> {
+impl std::fmt::Debug for SnapshotUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SnapshotUse").field(&self.id).finish()
+    }
+}
+
+impl SnapshotUse {
     pub(crate) fn id(&self) -> Epoch {
         self.id
     }
 }
 
-impl Drop for SnapshotUse<'_> {
+impl Drop for SnapshotUse {
     fn drop(&mut self) {
-        if let Some(entry) = self.vfs.shared.state.lock().snapshots.entries.get_mut(&self.id) {
+        if let Some(entry) = self.shared.state.lock().snapshots.entries.get_mut(&self.id) {
             entry.uses -= 1;
         }
     }
@@ -155,6 +162,13 @@ impl SnapshotTable {
             Arc::make_mut(&mut self.standing).insert(id);
         }
         self.entries.insert(id, entry);
+    }
+
+    /// Those who read a snapshot go on, although the table is a new one.
+    pub(crate) fn keep_uses(&mut self, before: &SnapshotTable) {
+        for (id, entry) in &mut self.entries {
+            entry.uses = before.entries.get(id).map_or(0, |before| before.uses);
+        }
     }
 
     /// Whether a deletion is under way.
@@ -287,6 +301,15 @@ impl State {
     }
 }
 
+impl Shared {
+    /// Keeps a snapshot that stands until the use is dropped.
+    pub(crate) fn use_in(self: &Arc<Self>, state: &mut State, id: Epoch) -> Result<SnapshotUse> {
+        let entry = state.snapshots.entries.get_mut(&id).filter(|entry| entry.record.pruning.is_none());
+        entry.ok_or(VfsError::NotFound)?.uses += 1;
+        Ok(SnapshotUse { shared: Arc::clone(self), id })
+    }
+}
+
 impl Vfs {
     /// Waits until nothing stands in the way of a change of snapshots, and has `change` make it in the open group; then
     /// waits until that group is durable.
@@ -381,13 +404,10 @@ impl Vfs {
     }
 
     /// Keeps a snapshot until the use is dropped.
-    pub(crate) fn use_snapshot(&self, name: &[u8]) -> Result<SnapshotUse<'_>> {
+    pub(crate) fn use_snapshot(&self, name: &[u8]) -> Result<SnapshotUse> {
         let mut state = self.shared.state.lock();
         let id = state.snapshots.find(name, state.committed)?;
-        if let Some(entry) = state.snapshots.entries.get_mut(&id) {
-            entry.uses += 1;
-        }
-        Ok(SnapshotUse { vfs: self, id })
+        self.shared.use_in(&mut state, id)
     }
 
     /// The snapshot of a name.

@@ -82,6 +82,20 @@ pub(crate) enum Next {
     Gone(Epoch),
 }
 
+/// What died of one life.
+#[derive(Default)]
+struct Dead {
+    references: FxHashMap<ChunkId, DeadReference>,
+    /// Bytes of history entries.
+    record_bytes: u64,
+}
+
+impl Dead {
+    fn bytes(&self) -> u64 {
+        self.record_bytes + self.references.values().map(|dead| dead.bytes).sum::<u64>()
+    }
+}
+
 /// The changes of one group, or of one step of a longer change, on their way into a batch.
 pub(crate) struct Versions<'a> {
     meta: &'a dyn MetaStore,
@@ -91,7 +105,7 @@ pub(crate) struct Versions<'a> {
     held: Arc<SnapshotIds>,
     waiting: Vec<(Bytes, Next)>,
     changes: BTreeMap<Epoch, Vec<Bytes>>,
-    dead: BTreeMap<(Epoch, Epoch), FxHashMap<ChunkId, DeadReference>>,
+    dead: BTreeMap<(Epoch, Epoch), Dead>,
     /// First part of each list that the group has not written yet.
     part: u32,
 }
@@ -171,7 +185,9 @@ impl<'a> Versions<'a> {
             if let Some((birth, old)) = birth.zip(old)
                 && self.held.holders(birth, death) != Holders::None
             {
-                self.batch.put(keys::history(&key, death), Bytes::copy_from_slice(old));
+                let history = keys::history(&key, death);
+                self.dead.entry((death, birth)).or_default().record_bytes += (history.len() + old.len()) as u64;
+                self.batch.put(history, Bytes::copy_from_slice(old));
             }
             // What was born in this epoch is in its list already, and nobody asks what changed before the first snapshot.
             if birth.is_none_or(|birth| birth < death) && self.held.before(death) > Epoch(0) {
@@ -195,7 +211,7 @@ impl<'a> Versions<'a> {
             chunks.drop_reference(chunk, 1);
             return;
         }
-        let list = self.dead.entry((death, birth)).or_default();
+        let list = &mut self.dead.entry((death, birth)).or_default().references;
         let dead = list.entry(chunk).or_insert(DeadReference { chunk, references: 0, bytes: 0 });
         dead.references += 1;
         dead.bytes += u64::from(run_bytes);
@@ -226,17 +242,20 @@ impl<'a> Versions<'a> {
             }
         }
         let mut used: BTreeMap<Epoch, u64> = BTreeMap::new();
-        for ((death, birth), list) in std::mem::take(&mut self.dead) {
-            let mut references: Vec<DeadReference> = list.into_values().collect();
-            references.sort_unstable_by_key(|dead| dead.chunk);
+        for ((death, birth), dead) in std::mem::take(&mut self.dead) {
             match self.held.holders(birth, death) {
-                Holders::One(id) => {
-                    *used.entry(id).or_default() += references.iter().map(|dead| dead.bytes).sum::<u64>();
-                }
+                Holders::One(id) => *used.entry(id).or_default() += dead.bytes(),
                 Holders::None | Holders::Several => {}
             }
-            for references in references.chunks(DEAD_MAX) {
-                self.batch.put(keys::dead(death, birth, self.group, self.part), DeadList::encode(references));
+            let mut record_bytes = dead.record_bytes;
+            let mut references: Vec<DeadReference> = dead.references.into_values().collect();
+            references.sort_unstable_by_key(|dead| dead.chunk);
+            let mut rest = &references[..];
+            while !rest.is_empty() || record_bytes > 0 {
+                let some = rest.len().min(DEAD_MAX);
+                let list = DeadList::encode(&rest[..some], std::mem::take(&mut record_bytes));
+                rest = &rest[some..];
+                self.batch.put(keys::dead(death, birth, self.group, self.part), list);
                 self.part += 1;
             }
         }

@@ -49,6 +49,9 @@ pub struct VfsOptions {
     /// References and old records that one group gives back at most for a snapshot that is being deleted. No key of the
     /// configuration: tests make it small.
     pub prune_step: usize,
+    /// Memory of what a comparison, a rollback or a stream of changes holds at once of what changed. No key of the
+    /// configuration: tests make it small.
+    pub change_window_bytes: usize,
     /// Owner of the root directory of a new volume.
     pub root_uid: u32,
     /// Group of the root directory of a new volume.
@@ -67,6 +70,7 @@ impl Default for VfsOptions {
             dirent_cache_entries: 128 << 10,
             segment_cache_bytes: 16 << 20,
             prune_step: 32 << 10,
+            change_window_bytes: 16 << 20,
             root_uid: 0,
             root_gid: 0,
         }

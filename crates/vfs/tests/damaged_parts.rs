@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use verfs_base::{Ino, RealDisk, SystemClock};
+use verfs_base::{Epoch, Ino, RealDisk, SystemClock};
 use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_format::{ContentId, keys};
 use verfs_meta::{Direction, KeyRange, MemoryStore, MetaStore, WriteBatch};
@@ -332,5 +332,44 @@ fn damaged_lists_and_snapshot_records_keep_no_volume_from_opening_nor_a_snapshot
     open.commit_something();
     assert_eq!(rig.keys_of(keys::SNAPSHOT).len(), 0);
     assert_eq!(open.read(file, 0, MIB).unwrap(), noise(MIB, 2));
+    open.close();
+}
+
+/// What is damaged stays as it is, and everything else goes back.
+#[test]
+fn a_rollback_over_damaged_records_loses_nothing_else() {
+    let rig = Rig::new();
+    let open = rig.open();
+    let (kept, hurt) = (open.write(b"kept", &[1; 100_000]), open.write(b"hurt", &[1; 100_000]));
+    let listed = open.write(b"listed", b"then");
+    open.vfs.create_snapshot(b"then", b"").unwrap();
+    for ino in [kept, hurt] {
+        open.vfs.write(&ROOT, ino, 0, &[2; 100_000]).unwrap();
+    }
+    open.vfs.unlink(&ROOT, Ino::ROOT, b"listed").unwrap();
+    open.write(b"young", b"now");
+    open.close();
+    let history = keys::history(&keys::segment(ContentId(hurt.0), 0), Epoch(2));
+    assert!(rig.meta.get(&history).unwrap().is_some());
+    let mut batch = WriteBatch::new();
+    batch.put(history, &b"no record"[..]);
+    rig.meta.commit(batch).unwrap();
+
+    let open = rig.open();
+    open.vfs.rollback(b"then").unwrap();
+    assert_eq!(open.read(kept, 0, 100_000).unwrap(), [1; 100_000]);
+    assert_eq!(open.read(listed, 0, 10).unwrap(), b"then");
+    assert_eq!(open.vfs.lookup(&ROOT, Ino::ROOT, b"young").err(), Some(VfsError::NotFound));
+    // What it had then nobody knows: it is what it was before the rollback, not a hole.
+    assert_eq!(open.read(hurt, 0, 100_000).unwrap(), [2; 100_000]);
+    let then = open.vfs.open_snapshot(b"then").unwrap();
+    assert_eq!(then.read(hurt, 0, 100_000).err(), Some(VfsError::Io), "the snapshot says that it is damaged");
+    assert_eq!(then.read(kept, 0, 100_000).unwrap().concat(), [1; 100_000]);
+    open.close();
+
+    let open = rig.open();
+    assert_eq!(open.read(kept, 0, 100_000).unwrap(), [1; 100_000]);
+    open.vfs.delete_snapshot(b"then").unwrap();
+    open.vfs.sync().unwrap();
     open.close();
 }

@@ -176,6 +176,7 @@ fn snapshots_that_are_deleted_at_once_leave_what_a_third_shared_with_them_to_it_
         begin.wait();
         vfs.sync().unwrap();
     });
-    assert_eq!(vfs.snapshot(b"a").unwrap().used_bytes, 100_000);
+    let used = vfs.snapshot(b"a").unwrap().used_bytes;
+    assert!((100_000..101_000).contains(&used), "its data and a few records: {used}");
     open.close();
 }

@@ -147,7 +147,7 @@ impl Client {
                 self.copy(what, (from, *from_offset), (to, *to_offset), *len)
             }
             // They are no calls of the kernel's.
-            Op::Snapshot(_) => Ok(()),
+            Op::Snapshot(_) | Op::CopyOut { .. } => Ok(()),
             // sync(2) does not reach a FUSE server.
             Op::Sync => mount.sync().map_err(|error| format!("{what}: {error}")),
             Op::Remount => Err("a client can't remount".to_owned()),

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use verfs_base::{ChunkId, Epoch};
 use verfs_format::{
-    ChangeList, ContentId, DeadList, DeadReference, LOST_CHUNK, RunData, SnapshotRecord, keys, split_versioned, varint,
+    ChangeList, ContentId, DeadList, DeadReference, LOST_CHUNK, RunData, SnapshotRecord, encode_versioned, keys,
+    split_versioned, varint,
 };
 
 use super::tree::Tree;
@@ -29,6 +30,8 @@ pub(super) struct Lives {
     changes: BTreeMap<Epoch, BTreeSet<Bytes>>,
     /// By death and birth.
     dead: BTreeMap<(Epoch, Epoch), Vec<DeadReference>>,
+    /// Bytes of old records that the lists count, by death and birth.
+    record_bytes: BTreeMap<(Epoch, Epoch), u64>,
     snapshots: BTreeMap<Epoch, SnapshotRecord>,
     used: BTreeMap<Epoch, u64>,
 }
@@ -65,10 +68,13 @@ impl Lives {
             }
             keys::DEAD => {
                 let list = DeadList::decode(value).ok()?;
-                if list.references.is_empty() || !list.references.is_sorted_by(|one, two| one.chunk < two.chunk) {
+                let is_empty = list.references.is_empty() && list.record_bytes == 0;
+                if is_empty || !list.references.is_sorted_by(|one, two| one.chunk < two.chunk) {
                     return None;
                 }
-                self.dead.entry(keys::parse_dead(key)?).or_default().extend(list.references);
+                let life = keys::parse_dead(key)?;
+                self.dead.entry(life).or_default().extend(list.references);
+                *self.record_bytes.entry(life).or_default() += list.record_bytes;
             }
             keys::SNAPSHOT => {
                 self.snapshots.insert(keys::parse_snapshot(key)?, SnapshotRecord::decode(value).ok()?);
@@ -100,7 +106,19 @@ impl Lives {
         self.snapshots.len() - self.standing().count()
     }
 
-    /// What each standing snapshot alone uses, from the dead lists.
+    /// What history takes, by death and birth.
+    fn history_bytes(&self) -> BTreeMap<(Epoch, Epoch), u64> {
+        let mut bytes = BTreeMap::new();
+        for (key, versions) in &self.history {
+            for (death, Version { birth, record }) in versions {
+                let value = encode_versioned(*birth, |out| out.extend_from_slice(record));
+                *bytes.entry((*death, *birth)).or_default() += (keys::history(key, *death).len() + value.len()) as u64;
+            }
+        }
+        bytes
+    }
+
+    /// What each standing snapshot alone uses, from the dead lists and the history.
     pub(super) fn used(&self) -> BTreeMap<Epoch, u64> {
         let mut used: BTreeMap<Epoch, u64> = self.standing().map(|(id, _)| (*id, 0)).collect();
         let standing: BTreeSet<Epoch> = used.keys().copied().collect();
@@ -110,6 +128,14 @@ impl Lives {
                 && let Some(used) = used.get_mut(only)
             {
                 *used += references.iter().map(|dead| dead.bytes).sum::<u64>();
+            }
+        }
+        for ((death, birth), bytes) in self.history_bytes().into_iter().filter(|((death, birth), _)| birth < death) {
+            let mut holders = standing.range(birth..death);
+            if let (Some(only), None) = (holders.next(), holders.next())
+                && let Some(used) = used.get_mut(only)
+            {
+                *used += bytes;
             }
         }
         used
@@ -214,6 +240,13 @@ impl Lives {
         for (death, birth) in self.dead.keys() {
             if !self.is_needed(*birth, *death) || *death > epoch {
                 found.push(format!("no snapshot has the dead list of {} to {}", birth.0, death.0));
+            }
+        }
+        let standing: BTreeSet<Epoch> = self.standing().map(|(id, _)| *id).collect();
+        for ((death, birth), bytes) in self.history_bytes() {
+            let told = self.record_bytes.get(&(death, birth)).copied().unwrap_or(0);
+            if birth < death && standing.range(birth..death).next().is_some() && told != bytes {
+                found.push(format!("old records of {} to {} have {bytes} bytes, lists say {told}", birth.0, death.0));
             }
         }
         for dead in self.dead.values().flatten().filter(|dead| dead.references == 0 || dead.chunk == LOST_CHUNK) {

@@ -62,6 +62,11 @@ const FAR: [u64; 4] = [(4 << 30) - 1, 4 << 30, (5 << 30) + 123, (1 << 40) + 4096
 /// Fill positions that are used again and again: duplicates.
 const POPULAR: [u32; 3] = [0, 4096, 77_777];
 
+/// A path in the names that operations have.
+fn known(path: &[Vec<u8>]) -> Option<Vec<Name>> {
+    path.iter().map(|name| NAMES.iter().position(|known| known == name).map(|at| at as Name)).collect()
+}
+
 /// Makes the operations of one sequence.
 pub struct Generator {
     rng: TestRng,
@@ -158,9 +163,6 @@ impl Generator {
 
     /// Paths of inodes that fit; the root only where it is asked for.
     fn paths(&self, fits: impl Fn(FileKind) -> bool) -> Vec<Vec<Name>> {
-        let known = |path: &[Vec<u8>]| -> Option<Vec<Name>> {
-            path.iter().map(|name| NAMES.iter().position(|known| known == name).map(|at| at as Name)).collect()
-        };
         (self.plan.model.paths().iter())
             .filter(|(_, id)| self.plan.model.kind(*id).is_some_and(&fits))
             .filter_map(|(path, _)| known(path))

@@ -1,10 +1,12 @@
 //! What befalls snapshots, and what befalls files around them.
 
-use verfs_vfs::{FileKind, SyncScope};
+use std::sync::Arc;
 
-use super::{Generator, Purpose};
+use verfs_vfs::{CopyMode, FileKind, SyncScope};
+
+use super::{Generator, Purpose, known};
 use crate::model::{Change, Who};
-use crate::op::{Op, SLOTS, Target};
+use crate::op::{Entry, Name, Op, SLOTS, Target};
 use crate::snapshot::{SNAPSHOT_NAMES, SNAPSHOT_NAMES_GOOD, SNAPSHOT_REASONS, SnapshotName, SnapshotOp};
 
 impl Generator {
@@ -31,7 +33,7 @@ impl Generator {
 
     pub(super) fn snapshot(&mut self) -> Option<Op> {
         let reason = self.rng.below(SNAPSHOT_REASONS.len() as u64) as u8;
-        let op = match self.rng.below(20) {
+        let op = match self.rng.below(26) {
             0..=6 => SnapshotOp::Create(self.free()),
             7..=11 => SnapshotOp::Delete(self.standing()),
             12 => SnapshotOp::Hold(self.standing(), reason),
@@ -39,11 +41,39 @@ impl Generator {
             // It is of the whole tree, which callers at once share.
             14 if self.purpose != Purpose::Threads => SnapshotOp::Rollback(self.standing()),
             14..=15 => SnapshotOp::Compare(self.standing()),
+            20..=21 if self.purpose != Purpose::Threads => return self.copy_out(),
+            22..=23 if self.purpose != Purpose::Threads => SnapshotOp::Diff(self.standing(), self.other()),
+            24 if self.purpose != Purpose::Threads => SnapshotOp::Send(self.standing(), self.other()),
             16 => return self.several_deleted(),
             17 => return self.nameless_under_a_snapshot(),
             _ => return self.changed_around_a_snapshot(),
         };
         Some(Op::Snapshot(op))
+    }
+
+    /// Another snapshot, or none.
+    fn other(&mut self) -> Option<SnapshotName> {
+        if self.rng.chance(1, 2) { Some(self.standing()) } else { None }
+    }
+
+    /// Anything of a snapshot to anywhere: in its place, or where nothing is.
+    fn copy_out(&mut self) -> Option<Op> {
+        let snapshot = self.standing();
+        let tree = self.plan.model.snapshots().get(&snapshot).map(|snapshot| Arc::clone(&snapshot.tree))?;
+        let known: Vec<Vec<Name>> = tree.paths().iter().filter_map(|(path, _)| known(path)).collect();
+        let from = if self.rng.chance(1, 10) { vec![self.name(), self.name()] } else { self.rng.pick(&known).clone() };
+        let mode = if self.rng.chance(1, 2) { CopyMode::Replace } else { CopyMode::New };
+        let to = match mode {
+            CopyMode::Replace if self.rng.chance(3, 4) => from.clone(),
+            CopyMode::Replace | CopyMode::New => match self.new_entry() {
+                Entry { dir: Target::Path(dir), name } => {
+                    let deeper = (0..self.rng.below(3)).map(|_| self.name()).collect();
+                    [dir, vec![name], deeper].concat()
+                }
+                Entry { dir: Target::Slot(_), name } => vec![name],
+            },
+        };
+        Some(Op::CopyOut { snapshot, from, to, mode })
     }
 
     /// A reason that there is, where there is one.

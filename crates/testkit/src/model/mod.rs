@@ -9,6 +9,8 @@
 mod acl;
 mod attributes;
 mod contents;
+mod copy_out;
+mod diff;
 mod extents;
 mod flags;
 mod names;
@@ -95,11 +97,13 @@ impl Who {
 pub struct Time {
     likely: Timestamp,
     also: Vec<Timestamp>,
+    /// It may be any.
+    open: bool,
 }
 
 impl Time {
     fn exactly(at: Timestamp) -> Self {
-        Time { likely: at, also: Vec::new() }
+        Time { likely: at, also: Vec::new(), open: false }
     }
 
     fn or(&mut self, at: Timestamp) {
@@ -120,7 +124,7 @@ impl Time {
     /// Whether it may be `seen`.
     #[must_use]
     pub fn allows(&self, seen: Timestamp) -> bool {
-        self.likely == seen || self.also.contains(&seen)
+        self.open || self.likely == seen || self.also.contains(&seen)
     }
 }
 
@@ -249,7 +253,8 @@ pub struct Model {
     nodes: BTreeMap<Id, Node>,
     next: u32,
     snapshots: BTreeMap<SnapshotName, Snapshot>,
-    rollbacks: u32,
+    snapshots_made: u32,
+    pieces: u32,
     /// The time of the next operation.
     pub now: Timestamp,
 }
@@ -271,7 +276,14 @@ impl Model {
             flags: FileFlags::default(),
             body: Body::Directory { entries: BTreeMap::new(), parent: ROOT },
         };
-        Model { nodes: BTreeMap::from([(ROOT, root)]), next: 1, snapshots: BTreeMap::new(), rollbacks: 0, now }
+        Model {
+            nodes: BTreeMap::from([(ROOT, root)]),
+            next: 1,
+            snapshots: BTreeMap::new(),
+            snapshots_made: 0,
+            pieces: 0,
+            now,
+        }
     }
 
     /// An inode that exists, be it named or only held open.
@@ -360,6 +372,11 @@ impl Model {
         if self.nodes.get(&id).is_some_and(|node| node.nlink == 0 && node.pins == 0) {
             self.nodes.remove(&id);
         }
+    }
+
+    /// Nobody knows any more when something was looked at.
+    pub(crate) fn forget_access(&mut self) {
+        self.nodes.values_mut().for_each(|node| node.times.access.open = true);
     }
 
     /// Uses no id that `other` used.

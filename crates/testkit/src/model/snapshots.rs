@@ -15,6 +15,8 @@ pub struct Snapshot {
     pub tree: Arc<Model>,
     /// Why it must stay: indices into [`crate::SNAPSHOT_REASONS`].
     pub holds: BTreeSet<u8>,
+    /// How many were made before it.
+    pub number: u32,
 }
 
 /// Sums over a tree, as a snapshot tells them.
@@ -56,7 +58,9 @@ impl Model {
                 refuse(errors)?;
                 let mut tree = Model { snapshots: BTreeMap::new(), ..self.clone() };
                 tree.unpin_all();
-                self.snapshots.insert(name, Snapshot { tree: Arc::new(tree), holds: BTreeSet::new() });
+                let number = self.snapshots_made;
+                self.snapshots_made += 1;
+                self.snapshots.insert(name, Snapshot { tree: Arc::new(tree), holds: BTreeSet::new(), number });
                 Ok(())
             }
             SnapshotOp::Delete(name) => {
@@ -80,7 +84,34 @@ impl Model {
                 Ok(())
             }
             SnapshotOp::Compare(name) => self.snapshot_mut(name).map(|_| ()),
+            SnapshotOp::Diff(name, to) => {
+                let first = self.snapshot_mut(name)?.number;
+                let last = to.map_or(Ok(u32::MAX), |to| self.snapshot_mut(to).map(|snapshot| snapshot.number))?;
+                if last < first { Err(VfsError::InvalidArgument.into()) } else { Ok(()) }
+            }
+            SnapshotOp::Send(name, base) => {
+                let last = self.snapshot_mut(name)?.number;
+                let first = base.map(|base| self.snapshot_mut(base).map(|snapshot| snapshot.number)).transpose()?;
+                if first.is_some_and(|first| first >= last) { Err(VfsError::InvalidArgument.into()) } else { Ok(()) }
+            }
         }
+    }
+
+    /// A volume that has received these snapshots, one after the other.
+    #[must_use]
+    pub fn received(&self, names: &[SnapshotName]) -> Option<Model> {
+        let mut received = Model::clone(&self.snapshots.get(names.last()?)?.tree);
+        // Looks at what was received before are no change.
+        received.forget_access();
+        for name in names {
+            let snapshot = self.snapshots.get(name)?;
+            let mut tree = Model::clone(&snapshot.tree);
+            tree.forget_access();
+            // Nobody else's reasons come with a stream.
+            let snapshot = Snapshot { tree: Arc::new(tree), holds: BTreeSet::new(), number: snapshot.number };
+            received.snapshots.insert(*name, snapshot);
+        }
+        Some(received)
     }
 
     /// What is open stays open if it was there. Nothing is open without a name.
@@ -91,13 +122,13 @@ impl Model {
                 old.pins = node.pins;
             }
         }
-        self.rollbacks += 1;
+        self.pieces += 1;
     }
 
-    /// How often the tree went back to a snapshot.
+    /// How often the tree changed in one piece: went back to a snapshot, or got something out of one.
     #[must_use]
-    pub fn rollbacks(&self) -> u32 {
-        self.rollbacks
+    pub fn pieces(&self) -> u32 {
+        self.pieces
     }
 
     /// Sums over everything that has a name.

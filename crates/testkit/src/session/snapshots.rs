@@ -1,15 +1,19 @@
 //! Whether the volume's snapshots are the model's, and show the trees of then.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use verfs_base::Ino;
-use verfs_vfs::{Attr, DirEntry, FileKind, Listing, SnapshotTree, Vfs, VfsError};
+use verfs_vfs::{Attr, CopyMode, DirEntry, FileKind, Listing, SnapshotTree, StreamError, TargetChanges, Vfs, VfsError};
 
-use super::{Blocks, Clockwork, Session, Stop, demand, extras_difference, meet, walk_extents};
+use super::{Blocks, Clockwork, Host, Session, Stop, demand, extras_difference, meet, walk_extents};
 use super::{attribute_difference, size_difference};
+use crate::machine::{Machine, Settings};
 use crate::model::{Body, Id, Model, Node, ROOT, Snapshot, Sums};
 use crate::observe::Extras;
-use crate::op::SLOTS;
+use crate::op::{NAMES, Name, SLOTS};
+use crate::random::TestRng;
 use crate::snapshot::{SNAPSHOT_REASONS, SnapshotName, SnapshotOp, snapshot_name};
 
 /// What the names of a caller's snapshots begin with: a volume has one set of names for all callers.
@@ -283,6 +287,86 @@ impl Session {
                 check_record(what, &found, expected, self.clockwork)?;
                 compare(what, self.caller()?, &name, &expected.tree)
             }
+            SnapshotOp::Diff(index, to) => self.diff(what, op, (index, to)),
+            SnapshotOp::Send(index, base) => self.send(what, op, (index, base)),
+        }
+    }
+
+    fn diff(
+        &mut self,
+        what: &str,
+        op: SnapshotOp,
+        (from, to): (SnapshotName, Option<SnapshotName>),
+    ) -> Result<(), Stop> {
+        let name = self.snapshot_name(from)?;
+        let to_name = to.map(|to| self.snapshot_name(to)).transpose()?;
+        let mut told = Vec::new();
+        let done = self.vfs.diff(&name, to_name.as_deref(), &mut |change| {
+            told.push(change);
+            ControlFlow::Continue(())
+        });
+        if meet(what, self.model.change_snapshot(op), done)?.is_none() {
+            return Ok(());
+        }
+        let snapshots = self.model.snapshots();
+        let before = &snapshots[&from].tree;
+        let after = to.map_or(&self.model, |to| &snapshots[&to].tree);
+        match before.diff_mistake(after, &told) {
+            None => Ok(()),
+            Some(mistake) => Err(Stop::Diverged(format!("{what}: {mistake}; told: {told:?}"))),
+        }
+    }
+
+    /// Sends a snapshot, after its base, to an empty volume on a machine of its own, which must show what this one does.
+    fn send(
+        &mut self,
+        what: &str,
+        op: SnapshotOp,
+        (index, base): (SnapshotName, Option<SnapshotName>),
+    ) -> Result<(), Stop> {
+        let mut streams = Vec::new();
+        for (index, base) in base.map(|base| (base, None)).into_iter().chain([(index, base)]) {
+            let name = self.snapshot_name(index)?;
+            let base = base.map(|base| self.snapshot_name(base)).transpose()?;
+            let mut stream = Vec::new();
+            match self.vfs.send(&name, base.as_deref(), None, &mut stream, &mut |_| ControlFlow::Continue(())) {
+                Ok(_) => streams.push(Ok(stream)),
+                Err(StreamError::Volume(error)) => streams.push(Err(error)),
+                Err(error) => return Err(Stop::Diverged(format!("{what}: {error}"))),
+            }
+        }
+        let streams: verfs_vfs::Result<Vec<Vec<u8>>> = streams.into_iter().collect();
+        let Some(((), streams)) = meet(what, self.model.change_snapshot(op), streams)? else { return Ok(()) };
+        let names: Vec<SnapshotName> = base.into_iter().chain([index]).collect();
+        let Some(expected) = self.model.received(&names) else { return Ok(()) };
+        let told = |difference: &dyn std::fmt::Display| Stop::Diverged(format!("{what}, received: {difference}"));
+        let other = Arc::new(Machine::new(Settings::random(&mut TestRng::new(self.steps)), self.steps));
+        other.open().map_err(|stop| told(&stop))?;
+        for stream in streams {
+            let received =
+                other.vfs().receive(&mut &stream[..], TargetChanges::Refuse, &mut |_| ControlFlow::Continue(()));
+            received.map_err(|error| told(&error))?;
+        }
+        let host: Arc<dyn Host> = Arc::clone(&other) as Arc<dyn Host>;
+        let mut session = Session::new(host, expected, self.inos.clone(), Clockwork::Exact);
+        session.compare_tree("there").map_err(|stop| told(&stop))?;
+        drop(session);
+        other.audit().and_then(|()| other.close()).map_err(|what| told(&what))
+    }
+
+    pub(super) fn copy_out(
+        &mut self,
+        what: &str,
+        snapshot: SnapshotName,
+        (from, to): (&[Name], &[Name]),
+        mode: CopyMode,
+    ) -> Result<(), Stop> {
+        let name = self.snapshot_name(snapshot)?;
+        let path = |names: &[Name]| names.iter().map(|name| NAMES[*name as usize]).collect::<Vec<_>>().join(&b'/');
+        let done = self.vfs.copy_out(&name, &path(from), &path(to), mode, &mut |_| ControlFlow::Continue(()));
+        match meet(what, self.model.copy_out(snapshot, from, to, mode), done)? {
+            Some(_) => self.learn_inos(),
+            None => Ok(()),
         }
     }
 

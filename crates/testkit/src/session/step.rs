@@ -184,6 +184,7 @@ impl Session {
                 demand(what, self.vfs.fsync(&Context::ROOT, ino, *scope))
             }
             Op::Snapshot(op) => self.snapshot(what, *op),
+            Op::CopyOut { snapshot, from, to, mode } => self.copy_out(what, *snapshot, (from, to), *mode),
             Op::Sync => demand(what, self.vfs.sync()),
             Op::Remount => self.remount(),
             Op::Collect { dead_percent, pieces } => self.host.collect(*dead_percent, *pieces),

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use verfs_base::{ChunkId, Epoch, GroupId, Ino};
+use verfs_base::{ChunkId, Epoch, GroupId};
 use verfs_codec::{Decompressor, Encoding};
 use verfs_format::{
     ContentId, DirentRecord, InodeRecord, NameHash, Run, RunData, STREAM_WINDOW_CHUNKS, Segment, SnapshotRecord,
@@ -17,12 +17,13 @@ use verfs_format::{
 use verfs_store::{ChunkBatch, Indexed};
 
 use super::StreamError;
-use super::spool::{SpoolReader, fill, remove_others};
+use super::spool::{Filled, SpoolReader, fill, remove_others};
 use crate::apply::Steps;
 use crate::commit::put_system;
-use crate::history::{changed_keys, version_at};
-use crate::rollback::RolledBack;
+use crate::history::{ChangedKeys, version_at};
+use crate::rollback::Outdated;
 use crate::snapshots::SnapshotTable;
+use crate::space::SpaceGauge;
 use crate::state::Failure;
 use crate::versions::Versions;
 use crate::volume::{Shared, VfsParts};
@@ -43,12 +44,12 @@ pub enum TargetChanges {
 }
 
 /// What was received.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub struct Received {
     /// The snapshot that was made.
     pub snapshot: Snapshot,
     /// What whoever caches names or inodes must forget.
-    pub outdated: RolledBack,
+    pub outdated: Outdated,
 }
 
 /// Called with the bytes that came so far; `Break` ends the transfer, which can be gone on with.
@@ -65,7 +66,6 @@ struct Applier<'a> {
     /// Chunks whose first reference waits for its run.
     fresh: HashSet<ChunkId>,
     highest_number: u64,
-    names: Vec<(Ino, Bytes)>,
 }
 
 /// Records and chunks of one step, in the order of the stream.
@@ -221,8 +221,7 @@ impl Applier<'_> {
                     self.highest_number = self.highest_number.max(ino.0).max(content);
                     target.map(|target| record(&mut |out| target.encode(out)))
                 }
-                StreamFrame::Dirent(parent, name, target) => {
-                    self.names.push((parent, name));
+                StreamFrame::Dirent(_, _, target) => {
                     target.map(|target: DirentRecord| record(&mut |out| target.encode(out)))
                 }
                 StreamFrame::Symlink(_, target) => target,
@@ -310,6 +309,7 @@ fn find_base(
     snapshots: &SnapshotTable,
     begin: &StreamBegin,
     (inodes, epoch): (u64, Epoch),
+    window_bytes: usize,
 ) -> Result<(Option<Epoch>, Changed), StreamError> {
     let mismatch = |what: &str| Err(StreamError::Mismatch(what.to_owned()));
     if snapshots.with_uuid(begin.uuid).is_some() {
@@ -329,7 +329,8 @@ fn find_base(
     };
     let meta = &*parts.meta;
     let read = || -> Result<Changed, verfs_meta::MetaError> {
-        for key in changed_keys(meta, base, epoch)? {
+        let mut changed = ChangedKeys::new(meta, (base, epoch), window_bytes);
+        while let Some(key) = changed.next()? {
             let live = meta.get(&key)?;
             let then = version_at(meta, &key, live.as_ref(), base)?;
             let same = match (&live, &then) {
@@ -390,7 +391,6 @@ fn applier(steps: Steps<'_>, base: Option<Epoch>) -> Applier<'_> {
         window: VecDeque::new(),
         fresh: HashSet::new(),
         highest_number: 0,
-        names: Vec::new(),
     }
 }
 
@@ -406,11 +406,11 @@ impl Shared {
             let state = self.state.lock();
             (state.counters.inodes, state.epoch)
         };
-        find_base(&self.parts, &snapshots, begin, now)
+        find_base(&self.parts, &snapshots, begin, now, self.options.change_window_bytes)
     }
 
     /// Applies a verified spool to the frozen volume.
-    fn apply_stream(&self, begin: &StreamBegin) -> Result<Vec<(Ino, Bytes)>, StreamError> {
+    fn apply_stream(&self, begin: &StreamBegin) -> Result<Option<Epoch>, StreamError> {
         let (base, changed) = self.check_base(begin)?;
         if changed == Changed::Since {
             return Err(StreamError::Mismatch("the volume changed since the stream's base".to_owned()));
@@ -419,15 +419,14 @@ impl Shared {
             let state = self.state.lock();
             (state.snapshots.standing(), state.epoch, state.open.id)
         };
-        let mut applier = applier(Steps { parts: &self.parts, standing, epoch }, base);
         let spool = SpoolReader::open(&*self.parts.disk, begin.stream)?;
-        let applied = applier.run(begin, spool, group);
+        let applied = applier(Steps { parts: &self.parts, standing, epoch }, base).run(begin, spool, group);
         let rebuilt = applied.and_then(|group| Ok(self.rebuild(group)?));
         if rebuilt.is_err() {
             // Some of it may be done: only opening the volume again can finish it.
             self.state.lock().failure = Some(Failure::Store);
         }
-        rebuilt.map(|()| applier.names)
+        rebuilt.map(|()| base)
     }
 }
 
@@ -454,27 +453,31 @@ impl Vfs {
                 Err(StreamError::Mismatch("the volume changed since the stream's base".to_owned()))
             }
         };
-        let begin = fill(disk, source, accept, &mut |bytes| progress(bytes).is_continue())?;
-        let mut outdated = RolledBack::default();
+        let Filled { begin, room_bytes } = fill(disk, source, accept, &mut |bytes| progress(bytes).is_continue())?;
+        // Once it has begun it has to be completed, also by whoever opens the volume next.
+        if !SpaceGauge::new(disk.space()?).covers(room_bytes) {
+            return Err(VfsError::NoSpace.into());
+        }
         if let (Some(base), Changed::Since) = shared.check_base(&begin)?
             && changes == TargetChanges::RollBack
         {
             let name = self.snapshots().into_iter().find(|snapshot| snapshot.id == base);
             let name = name.ok_or(VfsError::NotFound)?.name;
-            outdated.names = self.rollback(&name)?.names;
+            self.rollback(&name)?;
         }
-        {
+        let base = {
             let _whole_tree = shared.whole_tree.lock();
             shared.freeze()?;
             let applied = shared.apply_stream(&begin);
+            // It can't go before the lists of what changed behind it were read.
+            let base = applied.map(|base| base.map(|base| shared.use_in(&mut shared.state.lock(), base)));
             shared.thaw();
-            outdated.names.extend(applied?);
-        }
+            base?.transpose()?
+        };
         if let Err(error) = remove_others(disk, None) {
             tracing::warn!(%error, "can't remove the spool of a stream that was received");
         }
-        outdated.inodes = shared.state.lock().pins.keys().copied().collect();
-        Ok(Received { snapshot: self.snapshot(&begin.name)?, outdated })
+        Ok(Received { snapshot: self.snapshot(&begin.name)?, outdated: self.outdated_since(base) })
     }
 
     /// Where the stream that came last, and was cut, can be gone on with.

@@ -15,7 +15,7 @@ use verfs_format::{
 
 use super::{ResumeToken, StreamError};
 use crate::directory::Name;
-use crate::history::changed_keys;
+use crate::history::ChangedKeys;
 use crate::snapshot_tree::Past;
 use crate::{Vfs, VfsError};
 
@@ -37,9 +37,6 @@ type Progress<'a> = dyn FnMut(Sent) -> ControlFlow<()> + 'a;
 struct Sender<'a, 'b> {
     past: Past,
     base: Option<Past>,
-    /// Contents without a name at the time: no part of the tree.
-    orphans: BTreeSet<ContentId>,
-    base_orphans: BTreeSet<ContentId>,
     out: &'a mut dyn Write,
     progress: &'a mut Progress<'b>,
     /// Bytes of the stream that the receiver has.
@@ -103,7 +100,7 @@ impl Sender<'_, '_> {
     /// A segment: of what the base has at the same place only that it stays.
     fn segment(&mut self, content: ContentId, index: u32, segment: &Segment) -> Result<(), StreamError> {
         let base = match &self.base {
-            Some(base) if !self.base_orphans.contains(&content) => base.segments(content, index, index)?.pop(),
+            Some(base) if !base.is_orphan(content)? => base.segments(content, index, index)?.pop(),
             Some(_) | None => None,
         };
         let mut kept: BTreeMap<u32, (u32, RunData)> = BTreeMap::new();
@@ -203,17 +200,19 @@ impl Sender<'_, '_> {
     }
 
     /// What is different from the base.
-    fn changes(&mut self, changed: &BTreeSet<Bytes>) -> Result<(), StreamError> {
-        for key in changed {
-            if let Some(ino) = keys::parse_inode(key) {
+    fn changes(&mut self, changed: &mut ChangedKeys<'_>) -> Result<(), StreamError> {
+        while let Some(key) = changed.next().map_err(|error| self.past.meta_error(&error))? {
+            if let Some(ino) = keys::parse_inode(&key) {
                 let record = self.past.inode(ino)?;
                 self.put_record(&StreamFrame::Inode(ino, record))?;
-            } else if let Some((parent, hash, name)) = keys::parse_dirent_of(key) {
+                self.left(ino, record.as_ref())?;
+            } else if let Some((parent, hash, name)) = keys::parse_dirent_of(&key) {
                 let name = Name { hash, bytes: Bytes::copy_from_slice(name) };
                 let target = self.past.dirent(parent, &name)?;
                 self.put_record(&StreamFrame::Dirent(parent, name.bytes, target))?;
-            } else if let Some((content, index)) = keys::parse_segment_of(key) {
-                let segment = match self.orphans.contains(&content) {
+            } else if let Some((content, index)) = keys::parse_segment_of(&key) {
+                // A content without a name at the time is no part of the tree.
+                let segment = match self.past.is_orphan(content)? {
                     true => None,
                     false => self.past.segments(content, index, index)?.pop(),
                 };
@@ -221,18 +220,53 @@ impl Sender<'_, '_> {
                     Some((_, segment)) => self.segment(content, index, &segment)?,
                     None => self.put_record(&StreamFrame::Segment(content, index, Vec::new()))?,
                 }
-            } else if let Some(ino) = keys::parse_symlink(key) {
+            } else if let Some(ino) = keys::parse_symlink(&key) {
                 let target = match self.past.inode(ino)? {
                     Some(_) => Some(self.past.symlink(ino)?),
                     None => None,
                 };
                 self.put_record(&StreamFrame::Symlink(ino, target))?;
-            } else if let Some(ino) = keys::parse_xattrs(key) {
+            } else if let Some(ino) = keys::parse_xattrs(&key) {
                 let xattrs = match self.past.inode(ino)? {
                     Some(record) => Some(self.past.xattrs(ino, &record)?).filter(|xattrs| !xattrs.is_empty()),
                     None => None,
                 };
                 self.put_record(&StreamFrame::Xattrs(ino, xattrs))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the base has of an inode and the snapshot not any more, although nothing of it changed yet: it waited for
+    /// its release.
+    fn left(&mut self, ino: Ino, record: Option<&InodeRecord>) -> Result<(), StreamError> {
+        let Some(base) = &self.base else { return Ok(()) };
+        let Some(before) = base.inode(ino)?.filter(|before| record.is_none_or(|now| now.content != before.content))
+        else {
+            return Ok(());
+        };
+        if !self.past.is_orphan(before.content)? {
+            return Ok(());
+        }
+        // What changed is in the lists, and comes by itself.
+        let since = base.id();
+        let mut indexes = Vec::new();
+        if before.kind == InodeKind::Regular {
+            for index in base.segment_indexes(before.content)? {
+                if self.past.has_from(&keys::segment(before.content, index), since)? {
+                    indexes.push(index);
+                }
+            }
+        }
+        for index in indexes {
+            self.put_record(&StreamFrame::Segment(before.content, index, Vec::new()))?;
+        }
+        if record.is_none() {
+            if self.past.has_from(&keys::symlink(ino), since)? {
+                self.put_record(&StreamFrame::Symlink(ino, None))?;
+            }
+            if self.past.has_from(&keys::xattrs(ino), since)? {
+                self.put_record(&StreamFrame::Xattrs(ino, None))?;
             }
         }
         Ok(())
@@ -285,8 +319,6 @@ impl Vfs {
             VfsError::Io
         })?;
         let mut sender = Sender {
-            orphans: past.orphans()?,
-            base_orphans: base_past.as_ref().map(Past::orphans).transpose()?.unwrap_or_default(),
             past,
             base: base_past,
             out,
@@ -313,9 +345,8 @@ impl Vfs {
             None => sender.whole()?,
             Some(base) => {
                 let (after, last): (Epoch, Epoch) = (base.id, shown.id);
-                let changed =
-                    changed_keys(&*shared.parts.meta, after, last).map_err(|error| shared.meta_error(&error))?;
-                sender.changes(&changed)?;
+                let window_bytes = shared.options.change_window_bytes;
+                sender.changes(&mut ChangedKeys::new(&*shared.parts.meta, (after, last), window_bytes))?;
             }
         }
         let frames = sender.frames;

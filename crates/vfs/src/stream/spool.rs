@@ -12,11 +12,23 @@ use verfs_format::{
 
 use super::{ResumeToken, StreamError};
 use crate::VfsError;
+use crate::space::SpaceGauge;
 
 /// Directory of the spool, under the volume's root.
 const SPOOL_DIRECTORY: &str = "receive";
 /// Frames are collected until they fill a write of this size.
 const WRITE_BYTES: usize = 1 << 20;
+
+/// What a record of a stream takes at most where it is applied, beside four times its bytes: its versions, and the
+/// metadata engine's log of them.
+const RECORD_ROOM_BYTES: u64 = 512;
+
+/// A stream that came whole.
+pub(crate) struct Filled {
+    pub(crate) begin: StreamBegin,
+    /// What it takes at most on the disk, applied.
+    pub(crate) room_bytes: u64,
+}
 
 /// A stream's file.
 pub(crate) fn spool_path(stream: [u8; 16]) -> PathBuf {
@@ -47,13 +59,15 @@ pub(crate) enum NoFrame {
 pub(crate) struct Frames {
     check: StreamCheck,
     count: u64,
+    /// What they take at most on the disk, applied.
+    room_bytes: u64,
     /// The last frame was the stream's last.
     ended: bool,
 }
 
 impl Frames {
     fn new() -> Self {
-        Frames { check: StreamCheck::default(), count: 0, ended: false }
+        Frames { check: StreamCheck::default(), count: 0, room_bytes: 0, ended: false }
     }
 
     /// The next frame, and its bytes.
@@ -90,6 +104,16 @@ impl Frames {
         }
         self.check = expected;
         self.count += 1;
+        self.room_bytes += match &frame {
+            StreamFrame::Chunk(raw_len, ..) => SpaceGauge::claim_of(u64::from(*raw_len)),
+            StreamFrame::Begin(_)
+            | StreamFrame::Inode(..)
+            | StreamFrame::Dirent(..)
+            | StreamFrame::Symlink(..)
+            | StreamFrame::Xattrs(..)
+            | StreamFrame::Segment(..)
+            | StreamFrame::End(_) => RECORD_ROOM_BYTES + 4 * len as u64,
+        };
         self.ended = matches!(frame, StreamFrame::End(_));
         Ok((frame, bytes))
     }
@@ -181,7 +205,7 @@ pub(crate) fn fill(
     source: &mut dyn Read,
     accept: &mut dyn FnMut(&StreamBegin) -> Result<(), StreamError>,
     progress: &mut dyn FnMut(u64) -> bool,
-) -> Result<StreamBegin, StreamError> {
+) -> Result<Filled, StreamError> {
     disk.create_dir_all(Path::new(SPOOL_DIRECTORY))?;
     let mut magic = [0; 8];
     let nothing = || StreamError::Damaged { detail: "nothing came".to_owned(), resume: None };
@@ -217,7 +241,7 @@ pub(crate) fn fill(
     spool.keep()?;
     disk.sync_dir(Path::new(SPOOL_DIRECTORY))?;
     disk.sync_dir(Path::new(""))?;
-    Ok(begin)
+    Ok(Filled { begin, room_bytes: frames.room_bytes })
 }
 
 fn begin_spool(
@@ -251,10 +275,14 @@ fn resume_spool(
     source.read_exact(&mut stream)?;
     source.read_exact(&mut offset)?;
     let offset = u64::from_le_bytes(offset);
+    let nothing =
+        || StreamError::Mismatch("there is nothing to go on with: the stream has to come from its start".to_owned());
     let mut reader = SpoolReader::open(disk, stream).map_err(|error| match error {
-        StreamError::Pipe(error) if error.kind() == io::ErrorKind::NotFound => {
-            StreamError::Mismatch("there is nothing to go on with: the stream has to come from its start".to_owned())
-        }
+        StreamError::Pipe(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => nothing(),
+            _ => error.into(),
+        },
+        StreamError::Damaged { .. } => nothing(),
         other => other,
     })?;
     let begin = match reader.next()? {
@@ -300,13 +328,17 @@ pub(crate) fn interrupted(disk: &dyn Disk) -> Result<Option<ResumeToken>, Stream
         let mut reader = match SpoolReader::open(disk, token.stream) {
             Ok(reader) => reader,
             Err(StreamError::Pipe(error)) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
+            // Of what was never said to be kept, a crash leaves anything.
+            Err(StreamError::Damaged { .. }) => continue,
             Err(error) => return Err(error),
         };
-        let mut offset = reader.position();
+        let mut offset = None;
         while reader.next().is_ok() {
-            offset = reader.position();
+            offset = Some(reader.position());
         }
-        return Ok(Some(ResumeToken { stream: token.stream, offset }));
+        if let Some(offset) = offset {
+            return Ok(Some(ResumeToken { stream: token.stream, offset }));
+        }
     }
     Ok(None)
 }

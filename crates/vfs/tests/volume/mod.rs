@@ -7,11 +7,12 @@ pub mod tree;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use verfs_base::{Ino, RealDisk, SystemClock};
 use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_meta::{MemoryStore, MetaStore};
 use verfs_store::{ChunkStore, StoreOptions};
-use verfs_vfs::{Context, Vfs, VfsOptions, VfsParts};
+use verfs_vfs::{Context, Outdated, Vfs, VfsOptions, VfsParts};
 
 pub const ROOT: Context = Context::ROOT;
 const SECRET: [u8; 192] = [7; 192];
@@ -65,6 +66,13 @@ impl Open {
     pub fn close(self) {
         self.vfs.close().unwrap();
         self.store.close().unwrap();
+    }
+
+    /// All names that a rollback or a stream made outdated.
+    pub fn outdated_names(&self, outdated: &Outdated) -> Vec<(Ino, Bytes)> {
+        let mut all = Vec::new();
+        self.vfs.outdated_names(outdated, &mut |mut names| all.append(&mut names)).unwrap();
+        all
     }
 
     pub fn read(&self, ino: Ino) -> Vec<u8> {
