@@ -1,11 +1,13 @@
 //! The memory of the addon: what is freed while a vault is open is wiped first, so that nothing of the vault is left in
-//! memory that nobody owns.
+//! memory that nobody owns. Below it is mimalloc: the committer frees what other threads took, and glibc's allocator spends
+//! a quarter to a third of the committer's time on that (docs/PERFORMANCE.md).
 #![allow(unsafe_code, reason = "an allocator is unsafe by its trait")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
 use std::ptr;
 
+use mimalloc::MiMalloc;
 use verfs_engine::wipes_freed_memory;
 
 struct WipingAllocator;
@@ -22,17 +24,17 @@ unsafe fn wipe(memory: *mut u8, size: usize) {
     black_box(memory);
 }
 
-// SAFETY: every call goes to the system's allocator with the layout that it was given; memory is only written to between
+// SAFETY: every call goes to mimalloc with the layout that it was given; memory is only written to between
 // the caller's last use of it and its return, or before anybody else has it.
 unsafe impl GlobalAlloc for WipingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are the same.
-        unsafe { System.alloc(layout) }
+        unsafe { MiMalloc.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are the same.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { MiMalloc.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
@@ -41,17 +43,17 @@ unsafe impl GlobalAlloc for WipingAllocator {
             unsafe { wipe(memory, layout.size()) };
         }
         // SAFETY: the caller's promises are the same.
-        unsafe { System.dealloc(memory, layout) };
+        unsafe { MiMalloc.dealloc(memory, layout) };
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         if !wipes_freed_memory() {
             // SAFETY: the caller's promises are the same.
-            return unsafe { System.realloc(memory, layout, new_size) };
+            return unsafe { MiMalloc.realloc(memory, layout, new_size) };
         }
-        // The system's might leave a copy behind.
+        // Its own might leave a copy behind.
         // SAFETY: the caller promises a size that makes a layout with this alignment, and that it isn't 0.
-        let moved = unsafe { System.alloc(Layout::from_size_align_unchecked(new_size, layout.align())) };
+        let moved = unsafe { MiMalloc.alloc(Layout::from_size_align_unchecked(new_size, layout.align())) };
         if !moved.is_null() {
             // SAFETY: both have that many bytes, and are two allocations; the old one is given back with its layout.
             unsafe {

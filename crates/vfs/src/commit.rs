@@ -1,11 +1,13 @@
 //! The committer: closes groups and makes them durable, one after the other, on a thread of its own.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::MutexGuard;
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use verfs_base::{Epoch, Ino};
 use verfs_format::{ContentId, InodeKind, InodeRecord, OrphanRecord, Segment, encode_versioned, keys, varint};
 use verfs_meta::WriteBatch;
@@ -17,14 +19,16 @@ use crate::load::decode_inode;
 use crate::prune::{self, Pruned};
 use crate::rollback::Freeze;
 use crate::space::SpaceGauge;
-use crate::state::{Closing, Failure, Node, State};
+use crate::state::{Closing, Failure, Node, REAP_RECORDS, State};
 use crate::versions::{Versions, put_used};
 use crate::volume::Shared;
 
 /// Runs whose references one group drops at most for contents that are released.
 const RELEASE_RUNS_MAX: usize = 32 << 10;
-/// Contents that one group releases at most.
-const REAP_MAX: usize = 16 << 10;
+/// Contents that a group releases, however much else it has.
+const REAP_MIN: usize = 512;
+/// Records that the committer looks at or changes in memory before it lets others at the lock.
+const LOCKED_RECORDS_MAX: usize = 128;
 /// How long to wait after the disk was found full.
 const STALL_RETRY: Duration = Duration::from_millis(500);
 
@@ -111,7 +115,8 @@ fn close(state: &mut State, shared: &Shared) -> Arc<Group> {
     let mut group = std::mem::replace(&mut state.open, Group::new(next, state.epoch, state.next_number));
     group.counters = state.counters;
     group.next_number = state.next_number;
-    let reaped = state.reapable.len().min(REAP_MAX);
+    let room = state.limits.records.saturating_sub(group.batch_records()) / REAP_RECORDS;
+    let reaped = state.reapable.len().min(room.max(REAP_MIN));
     group.reap = state.reapable.drain(..reaped).collect();
     for reap in &group.reap {
         if let Some(ino) = reap.ino {
@@ -132,7 +137,8 @@ fn close(state: &mut State, shared: &Shared) -> Arc<Group> {
     let group = Arc::new(group);
     let unlogged = std::mem::take(&mut state.unlogged);
     state.closing = Some(Closing { group: Arc::clone(&group), unlogged });
-    state.close_requested = false;
+    // What is left to be released doesn't wait for the interval.
+    state.close_requested = state.is_group_full();
     // Writers that waited for room have it in the new group.
     shared.progress.notify_all();
     group
@@ -172,14 +178,16 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
         chunker: &*parts.chunker,
         chunks: &mut chunks,
         versions: &mut versions,
+        first_number: group.first_number,
         segments: Vec::new(),
     };
 
-    let released: HashSet<ContentId> = group.reap.iter().map(|reap| reap.content).collect();
-    let before = committed_allocations(shared, group)?;
+    let released: FxHashSet<ContentId> = group.reap.iter().map(|reap| reap.content).collect();
+    let gone: FxHashMap<Ino, Epoch> = group.reap.iter().filter_map(|reap| Some((reap.ino?, reap.died))).collect();
+    let before = committed_allocations(shared, group, &gone)?;
     let mut allocated = Vec::new();
     let mut records: Vec<(Ino, InodeRecord)> = Vec::with_capacity(group.inodes.len());
-    for (&ino, record) in &group.inodes {
+    for (&ino, record) in group.inodes.iter().filter(|(ino, _)| !gone.contains_key(ino)) {
         let mut record = *record;
         if record.kind == InodeKind::Regular {
             record.allocated = before.get(&ino).copied().unwrap_or(0);
@@ -196,8 +204,8 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
     let unfinished = release(shared, group, &mut content)?;
     let segments = content.segments;
 
-    let unfinished_contents: HashSet<ContentId> = unfinished.iter().map(|reap| reap.content).collect();
-    put_records(&mut versions, group, records, &released, &unfinished_contents);
+    let unfinished_contents: FxHashSet<ContentId> = unfinished.iter().map(|reap| reap.content).collect();
+    put_records(&mut versions, group, records, &gone, &Releases { released, unfinished: unfinished_contents });
     let mut grown = versions.finish().map_err(|error| shared.meta_error(&error))?;
     put_system_records(&mut batch, group);
     prune::count_shared(&*parts.meta, group, &mut grown).map_err(|error| shared.meta_error(&error))?;
@@ -219,18 +227,36 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
     Ok(Committed { segments, allocated, unfinished, space, used, pruned })
 }
 
-/// Allocation of the group's files as of the last committed group: their records in the group only have a bound.
-fn committed_allocations(shared: &Shared, group: &Group) -> Result<HashMap<Ino, u64>, VfsError> {
+/// Allocation of the group's files as of the last committed group: their records in the group only have a bound. Memory
+/// has most of them, since what changed stays there until it is committed.
+fn committed_allocations(
+    shared: &Shared,
+    group: &Group,
+    gone: &FxHashMap<Ino, Epoch>,
+) -> Result<FxHashMap<Ino, u64>, VfsError> {
     let older: Vec<(Ino, ContentId)> = group
         .inodes
         .iter()
         .filter(|(ino, record)| record.kind == InodeKind::Regular && ino.0 < group.first_number)
+        .filter(|(ino, _)| !gone.contains_key(ino))
         .map(|(ino, record)| (*ino, record.content))
         .collect();
-    let wanted: Vec<Bytes> = older.iter().map(|(ino, _)| keys::inode(*ino).into()).collect();
+    let mut allocations = FxHashMap::with_capacity_and_hasher(older.len(), FxBuildHasher);
+    let mut unknown = Vec::new();
+    for step in older.chunks(LOCKED_RECORDS_MAX) {
+        let mut state = shared.state.lock();
+        for &(ino, content) in step {
+            match state.nodes.adjust(ino) {
+                Some(Node::Present { record, committed_allocated, .. }) if record.content == content => {
+                    allocations.insert(ino, *committed_allocated);
+                }
+                Some(Node::Present { .. } | Node::Gone) | None => unknown.push((ino, content)),
+            }
+        }
+    }
+    let wanted: Vec<Bytes> = unknown.iter().map(|(ino, _)| keys::inode(*ino).into()).collect();
     let values = shared.parts.meta.multi_get(&wanted).map_err(|error| shared.meta_error(&error))?;
-    let mut allocations = HashMap::with_capacity(older.len());
-    for ((ino, content), value) in older.into_iter().zip(values) {
+    for ((ino, content), value) in unknown.into_iter().zip(values) {
         let Some(value) = value else { continue };
         // The record of the group takes its place; how much its content had, nobody knows.
         let Ok(record) = decode_inode(&value).map_err(|error| shared.damaged("inode", ino.0, error)) else { continue };
@@ -262,18 +288,23 @@ fn release(shared: &Shared, group: &Group, content: &mut ContentCommit<'_, '_>) 
     Ok(unfinished)
 }
 
+/// Contents that a group releases.
+struct Releases {
+    /// All of them.
+    released: FxHashSet<ContentId>,
+    /// Those of which something is left for a later group.
+    unfinished: FxHashSet<ContentId>,
+}
+
 fn put_records(
     versions: &mut Versions<'_>,
     group: &Group,
     records: Vec<(Ino, InodeRecord)>,
-    released: &HashSet<ContentId>,
-    unfinished: &HashSet<ContentId>,
+    gone: &FxHashMap<Ino, Epoch>,
+    Releases { released, unfinished }: &Releases,
 ) {
-    let gone: HashMap<Ino, Epoch> = group.reap.iter().filter_map(|reap| Some((reap.ino?, reap.died))).collect();
     for (ino, record) in records {
-        if !gone.contains_key(&ino) {
-            versions.put_of(keys::inode(ino), group.nameless.get(&ino).copied(), |out| record.encode(out));
-        }
+        versions.put_of(keys::inode(ino), group.nameless.get(&ino).copied(), |out| record.encode(out));
     }
     for ((parent, name), target) in &group.dirents {
         let key = keys::dirent(*parent, name.hash, &name.bytes);
@@ -300,12 +331,13 @@ fn put_records(
             put_orphan(versions, orphan);
         }
     }
+    let fresh: FxHashSet<ContentId> = group.orphans.iter().map(|orphan| orphan.content).collect();
     for reap in &group.reap {
         if unfinished.contains(&reap.content) {
             // Not a new version: a snapshot that had the whole orphan loses what is released of it.
             let record = OrphanRecord { ino: None, died: reap.died };
             versions.batch.put(keys::orphan(reap.content), encode_versioned(reap.died, |out| record.encode(out)));
-        } else {
+        } else if !fresh.contains(&reap.content) {
             versions.delete(keys::orphan(reap.content), reap.died);
         }
         if let Some(ino) = reap.ino {
@@ -348,23 +380,24 @@ fn put_system_records(batch: &mut WriteBatch, group: &Group) {
 /// The group is durable: memory follows.
 fn finish(shared: &Shared, group: &Group, committed: Committed) {
     let mut state = shared.state.lock();
-    state.committed = group.id;
+    // Whoever read the store before the commit reads it again: memory may be newer from here on. What the group has
+    // still covers what it left, so the rest of memory may follow step by step.
     state.commits += 1;
+    for step in committed.segments.chunks(LOCKED_RECORDS_MAX) {
+        for ((content, index), segment) in step {
+            state.replace_segment(*content, *index, Arc::clone(segment));
+        }
+        MutexGuard::bump(&mut state);
+    }
+    for step in committed.allocated.chunks(LOCKED_RECORDS_MAX) {
+        for &(ino, allocated) in step {
+            settle_allocation(&mut state, group, ino, allocated);
+        }
+        MutexGuard::bump(&mut state);
+    }
+    state.committed = group.id;
     state.stalled = None;
     let closing = state.closing.take();
-    for ((content, index), segment) in committed.segments {
-        state.replace_segment(content, index, segment);
-    }
-    for (ino, allocated) in committed.allocated {
-        let State { nodes, open, .. } = &mut *state;
-        if let Some(Node::Present { record, committed_allocated, .. }) = nodes.adjust(ino)
-            && group.inodes.get(&ino).is_some_and(|was| was.content == record.content)
-        {
-            *committed_allocated = allocated;
-            let dirty = open.data.get(&record.content).map_or(0, crate::dirty::DirtyContent::data_bytes);
-            record.allocated = (allocated + dirty).min(record.size.next_multiple_of(4096));
-        }
-    }
     if !committed.unfinished.is_empty() {
         state.reapable.extend(committed.unfinished);
         state.begin_change(shared.monotonic());
@@ -381,4 +414,16 @@ fn finish(shared: &Shared, group: &Group, committed: Committed) {
     drop(state);
     // A large group takes a while to free: not under the lock.
     drop(closing);
+}
+
+/// The record of a file in memory, after its group was committed with so many bytes allocated.
+fn settle_allocation(state: &mut State, group: &Group, ino: Ino, allocated: u64) {
+    let State { nodes, open, .. } = state;
+    if let Some(Node::Present { record, committed_allocated, .. }) = nodes.adjust(ino)
+        && group.inodes.get(&ino).is_some_and(|was| was.content == record.content)
+    {
+        *committed_allocated = allocated;
+        let dirty = open.data.get(&record.content).map_or(0, crate::dirty::DirtyContent::data_bytes);
+        record.allocated = (allocated + dirty).min(record.size.next_multiple_of(4096));
+    }
 }

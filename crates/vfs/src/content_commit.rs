@@ -29,6 +29,8 @@ pub(crate) struct ContentCommit<'a, 'b> {
     pub(crate) chunker: &'a dyn Chunker,
     pub(crate) chunks: &'a mut ChunkBatch,
     pub(crate) versions: &'a mut Versions<'b>,
+    /// Contents from this number on were born in the group: the store has nothing of them.
+    pub(crate) first_number: u64,
     /// Segments as they are after the commit, for the cache.
     pub(crate) segments: Vec<((ContentId, u32), Arc<Segment>)>,
 }
@@ -225,6 +227,9 @@ impl ContentCommit<'_, '_> {
 
     /// Reads the segments that a range touches; of a hole only those that exist.
     fn load(&self, editor: &mut Editor, range: ByteRange, sort: Content, size: u64) -> Result<(), StoreError> {
+        if editor.content.0 >= self.first_number {
+            return Ok(());
+        }
         let first = (range.offset / SEGMENT_BYTES) as u32;
         let last = ((range.end() - 1) / SEGMENT_BYTES) as u32;
         // A range that begins at a segment's start may go on with the chunk before it.

@@ -14,8 +14,10 @@ use crate::dirty::{BLOCK_BYTES, DirtyContent, RangeSet};
 use crate::prune::Prune;
 use crate::versions::SnapshotIds;
 
-/// Memory that a changed record costs in a group, roughly.
-const RECORD_BYTES: u64 = 400;
+/// Memory that a changed record costs, roughly: in the group, in its intent log's sets, and in the caches that keep it.
+const RECORD_BYTES: u64 = 500;
+/// Memory that a content with dirty data costs beside its pieces, roughly.
+const CONTENT_BYTES: u64 = 700;
 
 /// More bytes than the log ever takes.
 const UNLOGGABLE_BYTES: u64 = 1 << 40;
@@ -222,9 +224,17 @@ impl Group {
         self.inodes.len() + self.dirents.len()
     }
 
+    /// Records that committing it writes, roughly: a file with data has a segment and a chunk beside its own two.
+    pub(crate) fn batch_records(&self) -> usize {
+        self.records() + 2 * self.data.len()
+    }
+
     /// Memory that it takes, roughly.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.data_memory_bytes + self.xattr_bytes + self.records() as u64 * RECORD_BYTES
+        self.data_memory_bytes
+            + self.xattr_bytes
+            + self.records() as u64 * RECORD_BYTES
+            + self.data.len() as u64 * CONTENT_BYTES
     }
 
     /// Bytes that committing it can take on disk, at worst.

@@ -33,8 +33,9 @@ use crate::{Context, Result, Vfs, VfsError, VfsOptions};
 const ROOT_MODE: u16 = 0o755;
 /// First number that isn't the root's.
 const FIRST_NUMBER: u64 = Ino::ROOT.0 + 1;
-/// Records that close a group, however small they are.
-const GROUP_RECORDS_MAX: usize = 100_000;
+/// Records at which a group closes, however small they are: as many as the metadata engine takes into a memtable. A
+/// larger batch becomes a table of its own, which costs several times as much (docs/decisions/0003-metadata-engines.md).
+const GROUP_RECORDS_MAX: usize = 12_000;
 
 /// Extended attributes in memory, for each inode that may be there.
 const XATTR_CACHE_BYTES_PER_INODE: usize = 64;
@@ -349,7 +350,12 @@ fn replay_inode(state: &mut State, ino: Ino, scope: InodeScope, record: InodeRec
             let node = Node::Present { record, committed_allocated: 0, born, content_born: born };
             state.nodes.put(ino, node, group, 1);
         }
-        Some(known) if known.content != record.content => state.drop_dirty(known.content),
+        Some(known) if known.content != record.content => {
+            state.drop_dirty(known.content);
+            if let Some(Node::Present { committed_allocated, .. }) = state.nodes.adjust(ino) {
+                *committed_allocated = 0;
+            }
+        }
         Some(_) => {}
     }
     state.put_inode(ino, record);

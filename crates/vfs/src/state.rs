@@ -24,6 +24,9 @@ use crate::space::SpaceGauge;
 /// A group that is never committed: what changed in it is never evicted.
 pub(crate) const KEPT: GroupId = GroupId(u64::MAX);
 
+/// Records that the release of one content changes, roughly: its inode, its segment, the record of its chunk.
+pub(crate) const REAP_RECORDS: usize = 4;
+
 /// Weight of a segment in its cache: bytes of memory, roughly.
 fn segment_weight(segment: &Segment) -> usize {
     64 + segment.runs.len() * 56
@@ -256,7 +259,7 @@ impl State {
     /// Whether the open group has reached a size at which it closes.
     pub(crate) fn is_group_full(&self) -> bool {
         self.open.blocks() >= self.limits.blocks
-            || self.open.records() >= self.limits.records
+            || self.open.batch_records() + self.reapable.len() * REAP_RECORDS >= self.limits.records
             || self.open.memory_bytes() >= self.limits.memory_bytes
     }
 
