@@ -52,7 +52,7 @@ impl Tree {
     fn add(&mut self) -> Outcome<()> {
         let number = self.files;
         let vfs = self.volume.vfs();
-        if number.is_multiple_of(DIRECTORY_FILES) {
+        if self.directories.len() as u64 == number / DIRECTORY_FILES {
             let directory = format!("directory-{}", number / DIRECTORY_FILES);
             self.directories.push(vfs.mkdir(&ROOT, Ino::ROOT, directory.as_bytes(), 0o755)?.ino);
         }
@@ -142,6 +142,7 @@ fn main() -> Outcome<()> {
             tree.volume.vfs().unlink(&ROOT, parent, name(number).as_bytes())?;
             Ok(())
         })?;
+        tree.files = before;
         println!(
             "{size:>8} {creates:>9.0} {stats:>9.0} {reads:>9.0} {unlinks:>9.0} {:>13.2} {:>9.1}",
             median(snapshots).as_secs_f64() * 1e3,
