@@ -66,6 +66,8 @@ export declare class Volume {
   vaultCheck(socket: string, signal?: AbortSignal | undefined | null): Promise<undefined>
   /** Locks the vault. Operations under way may last for `grace_ms`. */
   vaultLock(graceMs: number, signal?: AbortSignal | undefined | null): Promise<undefined>
+  /** Gives the open vault a new data key, and begins to seal anew what it has. */
+  vaultRekey(socket: string, signal?: AbortSignal | undefined | null): Promise<undefined>
   /** Has the vault opened by the second of the secrets that come from a socket, instead of by the first. */
   vaultChange(socket: string, signal?: AbortSignal | undefined | null): Promise<undefined>
   /**
@@ -399,6 +401,12 @@ export interface VaultStatus {
   passes: number
   /** For how long nobody used it, in milliseconds, while it is unlocked. */
   idleMs?: number
+  /** Whether it gets a new data key: `idle` when not. */
+  rekey: 'idle' | 'running' | 'failed'
+  /** Bytes of data that are sealed with it so far. */
+  rekeyedBytes: number
+  /** Why that could not go on; empty when it could. */
+  rekeyFailure: string
 }
 
 /** What a volume's superblock says. Nothing in it changes in the life of a volume, but `holderPid`. */

@@ -3,11 +3,15 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { run, shell } from '../harness/command.ts';
 import { mountForAll } from '../harness/others.ts';
 import { Sandbox } from '../harness/sandbox.ts';
+import { unlockNewVault } from '../harness/vault.ts';
 
 const minutes = 60_000;
 
 /** Fewer would mean that the suite was not run whole. */
 const leastTests = 390;
+
+/** More would mean that the suite found features missing. */
+const skippedMax = 40;
 
 /** The suite asks glibc for the most links of a file, and glibc knows only some file systems: FUSE is none of them. */
 const mayBeSkipped = { 'link::link_count_max': 'Cannot get value for LINK_MAX: filesystem limit is unknown' };
@@ -127,4 +131,21 @@ test(
     expect(told).toEqual(told['link::link_count_max'] === undefined ? {} : mayBeSkipped);
   },
   10 * minutes,
+);
+
+test(
+  'an unlocked vault passes every test of pjdfstest',
+  async () => {
+    await mountForAll(sandbox);
+    await shell('mkdir other; mount -t tmpfs tmpfs other', { cwd: sandbox.root, env: sandbox.env });
+    await unlockNewVault(sandbox);
+    await shell('chmod 755 .vault', { cwd: sandbox.mountpoint });
+    const verdicts = await runSuite(sandbox.inMount('.vault'));
+    process.stdout.write(`\nremark: vault ${counted(verdicts)}\n`);
+    const failed = [...verdicts].filter(([, { verdict }]) => verdict === 'FAILED');
+    expect(Object.fromEntries(failed)).toEqual({});
+    const skipped = [...verdicts].filter(([, { verdict }]) => verdict === 'skipped').map(([name]) => name);
+    expect(skipped.filter((name) => name !== 'link::link_count_max').length).toBeLessThanOrEqual(skippedMax);
+  },
+  5 * minutes,
 );

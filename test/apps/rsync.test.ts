@@ -6,6 +6,7 @@ import { shell } from '../harness/command.ts';
 import { attributesOf, metadataOf } from '../harness/metadata.ts';
 import { repository, Sandbox } from '../harness/sandbox.ts';
 import { addAttributes, makeSpecimens } from '../harness/specimens.ts';
+import { unlockNewVault } from '../harness/vault.ts';
 
 const minutes = 60_000;
 
@@ -139,3 +140,27 @@ describe('rsync -aHAXS', () => {
     6 * minutes,
   );
 });
+
+test(
+  'rsync -aHAX into an unlocked vault, locked and unlocked in between',
+  async () => {
+    await makeSource();
+    await addAttributes(source);
+    await unlockNewVault(sandbox);
+    await sh('timeout 120 rsync -aHAX source/ mnt/.vault/copy/');
+    const copy = sandbox.inMount('.vault', 'copy');
+    const [original, attributes] = [await metadataOf(source), await attributesOf(source)];
+    expect(original.length).toBeGreaterThan(1000);
+    expect(await metadataOf(copy)).toEqual(original);
+    await sandbox.json(['crypt', sandbox.mountpoint, '-l']);
+    await expect(metadataOf(copy)).rejects.toThrow();
+    await sandbox.json(['crypt', sandbox.mountpoint, '-u', '--password-stdin'], {
+      cwd: sandbox.root,
+      input: 'a password of tests\n',
+    });
+    expect(await metadataOf(copy)).toEqual(original);
+    expect(await attributesOf(copy)).toEqual(attributes);
+    expect(await sh('timeout 120 rsync -aHAX --checksum --itemize-changes source/ mnt/.vault/copy/')).toBe('');
+  },
+  5 * minutes,
+);

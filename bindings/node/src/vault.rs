@@ -12,7 +12,7 @@ use std::time::Duration;
 use napi::Env;
 use napi::bindgen_prelude::{Object, PromiseRaw};
 use napi_derive::napi;
-use verfs_engine::{EngineError, VaultCompression, VaultSecret, VaultState};
+use verfs_engine::{EngineError, RekeyState, VaultCompression, VaultSecret, VaultState};
 
 use crate::call::{Call, Place, Wanted};
 use crate::failure::Failure;
@@ -20,6 +20,7 @@ use crate::options::js_integer;
 use crate::pool::Kind;
 use crate::streams::Line;
 use crate::volume::Volume;
+use crate::wiping_allocator::with_wiped_frees;
 
 /// Longest part of a secret.
 const PART_MAX_BYTES: u32 = 64 << 10;
@@ -40,6 +41,13 @@ pub struct VaultStatus {
     pub passes: i64,
     /// For how long nobody used it, in milliseconds, while it is unlocked.
     pub idle_ms: Option<i64>,
+    /// Whether it gets a new data key: `idle` when not.
+    #[napi(ts_type = "'idle' | 'running' | 'failed'")]
+    pub rekey: String,
+    /// Bytes of data that are sealed with it so far.
+    pub rekeyed_bytes: i64,
+    /// Why that could not go on; empty when it could.
+    pub rekey_failure: String,
 }
 
 /// How a vault is made.
@@ -54,6 +62,11 @@ pub struct VaultCreateOptions {
 impl From<verfs_engine::VaultStatus> for VaultStatus {
     fn from(status: verfs_engine::VaultStatus) -> Self {
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let (rekey, rekeyed_bytes, rekey_failure) = match status.rekey {
+            RekeyState::Idle => ("idle", 0, String::new()),
+            RekeyState::Running(bytes) => ("running", bytes, String::new()),
+            RekeyState::Failed(why) => ("failed", 0, why),
+        };
         VaultStatus {
             state: match status.state {
                 VaultState::Absent => "absent",
@@ -67,6 +80,9 @@ impl From<verfs_engine::VaultStatus> for VaultStatus {
             memory_kib: js_integer(status.memory_kib.into()),
             passes: js_integer(status.passes.into()),
             idle_ms: status.idle.map(millis),
+            rekey: rekey.to_owned(),
+            rekeyed_bytes: js_integer(rekeyed_bytes),
+            rekey_failure,
         }
     }
 }
@@ -171,8 +187,24 @@ impl Volume {
         #[napi(ts_arg_type = "AbortSignal | undefined | null")] signal: Option<Object<'_>>,
     ) -> napi::Result<PromiseRaw<'env, ()>> {
         let inner = self.inner()?;
-        let work = move || Ok(inner.lock_vault(Duration::from_millis(grace_ms.into()))?);
+        let work = move || Ok(with_wiped_frees(|| inner.lock_vault(Duration::from_millis(grace_ms.into())))?);
         Call { name: "vaultLock", place: Place::Apart, work, undo: drop }.begin(env, signal)
+    }
+
+    /// Gives the open vault a new data key, and begins to seal anew what it has.
+    #[napi]
+    pub fn vault_rekey<'env>(
+        &self,
+        env: &'env Env,
+        socket: String,
+        #[napi(ts_arg_type = "AbortSignal | undefined | null")] signal: Option<Object<'_>>,
+    ) -> napi::Result<PromiseRaw<'env, ()>> {
+        let inner = self.inner()?;
+        let work = move |wanted: &Wanted<'_>| {
+            let [secret] = secrets(&socket, wanted)?;
+            Ok(inner.rekey_vault(&secret)?)
+        };
+        Call { name: "vaultRekey", place: Place::Apart, work, undo: drop }.begin_watched(env, signal)
     }
 
     /// Has the vault opened by the second of the secrets that come from a socket, instead of by the first.

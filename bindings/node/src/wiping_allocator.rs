@@ -1,7 +1,8 @@
 //! The memory of the addon: what is freed while a vault is open is wiped first, so that nothing of the vault is left in
 //! memory that nobody owns. Below it is mimalloc: the committer frees what other threads took, and glibc's allocator spends
-//! a quarter to a third of the committer's time on that (docs/PERFORMANCE.md).
-#![allow(unsafe_code, reason = "an allocator is unsafe by its trait")]
+//! a quarter to a third of the committer's time on that (docs/PERFORMANCE.md). What C libraries free is wiped by theirs,
+//! while a vault is being locked.
+#![allow(unsafe_code, reason = "an allocator is unsafe by its trait, and that of C has no safe way to its options")]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
@@ -9,6 +10,29 @@ use std::ptr;
 
 use mimalloc::MiMalloc;
 use verfs_engine::wipes_freed_memory;
+
+/// Runs what ends the contexts of compression: they have pieces of what they worked on, and C's allocator frees them. It
+/// wipes what is freed meanwhile (`M_PERTURB`, mallopt(3)); all the time that would cost every program of Node.
+#[cfg(target_env = "gnu")]
+pub fn with_wiped_frees<T>(run: impl FnOnce() -> T) -> T {
+    use std::sync::{Mutex, PoisonError};
+
+    static LOCKING: Mutex<()> = Mutex::new(());
+    let locking = LOCKING.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: it takes numbers and changes a number of the allocator's.
+    unsafe { libc::mallopt(libc::M_PERTURB, 1) };
+    let result = run();
+    // SAFETY: as before.
+    unsafe { libc::mallopt(libc::M_PERTURB, 0) };
+    drop(locking);
+    result
+}
+
+/// musl's allocator has no such option.
+#[cfg(not(target_env = "gnu"))]
+pub fn with_wiped_frees<T>(run: impl FnOnce() -> T) -> T {
+    run()
+}
 
 struct WipingAllocator;
 

@@ -48,6 +48,7 @@ pub const ERROR_CODES: &[&str] = &[
     "VERFS_E_VAULT_RATE_LIMITED",
     "VERFS_E_VAULT_DAMAGED",
     "VERFS_E_VAULT_KEY_FILE",
+    "VERFS_E_VAULT_LOCKED",
 ];
 
 /// Why something could not be done with a volume.
@@ -234,6 +235,12 @@ pub enum EngineError {
         /// The directory.
         path: PathBuf,
     },
+    /// It is locked.
+    #[error("the vault of volume {} is locked: unlock it with `verfs crypt -u`", path.display())]
+    VaultLocked {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The secrets are not the vault's. Which of them isn't nobody can tell.
     #[error("the password or the key file is wrong: try again")]
     VaultSecret,
@@ -309,6 +316,7 @@ impl EngineError {
             EngineError::VaultAbsent { .. } => "VERFS_E_VAULT_ABSENT",
             EngineError::VaultExists { .. } => "VERFS_E_VAULT_EXISTS",
             EngineError::VaultUnlocked { .. } => "VERFS_E_VAULT_UNLOCKED",
+            EngineError::VaultLocked { .. } => "VERFS_E_VAULT_LOCKED",
             EngineError::VaultSecret => "VERFS_E_VAULT_SECRET",
             EngineError::VaultRateLimited { .. } => "VERFS_E_VAULT_RATE_LIMITED",
             EngineError::VaultDamaged { .. } => "VERFS_E_VAULT_DAMAGED",
@@ -349,6 +357,7 @@ impl EngineError {
             | EngineError::VaultAbsent { path }
             | EngineError::VaultExists { path }
             | EngineError::VaultUnlocked { path }
+            | EngineError::VaultLocked { path }
             | EngineError::VaultDamaged { path, .. }
             | EngineError::VolumeLocked { path, .. }
             | EngineError::VolumeReadOnly { path }

@@ -11,7 +11,7 @@ use verfs_vfs::{
     Context, Copied, CopyMode, CopyProgress, FileKind, NURSERY, Outdated, SNAPSHOT_TEXT_MAX_BYTES, Snapshot, VfsError,
 };
 
-use crate::{EngineError, Volume};
+use crate::{EngineError, VaultState, Volume};
 
 impl Volume {
     /// Makes a snapshot of the whole tree as it is.
@@ -183,6 +183,9 @@ impl Volume {
             }
             Some(NURSERY) => {
                 return Err(EngineError::Usage(format!("{} is where copies grow: choose another path", text(NURSERY))));
+            }
+            Some(b".vault") if self.vault_status()?.state != VaultState::Absent => {
+                return Err(EngineError::PathExists { path: PathBuf::from("/.vault") });
             }
             Some(_) => {}
         }

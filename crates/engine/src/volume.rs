@@ -24,7 +24,7 @@ use crate::runtime_directory::{Outside, mountpoint_outside};
 use crate::snapshots::SessionSlot;
 use crate::stats::{latencies, resident_bytes};
 use crate::tasks::{StopSignal, Tasks};
-use crate::vault::{LOCK_GRACE, VaultPlace, VaultSetting, VaultSlot};
+use crate::vault::{LOCK_GRACE, Unsaved, VaultPlace, VaultSetting, VaultSlot};
 use crate::{CreateOptions, Damage, EngineError, MountOptions, OpenOptions, ReadOnly, Stats, VolumeInfo};
 
 /// Directory of the metadata engine.
@@ -496,7 +496,7 @@ impl Volume {
             return Err(EngineError::NotMounted { path: self.path.clone() });
         };
         // What can't be made durable keeps the vault open, and with it its mount.
-        self.vault.lock(LOCK_GRACE)?;
+        self.vault.lock(LOCK_GRACE, Unsaved::StaysOpen)?;
         self.vault.unmounted();
         let synced = self.sync();
         session.unmount()?;
@@ -513,7 +513,7 @@ impl Volume {
             session.wait();
             self.forget_session(&session);
             // Its mount went with that of the tree.
-            if let Err(error) = self.vault.lock(LOCK_GRACE) {
+            if let Err(error) = self.vault.lock(LOCK_GRACE, Unsaved::StaysOpen) {
                 tracing::error!(%error, "the vault stays unlocked");
             }
         }
@@ -550,6 +550,7 @@ impl Volume {
     /// # Errors
     /// The first thing that went wrong; the volume is closed all the same.
     pub fn close(&self) -> Result<(), EngineError> {
+        let vault = self.vault.lock(LOCK_GRACE, Unsaved::IsLost);
         let mut result = Ok(());
         if self.session.lock().is_some() {
             result = self.unmount();
@@ -561,11 +562,10 @@ impl Volume {
             drop(session);
             lock
         };
-        let Some(lock) = lock else { return result };
+        let Some(lock) = lock else { return result.and(vault) };
         if self.session.lock().is_some() && result.is_ok() {
             result = self.unmount();
         }
-        let vault = self.vault.lock(LOCK_GRACE);
         self.collector.begin_stop();
         self.tasks.stop();
         let vfs = self.vfs.close().map_err(|error| EngineError::from_vfs(&self.path, error));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use support::{Mount, mountpoint, new_volume};
 use verfs_engine::{
-    EngineError, LOCK_GRACE, MountOptions, OpenOptions, VaultCompression, VaultSecret, VaultState, Volume,
+    EngineError, LOCK_GRACE, MountOptions, OpenOptions, RekeyState, VaultCompression, VaultSecret, VaultState, Volume,
 };
 
 const CANARY: &str = "canary-c0ffee-of-the-vault";
@@ -424,4 +424,87 @@ fn what_was_synced_in_it_survives_a_kill() {
     mount.volume().unlock_vault(&secrets.right()).unwrap();
     assert_eq!(fs::read(mount.path(".vault/synced")).unwrap(), CANARY.as_bytes());
     let _volume: &Arc<Volume> = mount.volume();
+}
+
+/// Numbers of the data keys with which the chunks in the vault's packs are sealed.
+fn generations(volume: &Path) -> Vec<u32> {
+    let packs = volume.join("vault/packs");
+    let mut found = Vec::new();
+    for pack in sh(&packs, "find . -name '*.vpk'").lines() {
+        let bytes = fs::read(packs.join(pack)).unwrap();
+        let mut at = 32;
+        while bytes.get(at..at + 4) == Some(b"Vblk") {
+            let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+            found.push(number(at + 40));
+            at += 40 + number(at + 24) as usize;
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn wait_for_rekey(volume: &Volume) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while volume.vault_status().unwrap().rekey != RekeyState::Idle {
+        assert!(Instant::now() < deadline, "{:?}", volume.vault_status());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_new_data_key_leaves_nothing_sealed_with_the_old_one_and_files_as_they_are() {
+    let (mut mount, secrets) = with_vault();
+    let volume_path = mount.path("").parent().unwrap().join("volume");
+    assert_eq!(mount.volume().rekey_vault(&secrets.right()).unwrap_err().code(), "VERFS_E_VAULT_LOCKED");
+    mount.volume().unlock_vault(&secrets.right()).unwrap();
+    let vault = mount.path(".vault");
+    sh(&vault, "mkdir d; head -c 9000000 /dev/urandom > d/large; printf small > d/small; ln -s small d/link");
+    mount.volume().create_snapshot(b"before", b"").unwrap();
+    sh(&vault, "printf changed > d/small; sha256sum d/large > sum");
+    mount.volume().sync().unwrap();
+    assert_eq!(generations(&volume_path), [1]);
+    assert_eq!(mount.volume().rekey_vault(&secrets.with("wrong")).unwrap_err().code(), "VERFS_E_VAULT_SECRET");
+    mount.volume().rekey_vault(&secrets.right()).unwrap();
+    // Whoever uses it meanwhile is served.
+    sh(&vault, "for i in $(seq 20); do sha256sum -c sum >/dev/null; printf $i > d/while-$i; sync d/while-$i; done");
+    wait_for_rekey(mount.volume());
+    mount.volume().sync().unwrap();
+    assert_eq!(generations(&volume_path), [2]);
+    let check = |mount: &Mount| {
+        sh(&mount.path(".vault"), "sha256sum -c sum; test $(cat d/small) = changed; test $(readlink d/link) = small");
+        assert_eq!(fs::read_to_string(mount.path(".vault/.snapshots/before/d/small")).unwrap(), "small");
+    };
+    check(&mount);
+    // Now with the new key alone.
+    mount.remount();
+    mount.volume().unlock_vault(&secrets.right()).unwrap();
+    assert_eq!(mount.volume().vault_status().unwrap().rekey, RekeyState::Idle);
+    check(&mount);
+    assert_eq!(sh(&vault, "ls d | wc -l").trim(), "23");
+}
+
+#[test]
+fn a_rekey_that_is_cut_off_goes_on_after_the_next_unlocking() {
+    let (mut mount, secrets) = with_vault();
+    let volume_path = mount.path("").parent().unwrap().join("volume");
+    mount.volume().unlock_vault(&secrets.right()).unwrap();
+    sh(&mount.path(".vault"), "head -c 30000000 /dev/urandom > large; sha256sum large > sum");
+    mount.volume().sync().unwrap();
+    for _ in 0..3 {
+        // Locked at once: nothing or a part is done.
+        match mount.volume().rekey_vault(&secrets.right()) {
+            Ok(()) => {}
+            Err(error) => assert_eq!(error.code(), "VERFS_E_USAGE"),
+        }
+        mount.volume().lock_vault(LOCK_GRACE).unwrap();
+        mount.remount();
+        mount.volume().unlock_vault(&secrets.right()).unwrap();
+        sh(&mount.path(".vault"), "sha256sum -c sum");
+    }
+    wait_for_rekey(mount.volume());
+    assert_eq!(generations(&volume_path).len(), 1, "{:?}", generations(&volume_path));
+    mount.remount();
+    mount.volume().unlock_vault(&secrets.right()).unwrap();
+    sh(&mount.path(".vault"), "sha256sum -c sum");
 }

@@ -33,6 +33,9 @@ use crate::varint::{Reader, put_bytes, put_i64, put_u64};
 
 /// System value: the vault's wrapped keys, in the metadata of the volume.
 pub const SYSTEM_VAULT_KEYS: &[u8] = b"Svault.keys";
+/// System value of the vault's own tree, while it gets a new data key: number of that key, a varint, and of the first pack
+/// that has no seal of an older one, a varint.
+pub const SYSTEM_REKEY: &[u8] = b"Svault.rekey";
 /// Before each key of the vault's own tree.
 pub const VAULT_PREFIX: u8 = b'V';
 /// Directory of the vault's packs and log.

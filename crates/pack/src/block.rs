@@ -169,6 +169,24 @@ impl BlockDecoder {
         Ok(Block { header, header_bytes, stored })
     }
 
+    /// As [`BlockDecoder::block`], for a copy that is sealed with the newest data key: `buffer` holds its bytes.
+    ///
+    /// # Errors
+    /// What is wrong with the record, in words, or that there is no key.
+    pub fn resealed<'a>(&self, chunk: ChunkId, record: &'a [u8], buffer: &'a mut Vec<u8>) -> Result<Block<'a>, String> {
+        let BlockSeal::Keys(keys) = &self.seal else { return Err("the vault is locked".to_owned()) };
+        let Verified { header, stored, .. } = self.verify(chunk, record)?;
+        if VaultKeys::generation_of(stored) == Ok(keys.generation()) {
+            return self.block(chunk, record);
+        }
+        let context = seal_context(header.chunk, header.raw_len, header.encoding);
+        let encoded = keys.open(SealClass::Chunk, &context, stored).map_err(|error| error.to_string())?;
+        buffer.clear();
+        keys.seal(SealClass::Chunk, &context, &encoded, buffer).map_err(|error| error.to_string())?;
+        let header = RecordHeader { stored_len: buffer.len() as u32, ..header };
+        Ok(Block { header, header_bytes: header.encode(self.seed, buffer), stored: buffer })
+    }
+
     /// Checks all of a record but what zstd and seals check.
     fn verify<'a>(&self, chunk: ChunkId, record: &'a [u8]) -> Result<Verified<'a>, String> {
         let (header, stored) = RecordHeader::decode(self.seed, record).map_err(|error| error.to_string())?;

@@ -51,6 +51,8 @@ pub(crate) struct Core {
     pub(crate) damage: DamageLog,
     pub(crate) gate: Arc<Gate>,
     pub(crate) closed: AtomicBool,
+    /// Packs with lower numbers are collected whatever is dead in them, and their blocks sealed anew.
+    pub(crate) reseal_before: AtomicU64,
     pub(crate) cache: Cache<ChunkId, Bytes, ChunkBytes>,
     pub(crate) cache_hits: AtomicU64,
     pub(crate) cache_misses: AtomicU64,
@@ -97,6 +99,7 @@ impl Core {
             damage: DamageLog::new(clock),
             gate: Arc::new(Gate::new(options.inflight_bytes)),
             closed: AtomicBool::new(false),
+            reseal_before: AtomicU64::new(0),
             cache: Cache::with_options(
                 cache_options,
                 ChunkBytes,

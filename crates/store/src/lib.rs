@@ -30,7 +30,7 @@ mod sync;
 pub use backend::{ChunkBackend, Compressed};
 pub use batch::{ChunkBatch, Indexed};
 pub use error::{Result, StoreError};
-pub use gc::{GcEnd, GcPhase, GcProgress, Pace, Reclaimable};
+pub use gc::{GcEnd, GcPhase, GcProgress, Pace, Reclaimable, Resealed};
 pub use options::StoreOptions;
 pub use stats::{Damage, StoreStats};
 pub use store::ChunkStore;

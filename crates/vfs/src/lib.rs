@@ -53,5 +53,5 @@ pub use types::{
     AccessTimes, Allocation, Attr, Context, DirEntry, FileFlags, FileKind, FsStat, Listing, NodeKind, Patience, Pin,
     RenameMode, SeekFor, SetAttr, SetId, SetTime, SyncScope, XattrMode,
 };
-pub use vault::{Keyring, SealedMeta, UnlockedKeys, VaultError, VaultSecrets};
+pub use vault::{Keyring, Retirement, SealedMeta, UnlockedKeys, VaultError, VaultSecrets};
 pub use volume::{Vfs, VfsOptions, VfsParts, VfsStats};

@@ -226,6 +226,10 @@ export class NativeVolume implements SnapshotCalls, StreamCalls, VaultCalls {
     await translated(() => this.#volume.vaultChange(socket, signal));
   }
 
+  async vaultRekey(socket: string, signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.vaultRekey(socket, signal));
+  }
+
   async close(signal?: Signal): Promise<void> {
     await translated(() => this.#volume.close(signal));
   }

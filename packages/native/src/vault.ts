@@ -11,6 +11,12 @@ export interface VaultStatus {
   readonly passes: number;
   /** For how long nobody used it, in milliseconds, while it is unlocked. */
   readonly idleMs?: number | undefined;
+  /** Whether it gets a new data key; `failed`: that goes on when it is unlocked next. */
+  readonly rekey: 'idle' | 'running' | 'failed';
+  /** Bytes of data that are encrypted with it so far. */
+  readonly rekeyedBytes: number;
+  /** Why that could not go on; empty when it could. */
+  readonly rekeyFailure: string;
 }
 
 /**
@@ -26,4 +32,6 @@ export interface VaultCalls {
   vaultLock(graceMs: number, signal?: AbortSignal): Promise<void>;
   /** Two secrets come: the vault's, and what it shall have instead. */
   vaultChange(socket: string, signal?: AbortSignal): Promise<void>;
+  /** Gives the open vault a new data key, and begins to encrypt anew what it has. */
+  vaultRekey(socket: string, signal?: AbortSignal): Promise<void>;
 }

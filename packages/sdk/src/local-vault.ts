@@ -44,6 +44,10 @@ export class LocalVault implements VaultServer {
     return this.#native.vaultChange(socket, signal);
   }
 
+  vaultRekey(socket: string, signal?: AbortSignal): Promise<void> {
+    return this.#native.vaultRekey(socket, signal);
+  }
+
   async vaultAutoLock(afterMs: number): Promise<void> {
     this.#autoLock.set(afterMs);
   }

@@ -157,6 +157,17 @@ export class Vault {
   }
 
   /**
+   * Gives it a new data key, with which it encrypts from now on, and begins to encrypt anew what it has: in the
+   * background, and again after each unlocking until all is done. `status` tells how far it is.
+   *
+   * @throws VaultLockedError, UsageError when one is under way, VaultSecretError, VaultRateLimitedError,
+   * VaultKeyFileError
+   */
+  async rekey(password: Password, keyFile: string, { signal }: Cancellable = {}): Promise<void> {
+    await handOver([secretOf(password, keyFile)], (socket) => this.#calls.vaultRekey(socket, signal));
+  }
+
+  /**
    * Has it lock itself when nobody used it for `afterMs`; never with 0. Until the volume is closed.
    */
   async autoLock(afterMs: number): Promise<void> {

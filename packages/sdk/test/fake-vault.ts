@@ -33,7 +33,8 @@ export class FakeVault implements VaultCalls {
 
   async vaultStatus(): Promise<VaultStatus> {
     const { state, idleMs } = this;
-    return { state, memoryKib: 65_536, passes: 3, ...(state === 'unlocked' ? { idleMs } : {}) };
+    const rekey = { rekey: 'idle', rekeyedBytes: 0, rekeyFailure: '' } as const;
+    return { state, memoryKib: 65_536, passes: 3, ...rekey, ...(state === 'unlocked' ? { idleMs } : {}) };
   }
 
   async vaultCreate({ socket }: { readonly compressed: boolean; readonly socket: string }): Promise<void> {
@@ -59,5 +60,9 @@ export class FakeVault implements VaultCalls {
     const [password = '', keyFile = '', ...changed] = await this.#take('change', socket);
     this.#refuseWrong([password, keyFile]);
     this.secret = changed;
+  }
+
+  async vaultRekey(socket: string): Promise<void> {
+    this.#refuseWrong(await this.#take('rekey', socket));
   }
 }

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use region::LockGuard;
 use verfs_base::Rng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -147,7 +148,7 @@ struct KeyPage {
 pub struct VaultKeys {
     // Dropped before the page.
     _lock: Option<LockGuard>,
-    page: Box<KeyPage>,
+    page: RwLock<Box<KeyPage>>,
     volume: [u8; 16],
     rng: Arc<dyn Rng>,
 }
@@ -160,7 +161,7 @@ impl fmt::Debug for VaultKeys {
 
 impl Drop for VaultKeys {
     fn drop(&mut self) {
-        self.page.zeroize();
+        self.page.get_mut().zeroize();
     }
 }
 
@@ -171,33 +172,31 @@ impl VaultKeys {
         let mut page = Box::new(KeyPage {
             chunk_id: [0; KEY_BYTES],
             names: [0; KEY_BYTES],
-            count: material.data.len(),
+            count: 0,
             data: [DataKeys::default(); GENERATIONS_MAX],
         });
         // Before there is anything in it.
         let lock = region::lock(std::ptr::from_ref(page.as_ref()), size_of::<KeyPage>()).ok();
-        page.chunk_id = blake3::derive_key(CHUNK_ID, &material.identity);
-        page.names = blake3::derive_key(NAMES, &material.identity);
-        for (keys, (generation, key)) in page.data.iter_mut().zip(&material.data) {
-            keys.generation = *generation;
-            keys.chunks = blake3::derive_key(CHUNKS, key);
-            keys.records = blake3::derive_key(RECORDS, key);
-            keys.log = blake3::derive_key(LOG, key);
-        }
-        VaultKeys { _lock: lock, page, volume, rng }
+        page.fill(material);
+        VaultKeys { _lock: lock, page: RwLock::new(page), volume, rng }
+    }
+
+    /// Takes the data keys of `material`, which has the same identity: the last of them seals from now on.
+    pub fn take_generations(&self, material: &KeyMaterial) {
+        self.page.write().fill(material);
     }
 
     /// Identity of a chunk: 128 bits of BLAKE3, keyed.
     #[must_use]
     pub fn chunk_id(&self, raw: &[u8]) -> [u8; 16] {
-        half(blake3::keyed_hash(&self.page.chunk_id, raw))
+        half(blake3::keyed_hash(&self.page.read().chunk_id, raw))
     }
 
     /// What stands for a name of a directory: 128 bits of BLAKE3, keyed. Equal names of two directories have nothing
     /// in common.
     #[must_use]
     pub fn name_hash(&self, directory: u64, name: &[u8]) -> [u8; 16] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.page.names);
+        let mut hasher = blake3::Hasher::new_keyed(&self.page.read().names);
         hasher.update(&directory.to_le_bytes()).update(name);
         let hash = half(hasher.finalize());
         hasher.zeroize();
@@ -207,7 +206,7 @@ impl VaultKeys {
     /// Number of the data key that seals.
     #[must_use]
     pub fn generation(&self) -> u32 {
-        self.sealing().map_or(0, |keys| keys.generation)
+        self.page.read().sealing().map_or(0, |keys| keys.generation)
     }
 
     /// Number of the data key of a seal.
@@ -223,7 +222,8 @@ impl VaultKeys {
     /// # Errors
     /// [`CryptoError::NoRandomness`].
     pub fn seal(&self, class: SealClass, context: &[u8], plain: &[u8], out: &mut Vec<u8>) -> Result<(), CryptoError> {
-        let keys = self.sealing().ok_or(CryptoError::Keys("none"))?;
+        let page = self.page.read();
+        let keys = page.sealing().ok_or(CryptoError::Keys("none"))?;
         let binding = Binding { class, volume: &self.volume, generation: keys.generation, context };
         seal::seal(keys.of(class), &binding, self.rng.as_ref(), plain, out)
     }
@@ -234,14 +234,30 @@ impl VaultKeys {
     /// [`CryptoError::Unsealable`], [`CryptoError::UnknownKey`].
     pub fn open(&self, class: SealClass, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, CryptoError> {
         let generation = seal::generation_of(sealed)?;
-        let mut known = self.page.data[..self.page.count].iter();
+        let page = self.page.read();
+        let mut known = page.data[..page.count].iter();
         let keys = known.find(|keys| keys.generation == generation).ok_or(CryptoError::UnknownKey { generation })?;
         let binding = Binding { class, volume: &self.volume, generation, context };
         seal::open(keys.of(class), &binding, sealed)
     }
+}
+
+impl KeyPage {
+    fn fill(&mut self, material: &KeyMaterial) {
+        self.chunk_id = blake3::derive_key(CHUNK_ID, &material.identity);
+        self.names = blake3::derive_key(NAMES, &material.identity);
+        self.data.zeroize();
+        self.count = material.data.len().min(GENERATIONS_MAX);
+        for (keys, (generation, key)) in self.data.iter_mut().zip(&material.data) {
+            keys.generation = *generation;
+            keys.chunks = blake3::derive_key(CHUNKS, key);
+            keys.records = blake3::derive_key(RECORDS, key);
+            keys.log = blake3::derive_key(LOG, key);
+        }
+    }
 
     fn sealing(&self) -> Option<&DataKeys> {
-        self.page.data[..self.page.count].last()
+        self.data[..self.count].last()
     }
 }
 

@@ -7,13 +7,15 @@
 mod attempts;
 mod core_dumps;
 mod open;
+mod rekey;
 mod secret;
 mod slot;
 mod snapshots;
 
 pub use core_dumps::wipes_freed_memory;
+pub use rekey::RekeyState;
 pub use secret::VaultSecret;
-pub(crate) use slot::{VaultPlace, VaultSetting, VaultSlot};
+pub(crate) use slot::{Unsaved, VaultPlace, VaultSetting, VaultSlot};
 
 use std::time::Duration;
 
@@ -36,7 +38,7 @@ pub enum VaultState {
 }
 
 /// What is told about a vault, locked or not.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VaultStatus {
     /// What it is.
     pub state: VaultState,
@@ -50,6 +52,8 @@ pub struct VaultStatus {
     pub passes: u32,
     /// For how long nobody used it, while it is unlocked.
     pub idle: Option<Duration>,
+    /// Whether it gets a new data key.
+    pub rekey: RekeyState,
 }
 
 /// How long operations under way may last when the vault is locked.
@@ -102,7 +106,7 @@ impl Volume {
     /// [`EngineError::VolumeFull`], [`EngineError::Io`]: what was written can't be made durable. Then it stays open.
     pub fn lock_vault(&self, grace: Duration) -> Result<(), EngineError> {
         self.refuse_closed()?;
-        self.vault().lock(grace)
+        self.vault().lock(grace, Unsaved::StaysOpen)
     }
 
     /// Has the vault opened by other secrets from now on. Durable when it returns; after a crash the old ones open it or
@@ -113,6 +117,16 @@ impl Volume {
     pub fn change_vault_secret(&self, old: &VaultSecret, new: &VaultSecret) -> Result<(), EngineError> {
         self.refuse_read_only()?;
         self.vault().change(old, new)
+    }
+
+    /// Gives the open vault a new data key, with which it seals from now on, and begins to seal anew what it has; in the
+    /// background, and again after each unlocking until it is done. Then nothing on the disk needs the old key.
+    ///
+    /// # Errors
+    /// [`EngineError::VaultLocked`]; [`EngineError::Usage`]: one is under way; and those of [`Volume::unlock_vault`].
+    pub fn rekey_vault(&self, secret: &VaultSecret) -> Result<(), EngineError> {
+        self.refuse_read_only()?;
+        self.vault().rekey(secret)
     }
 
     /// The tree of the vault while it is open, for callers without a mount.

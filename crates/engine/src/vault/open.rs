@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use verfs_base::{Disk, Ino, RealDisk};
+use verfs_codec::crypto::VaultKeys;
 use verfs_format::vault::{VAULT_DIRECTORY, VAULT_PREFIX, VaultCompression, VaultRecord};
 use verfs_fuse::{SessionOptions, VaultGate, VolumeMount};
 use verfs_meta::{MetaStore, PrefixedStore};
 use verfs_store::{ChunkBackend, ChunkStore, Compressed, GcEnd, GcProgress, Pace, StoreOptions};
-use verfs_vfs::{Context, SealedMeta, SetAttr, UnlockedKeys, Vfs, VfsOptions, VfsParts};
+use verfs_vfs::{Context, Keyring, Retirement, SealedMeta, SetAttr, UnlockedKeys, Vfs, VfsOptions, VfsParts};
 
 use super::core_dumps::NoCoreDumps;
+use super::rekey::{Rekey, RekeyParts, RekeyState};
 use super::slot::VaultSetting;
 use crate::EngineError;
 use crate::gc::Collector;
@@ -31,7 +33,10 @@ pub(super) struct OpenVault {
     pub(super) gate: Arc<VaultGate>,
     pub(super) mount: Mutex<Option<Arc<VolumeMount>>>,
     store: Arc<ChunkStore>,
+    meta: Arc<SealedMeta>,
+    keys: Arc<VaultKeys>,
     collector: Collector,
+    rekey: Rekey,
     /// Activity when it was looked at last, and when it changed.
     activity: Mutex<(u64, Duration)>,
     // Dropped last: until then there may be something to be seen in memory.
@@ -78,12 +83,13 @@ impl OpenVault {
     /// Opens the vault over its keys, and brings it to its last durable state.
     pub(super) fn open(setting: &VaultSetting, keys: UnlockedKeys) -> Result<OpenVault, EngineError> {
         let no_core_dumps = NoCoreDumps::begin();
-        let UnlockedKeys { record, keys } = keys;
+        let UnlockedKeys { record, keys, .. } = keys;
         let disk = disk(setting)?;
-        let meta: Arc<dyn MetaStore> = Arc::new(SealedMeta::new(records(setting), Arc::clone(&keys)));
+        let sealed = Arc::new(SealedMeta::new(records(setting), Arc::clone(&keys)));
+        let meta: Arc<dyn MetaStore> = Arc::clone(&sealed) as Arc<dyn MetaStore>;
         let backend = ChunkBackend::Vault {
             secret: Box::new(setting.id_secret),
-            keys,
+            keys: Arc::clone(&keys),
             compressed: match record.compression {
                 VaultCompression::On => Compressed::Yes,
                 VaultCompression::Off => Compressed::No,
@@ -119,7 +125,10 @@ impl OpenVault {
                 gate: Arc::default(),
                 mount: Mutex::new(None),
                 store,
+                meta: sealed,
+                keys,
                 collector,
+                rekey: Rekey::default(),
                 activity: Mutex::new((0, clock.monotonic())),
                 _no_core_dumps: no_core_dumps,
             }),
@@ -130,6 +139,28 @@ impl OpenVault {
                 Err(error)
             }
         }
+    }
+
+    /// Its keys.
+    pub(super) fn keys(&self) -> &VaultKeys {
+        &self.keys
+    }
+
+    /// Seals anew what is sealed with old data keys, in the background.
+    pub(super) fn start_rekey(&self, keyring: Keyring, retirement: Retirement) -> io::Result<()> {
+        let parts = RekeyParts {
+            keyring,
+            keys: Arc::clone(&self.keys),
+            meta: Arc::clone(&self.meta),
+            store: Arc::clone(&self.store),
+            vfs: Arc::clone(&self.vfs),
+        };
+        self.rekey.start(parts, retirement)
+    }
+
+    /// How far that is.
+    pub(super) fn rekey_state(&self) -> RekeyState {
+        self.rekey.state()
     }
 
     /// Makes the root of a new vault its owner's alone.
@@ -183,6 +214,7 @@ impl OpenVault {
 
     /// Commits what is left and ends every thread.
     pub(super) fn close(&self, setting: &VaultSetting) -> Result<(), EngineError> {
+        self.rekey.stop();
         self.collector.begin_stop();
         let vfs = self.vfs.close().map_err(|error| EngineError::from_vfs(&setting.path, error));
         self.collector.stop();

@@ -12,11 +12,11 @@ use verfs_format::superblock::ID_SECRET_BYTES;
 use verfs_fuse::{SessionOptions, VaultDoor, VaultShown};
 use verfs_meta::MetaStore;
 use verfs_store::GcProgress;
-use verfs_vfs::{Context, Keyring, Snapshot, VaultError, Vfs, VfsError};
+use verfs_vfs::{Context, Keyring, Retirement, Snapshot, VaultError, Vfs, VfsError};
 
 use super::attempts::Attempts;
 use super::open::{OpenVault, collect_locked};
-use super::{VaultCompression, VaultSecret, VaultState, VaultStatus, snapshots};
+use super::{RekeyState, VaultCompression, VaultSecret, VaultState, VaultStatus, snapshots};
 use crate::snapshots::{SessionSlot, tell_kernel};
 use crate::{EngineError, OpenOptions};
 
@@ -48,6 +48,15 @@ pub(crate) struct VaultPlace {
     pub(crate) mountpoint: PathBuf,
     pub(crate) shown: VaultShown,
     pub(crate) options: SessionOptions,
+}
+
+/// What becomes of a vault whose last changes can't be made durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unsaved {
+    /// It stays open: what was written must not vanish because somebody wants the vault locked.
+    StaysOpen,
+    /// It is locked all the same: the volume is being closed.
+    IsLost,
 }
 
 /// The vault of a volume, if it has one.
@@ -121,6 +130,7 @@ impl VaultSlot {
             memory_kib: 0,
             passes: 0,
             idle: None,
+            rekey: RekeyState::Idle,
         };
         let record = match self.keyring().record() {
             Ok(None) => return Ok(absent),
@@ -135,7 +145,8 @@ impl VaultSlot {
             compression: Some(record.compression),
             memory_kib: record.memory_kib,
             passes: record.passes,
-            idle: open.map(|open| open.idle(self.setting.clock.monotonic())),
+            idle: open.as_ref().map(|open| open.idle(self.setting.clock.monotonic())),
+            rekey: open.map_or(RekeyState::Idle, |open| open.rekey_state()),
         })
     }
 
@@ -191,7 +202,8 @@ impl VaultSlot {
         if self.opened().is_some() {
             return Err(EngineError::VaultUnlocked { path: self.setting.path.clone() });
         }
-        let keys = self.attempt(|keyring| keyring.unlock(secret.as_secrets()))?;
+        let mut keys = self.attempt(|keyring| keyring.unlock(secret.as_secrets()))?;
+        let retirement = keys.retirement.take();
         let vault = Arc::new(OpenVault::open(&self.setting, keys)?);
         let settled = match self.setting.options.read_only {
             crate::ReadOnly::Yes => Ok(()),
@@ -208,23 +220,51 @@ impl VaultSlot {
             }
             return Err(error);
         }
+        if let (Some(retirement), crate::ReadOnly::No) = (retirement, self.setting.options.read_only) {
+            self.start_rekey(&vault, retirement);
+        }
         *self.open.lock() = Some(vault);
+        Ok(())
+    }
+
+    fn start_rekey(&self, vault: &OpenVault, retirement: Retirement) {
+        if let Err(error) = vault.start_rekey(self.keyring(), retirement) {
+            tracing::warn!(%error, "sealing the vault anew waits until it is unlocked next");
+        }
+    }
+
+    /// Gives the open vault a new data key, and begins to seal anew.
+    pub(crate) fn rekey(&self, secret: &VaultSecret) -> Result<(), EngineError> {
+        let _changing = self.changing.lock();
+        let vault = self.opened().ok_or_else(|| EngineError::VaultLocked { path: self.setting.path.clone() })?;
+        if vault.rekey_state() != RekeyState::Idle {
+            return Err(EngineError::Usage("the vault gets a new data key already: `verfs crypt --status`".to_owned()));
+        }
+        let retirement = self.attempt(|keyring| keyring.begin_rekey(secret.as_secrets(), vault.keys()))?;
+        self.start_rekey(&vault, retirement);
         Ok(())
     }
 
     /// Ends the vault: what was done is made durable, from then on nobody sees anything, and nothing of it is left in
     /// memory. Operations under way may last for `grace`, then they are cut off. Nothing happens when it is locked.
-    pub(crate) fn lock(&self, grace: Duration) -> Result<(), EngineError> {
+    ///
+    /// # Errors
+    /// What the disk says; what becomes of the vault then `unsaved` says.
+    pub(crate) fn lock(&self, grace: Duration, unsaved: Unsaved) -> Result<(), EngineError> {
         let _changing = self.changing.lock();
         let Some(vault) = self.opened() else { return Ok(()) };
         vault.gate.close();
         if !vault.gate.wait_empty(grace) {
             tracing::warn!("operations in the vault are cut off by its lock");
         }
-        if let Err(error) = vault.vfs.sync() {
-            // What was written must not vanish because somebody wants the vault locked.
-            vault.gate.reopen();
-            return Err(EngineError::from_vfs(&self.setting.path, error));
+        let saved = vault.vfs.sync().map_err(|error| EngineError::from_vfs(&self.setting.path, error));
+        match (&saved, unsaved) {
+            (Err(_), Unsaved::StaysOpen) => {
+                vault.gate.reopen();
+                return saved;
+            }
+            (Err(error), Unsaved::IsLost) => tracing::error!(%error, "what was written to the vault last is lost"),
+            (Ok(()), Unsaved::StaysOpen | Unsaved::IsLost) => {}
         }
         vault.cut_mount();
         self.show(VaultShown::Locked);
@@ -233,7 +273,7 @@ impl VaultSlot {
         if Arc::strong_count(&vault) > 1 {
             tracing::debug!("somebody still looks at the locked vault");
         }
-        closed
+        saved.and(closed)
     }
 
     /// Has the vault opened by other secrets from now on.

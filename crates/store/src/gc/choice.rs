@@ -2,12 +2,13 @@
 
 use std::cmp::Reverse;
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 
 use verfs_base::PackId;
 use verfs_format::chunk_record::{PACK, PackRecord, PackState};
 use verfs_meta::{Direction, KeyRange, MetaError};
 
-use super::{Collection, Reclaimable, Step};
+use super::{Collection, GcEnd, GcProgress, Pace, Reclaimable, Step};
 use crate::core::Core;
 use crate::{ChunkStore, Result};
 
@@ -30,6 +31,11 @@ fn dead_share(record: &PackRecord) -> u128 {
 }
 
 impl Core {
+    /// Whether a pack has to be collected: enough of it is dead, or its blocks are to be sealed anew.
+    fn is_due(&self, pack: PackId, record: &PackRecord, dead_percent: u8) -> bool {
+        is_worth_it(record, dead_percent) || (record.blocks > 0 && pack.0 < self.reseal_before.load(Ordering::Acquire))
+    }
+
     /// Visits the record of every pack.
     fn visit_packs(&self, visit: &mut dyn FnMut(PackId, PackRecord)) -> Result<()> {
         let mut damaged = None;
@@ -68,6 +74,47 @@ impl ChunkStore {
     }
 }
 
+impl ChunkStore {
+    /// The number of the next pack: what is stored from now on is in this one, in a later one, or in one that is open.
+    #[must_use]
+    pub fn next_pack(&self) -> PackId {
+        PackId(self.core.accounts.lock().record().next_pack)
+    }
+
+    /// Moves every block of the packs before `limit` to others, sealed with the newest data key; goes on where an earlier
+    /// call with this limit stopped. Says whether none of them is left.
+    ///
+    /// # Errors
+    /// As [`ChunkStore::collect`].
+    pub fn reseal(&self, limit: PackId, pace: &mut dyn FnMut(&GcProgress) -> Pace) -> Result<Resealed> {
+        self.core.reseal_before.store(limit.0, Ordering::Release);
+        let (_, end) = self.collect(RESEAL_DEAD_PERCENT, pace)?;
+        if end == GcEnd::Stopped {
+            return Ok(Resealed::Stopped);
+        }
+        let mut left = 0;
+        self.core.visit_packs(&mut |pack, record| {
+            left += u64::from(pack < limit && record.blocks > record.dead_blocks);
+        })?;
+        self.core.reseal_before.store(0, Ordering::Release);
+        Ok(if left == 0 { Resealed::All } else { Resealed::PacksLeft(left) })
+    }
+}
+
+/// How far [`ChunkStore::reseal`] came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resealed {
+    /// Nothing is left.
+    All,
+    /// It was told to stop.
+    Stopped,
+    /// So many packs could not be moved: they are damaged, or were in use.
+    PacksLeft(u64),
+}
+
+/// Only packs that are wholly dead are collected beside those that have to be.
+const RESEAL_DEAD_PERCENT: u8 = 100;
+
 impl Collection<'_> {
     /// Closes the packs that still grow if they are worth collecting, and brings the records of all packs up to date.
     pub(super) fn close_packs(&mut self) -> Step<()> {
@@ -96,7 +143,7 @@ impl Collection<'_> {
         Ok(self
             .core
             .known_pack(pack)?
-            .is_some_and(|record| record.blocks > 0 && is_worth_it(&record, self.dead_percent)))
+            .is_some_and(|record| record.blocks > 0 && self.core.is_due(pack, &record, self.dead_percent)))
     }
 
     /// The worst packs, worst first.
@@ -109,7 +156,7 @@ impl Collection<'_> {
         self.core.visit_packs(&mut |pack, record| {
             let left_alone = self.collector.left_alone.get(&pack) == Some(&record.dead_blocks);
             let sealed = record.state == PackState::Sealed && !left_alone && !self.passed.contains(&pack);
-            if sealed && is_worth_it(&record, self.dead_percent) {
+            if sealed && self.core.is_due(pack, &record, self.dead_percent) {
                 packs.push((pack, record));
                 if packs.len() >= 2 * ROUND_MAX_PACKS {
                     cut(&mut packs);

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use verfs_base::PackId;
 
+pub use choice::Resealed;
 pub(crate) use output::sync_dir;
 pub use progress::{GcEnd, GcPhase, GcProgress, Pace, Reclaimable};
 

@@ -6,7 +6,7 @@ use verfs_format::chunk_record::{PackRecord, chunk_key};
 use verfs_format::discard::{DiscardFrame, SYSTEM_DISCARD_CHECKPOINT};
 use verfs_format::pack::record_bytes;
 use verfs_meta::WriteBatch;
-use verfs_pack::{IndexEntry, PackReader, load_index, pack_path, scan_pack};
+use verfs_pack::{BlockSeal, IndexEntry, PackReader, load_index, pack_path, scan_pack};
 
 use super::fate::{Copied, Fate, fate};
 use super::list::{List, load_checkpoint, load_list, store_list};
@@ -253,7 +253,9 @@ impl Collection<'_> {
     fn copy_to(&mut self, output: &mut Output, pack: PackId, wanted: &[IndexEntry]) -> Step<bool> {
         let reader = PackReader::open(self.core.disk.as_ref(), pack)?;
         let mut damaged = false;
-        let mut buffer = Vec::new();
+        let (mut buffer, mut resealed) = (Vec::new(), Vec::new());
+        // A block is never copied with an old data key: it would be in a pack that a rekey takes for new.
+        let reseals = matches!(self.core.decoder.seal(), BlockSeal::Keys(_));
         let near = |part: &[IndexEntry], next: &IndexEntry| {
             let (first, last) =
                 (part.first().map_or(0, |entry| u64::from(entry.offset)), part.last().map_or(0, end_of));
@@ -273,7 +275,12 @@ impl Collection<'_> {
             for entry in part {
                 let at = (u64::from(entry.offset) - start) as usize;
                 let record = buffer.get(at..at + block_bytes(entry) as usize).unwrap_or_default();
-                match self.core.decoder.block(entry.chunk, record) {
+                let block = if reseals {
+                    self.core.decoder.resealed(entry.chunk, record, &mut resealed)
+                } else {
+                    self.core.decoder.block(entry.chunk, record)
+                };
+                match block {
                     Ok(block) => {
                         output.append(&block)?;
                         moved += block_bytes(entry);

@@ -54,6 +54,21 @@ pub struct UnlockedKeys {
     pub record: VaultRecord,
     /// The keys.
     pub keys: Arc<VaultKeys>,
+    /// What makes an end of its old data keys; `None` if it has only one.
+    pub retirement: Option<Retirement>,
+}
+
+/// Holds what is needed to forget old data keys once nothing is sealed with them any more.
+pub struct Retirement {
+    record: VaultRecord,
+    material: KeyMaterial,
+    wrapping: WrappingKey,
+}
+
+impl fmt::Debug for Retirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retirement").finish_non_exhaustive()
+    }
 }
 
 /// Reads and writes the record of a volume.
@@ -112,8 +127,39 @@ impl Keyring {
     /// # Errors
     /// [`VaultError`], but for [`VaultError::Exists`].
     pub fn unlock(&self, secrets: VaultSecrets<'_>) -> Result<UnlockedKeys, VaultError> {
-        let (record, material) = self.unwrap(secrets)?;
-        Ok(self.unlocked(record, &material))
+        let (record, material, wrapping) = self.unwrap(secrets)?;
+        let mut unlocked = self.unlocked(record.clone(), &material);
+        if material.generations().count() > 1 {
+            unlocked.retirement = Some(Retirement { record, material, wrapping });
+        }
+        Ok(unlocked)
+    }
+
+    /// Adds a data key to the vault whose `keys` are open: it seals from now on. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`Keyring::unlock`].
+    pub fn begin_rekey(&self, secrets: VaultSecrets<'_>, keys: &VaultKeys) -> Result<Retirement, VaultError> {
+        let (record, mut material, wrapping) = self.unwrap(secrets)?;
+        material.add_generation(self.rng.as_ref()).map_err(VaultError::Crypto)?;
+        let record = self.store(record, &material, &wrapping)?;
+        keys.take_generations(&material);
+        Ok(Retirement { record, material, wrapping })
+    }
+
+    /// Forgets the old data keys: what is sealed with them is lost. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`VaultError::Meta`], [`VaultError::Crypto`]; [`VaultError::WrongSecret`]: the secrets were changed meanwhile, so
+    /// that the next unlocking has to do it.
+    pub fn end_rekey(&self, retirement: &mut Retirement, keys: &VaultKeys) -> Result<(), VaultError> {
+        if self.record()?.is_none_or(|now| now != retirement.record) {
+            return Err(VaultError::WrongSecret);
+        }
+        retirement.material.retire_generations();
+        self.store(retirement.record.clone(), &retirement.material, &retirement.wrapping)?;
+        keys.take_generations(&retirement.material);
+        Ok(())
     }
 
     /// Has the keys wrapped with other secrets. Durable when it returns; the old ones open nothing any more.
@@ -121,16 +167,16 @@ impl Keyring {
     /// # Errors
     /// As [`Keyring::unlock`].
     pub fn change(&self, old: VaultSecrets<'_>, new: VaultSecrets<'_>, cost: PasswordCost) -> Result<(), VaultError> {
-        let (record, material) = self.unwrap(old)?;
+        let (record, material, _) = self.unwrap(old)?;
         let record = VaultRecord { memory_kib: cost.memory_kib, passes: cost.passes, lanes: cost.lanes, ..record };
         self.write(record, &material, new).map(|_| ())
     }
 
-    fn unwrap(&self, secrets: VaultSecrets<'_>) -> Result<(VaultRecord, KeyMaterial), VaultError> {
+    fn unwrap(&self, secrets: VaultSecrets<'_>) -> Result<(VaultRecord, KeyMaterial, WrappingKey), VaultError> {
         let record = self.record()?.ok_or(VaultError::Absent)?;
         let wrapping = self.wrapping(&record, secrets)?;
         match wrapping.unwrap(&record.wrapped, &self.volume, &record.head()) {
-            Ok(material) => Ok((record, material)),
+            Ok(material) => Ok((record, material, wrapping)),
             // Wrapped keys that were damaged fail the record's checksum.
             Err(CryptoError::Unsealable | CryptoError::UnknownKey { .. }) => Err(VaultError::WrongSecret),
             Err(error @ CryptoError::Keys(_)) => Err(VaultError::Damaged(error.to_string())),
@@ -148,6 +194,15 @@ impl Keyring {
         let no_randomness = |error: std::io::Error| VaultError::Crypto(CryptoError::NoRandomness(error.to_string()));
         self.rng.fill(&mut record.salt).map_err(no_randomness)?;
         let wrapping = self.wrapping(&record, secrets)?;
+        self.store(record, material, &wrapping)
+    }
+
+    fn store(
+        &self,
+        mut record: VaultRecord,
+        material: &KeyMaterial,
+        wrapping: &WrappingKey,
+    ) -> Result<VaultRecord, VaultError> {
         record.wrapped =
             wrapping.wrap(material, &self.volume, &record.head(), self.rng.as_ref()).map_err(VaultError::Crypto)?;
         let mut batch = WriteBatch::new();
@@ -163,7 +218,8 @@ impl Keyring {
     }
 
     fn unlocked(&self, record: VaultRecord, material: &KeyMaterial) -> UnlockedKeys {
-        UnlockedKeys { record, keys: Arc::new(VaultKeys::new(material, self.volume, Arc::clone(&self.rng))) }
+        let keys = Arc::new(VaultKeys::new(material, self.volume, Arc::clone(&self.rng)));
+        UnlockedKeys { record, keys, retirement: None }
     }
 }
 

@@ -9,5 +9,5 @@ mod keys;
 mod sealed_meta;
 mod values;
 
-pub use keyring::{Keyring, UnlockedKeys, VaultError, VaultSecrets};
+pub use keyring::{Keyring, Retirement, UnlockedKeys, VaultError, VaultSecrets};
 pub use sealed_meta::SealedMeta;

@@ -9,6 +9,11 @@ use verfs_meta::{Change, Direction, Health, KeyRange, MetaError, MetaStore, Meta
 
 use super::{keys, values};
 
+/// Records that are sealed anew at once, while every commit waits ...
+const RESEAL_RECORDS: usize = 2048;
+/// ... or this many bytes of them.
+const RESEAL_BYTES: usize = 1 << 20;
+
 /// Seals what goes down and opens what comes up. Whoever uses it sees the keys and values that he wrote, in their order.
 ///
 /// Order: keys of one directory and hash are stored by the hash of their names. They are collected and put in order
@@ -23,6 +28,40 @@ impl SealedMeta {
     #[must_use]
     pub fn new(inner: Arc<dyn MetaStore>, keys: Arc<VaultKeys>) -> SealedMeta {
         SealedMeta { inner, keys }
+    }
+
+    /// Seals some of the records from the stored key `from` on with the newest data key, and gives the key to go on with;
+    /// `None` at the end. Nobody may write meanwhile: the caller holds the turn of the chunk store.
+    ///
+    /// # Errors
+    /// What the engine says, and what is damaged.
+    pub fn reseal(&self, from: &[u8]) -> Result<Option<Bytes>> {
+        let range = KeyRange { start: Bytes::copy_from_slice(from), end: None };
+        let mut batch = WriteBatch::new();
+        let (mut seen, mut next, mut outcome) = (0, None, Ok(()));
+        self.inner.scan(&range, Direction::Forward, &mut |key, value| {
+            if seen == RESEAL_RECORDS || batch.size_bytes() >= RESEAL_BYTES {
+                next = Some(Bytes::copy_from_slice(key));
+                return ControlFlow::Break(());
+            }
+            seen += 1;
+            match values::reseal(&self.keys, key, value) {
+                Ok(Some(sealed)) => batch.put(Bytes::copy_from_slice(key), sealed),
+                Ok(None) => {}
+                // It stays damaged, under a key that is going.
+                Err(MetaError::Corrupt(detail)) => tracing::error!(detail, "a record can't be sealed anew"),
+                Err(error) => {
+                    outcome = Err(error);
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        outcome?;
+        if !batch.is_empty() {
+            self.inner.commit(batch)?;
+        }
+        Ok(next)
     }
 
     fn open_value(&self, key: &[u8], stored_key: &[u8], stored_value: Option<Bytes>) -> Result<Option<Bytes>> {

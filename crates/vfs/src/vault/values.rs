@@ -107,6 +107,23 @@ pub(super) fn open(keys: &VaultKeys, stored_key: &[u8], stored_value: &[u8]) -> 
     })
 }
 
+/// The stored value sealed with the newest data key; `None` if it is so already, or has no seal.
+pub(super) fn reseal(keys: &VaultKeys, stored_key: &[u8], stored_value: &[u8]) -> Result<Option<Bytes>> {
+    if matches!(Kind::of(stored_key), Kind::Clear) {
+        return Ok(None);
+    }
+    let mut reader = Reader::new(stored_value);
+    let secret_len = reader.u64().ok().and_then(|len| usize::try_from(len).ok()).ok_or_else(changed)?;
+    let rest = reader.rest();
+    let seal_len = secret_len.checked_add(SEAL_OVERHEAD_BYTES).ok_or_else(changed)?;
+    let at = rest.len().checked_sub(seal_len).ok_or_else(changed)?;
+    if VaultKeys::generation_of(&rest[at..]) == Ok(keys.generation()) {
+        return Ok(None);
+    }
+    let (key, value) = open(keys, stored_key, stored_value)?;
+    seal(keys, &key, stored_key, value).map(Some)
+}
+
 /// What a seal is bound to: the key of the record, and all that is clear of it.
 fn context(stored_key: &[u8], clear: &[u8]) -> Vec<u8> {
     let key = record_key(stored_key);

@@ -1,10 +1,10 @@
 import { durationUnits, parseQuantity } from '@verfs/config';
-import { UsageError } from '@verfs/errors';
+import { UsageError, VaultLockedError } from '@verfs/errors';
 import type { VaultStatus } from '@verfs/sdk';
 import { keyFileName } from '@verfs/vault';
 import type { Argv } from 'yargs';
 import type { CommonArguments, TargetArguments } from '../context.ts';
-import { formatRows } from '../format.ts';
+import { formatBytes, formatRows } from '../format.ts';
 import { createOutput, type Output } from '../output.ts';
 import { type PasswordArguments, passwords } from '../password.ts';
 import { withVolume } from '../volume-access.ts';
@@ -16,6 +16,7 @@ const actions = [
   'status',
   'change-password',
   'rotate-keyfile',
+  'rekey',
   'auto-lock',
 ] as const satisfies (keyof CryptArguments)[];
 
@@ -26,6 +27,7 @@ interface CryptArguments extends TargetArguments, PasswordArguments {
   readonly status?: boolean | undefined;
   readonly 'change-password'?: boolean | undefined;
   readonly 'rotate-keyfile'?: boolean | undefined;
+  readonly rekey?: boolean | undefined;
   readonly 'auto-lock'?: string | undefined;
   readonly 'key-file'?: string | undefined;
   readonly 'key-directory'?: string | undefined;
@@ -51,6 +53,10 @@ export const cryptBuilder = (yargs: Argv<CommonArguments>) =>
     .option('rotate-keyfile', {
       type: 'boolean',
       describe: 'Have it opened by a new key file in the place of the old one',
+    })
+    .option('rekey', {
+      type: 'boolean',
+      describe: 'Have what it holds encrypted anew with a new key, in the background',
     })
     .option('auto-lock', {
       type: 'string',
@@ -99,13 +105,15 @@ const stateTexts: Readonly<Record<VaultStatus['state'], string>> = {
 };
 
 function statusText(status: VaultStatus): string[] {
-  const { state, created, compressed, memoryKib, passes, idleMs } = status;
+  const { state, created, compressed, memoryKib, passes, idleMs, rekey, rekeyedBytes, rekeyFailure } = status;
   return formatRows([
     ['Vault', stateTexts[state]],
     ...(created === undefined ? [] : ([['Made', new Date(created).toISOString()]] as const)),
     ...(compressed === undefined ? [] : ([['Compressed', compressed ? 'yes' : 'no']] as const)),
     ...(passes === 0 ? [] : ([['Password', `Argon2id, ${memoryKib / 1024} MiB, ${passes} passes`]] as const)),
     ...(idleMs === undefined ? [] : ([['Idle', `${Math.round(idleMs / 1000)} s`]] as const)),
+    ...(rekey === 'running' ? ([['New key', `${formatBytes(rekeyedBytes)} encrypted with it so far`]] as const) : []),
+    ...(rekey === 'failed' ? ([['New key', `goes on when it is unlocked next: ${rekeyFailure}`]] as const) : []),
   ]);
 }
 
@@ -166,6 +174,18 @@ async function rotateKeyFile(args: CryptArguments, output: Output): Promise<void
   done(output, 'key-file-changed', { keyFile }, `${keyFile} is a new key file; copies of the old one open nothing.`);
 }
 
+async function rekey(args: CryptArguments, output: Output): Promise<void> {
+  const [password] = (await passwords(args, [oldPassword])) as [Uint8Array];
+  await withVolume(args, async ({ vault }, mountpoint) => {
+    if (mountpoint === undefined) {
+      throw new VaultLockedError('The volume is not mounted, and its vault locked', { advice: 'Mount and unlock it.' });
+    }
+    await vault.rekey(password, args['key-file'] ?? keyFileName);
+  });
+  const text = 'What the vault holds is being encrypted anew; `verfs crypt --status` tells how far it is.';
+  done(output, 'rekey', {}, text);
+}
+
 async function autoLock(args: CryptArguments, text: string, output: Output): Promise<void> {
   const afterMs = autoLockMs(text);
   await withVolume(args, async ({ vault }, mountpoint) => {
@@ -203,6 +223,8 @@ export async function crypt(args: CryptArguments): Promise<void> {
       return await changePassword(args, output);
     case 'rotate-keyfile':
       return await rotateKeyFile(args, output);
+    case 'rekey':
+      return await rekey(args, output);
     case 'auto-lock':
       return await autoLock(args, args['auto-lock'] ?? 'off', output);
     case 'status': {

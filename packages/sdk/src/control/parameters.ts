@@ -27,6 +27,7 @@ export const controlParameters = {
   vaultCheck: z.strictObject({ socket: z.string() }),
   vaultLock: z.strictObject({ graceMs: z.number().int().min(0).max(0xffff_ffff) }),
   vaultChange: z.strictObject({ socket: z.string() }),
+  vaultRekey: z.strictObject({ socket: z.string() }),
   vaultAutoLock: z.strictObject({
     afterMs: z
       .number()

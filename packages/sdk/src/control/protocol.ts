@@ -87,6 +87,7 @@ export interface ControlMethods {
   vaultCheck: null;
   vaultLock: null;
   vaultChange: null;
+  vaultRekey: null;
   vaultAutoLock: null;
 }
 

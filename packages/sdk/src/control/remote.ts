@@ -146,6 +146,10 @@ export class RemoteVault implements VaultServer {
     await this.#request('vaultChange', { socket }, { signal });
   }
 
+  async vaultRekey(socket: string, signal?: AbortSignal): Promise<void> {
+    await this.#request('vaultRekey', { socket }, { signal });
+  }
+
   async vaultAutoLock(afterMs: number): Promise<void> {
     await this.#request('vaultAutoLock', { afterMs });
   }

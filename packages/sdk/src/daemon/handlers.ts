@@ -67,6 +67,7 @@ export function vaultHandlers(vault: LocalVault): Pick<ControlHandlers, VaultMet
     vaultCheck: ({ socket }, { signal }) => done(vault.vaultCheck(socket, signal)),
     vaultLock: ({ graceMs }, { signal }) => done(vault.vaultLock(graceMs, signal)),
     vaultChange: ({ socket }, { signal }) => done(vault.vaultChange(socket, signal)),
+    vaultRekey: ({ socket }, { signal }) => done(vault.vaultRekey(socket, signal)),
     vaultAutoLock: ({ afterMs }) => done(vault.vaultAutoLock(afterMs)),
   };
 }
