@@ -20,7 +20,6 @@ use crate::options::js_integer;
 use crate::pool::Kind;
 use crate::streams::Line;
 use crate::volume::Volume;
-use crate::wiping_allocator::with_wiped_frees;
 
 /// Longest part of a secret.
 const PART_MAX_BYTES: u32 = 64 << 10;
@@ -187,7 +186,7 @@ impl Volume {
         #[napi(ts_arg_type = "AbortSignal | undefined | null")] signal: Option<Object<'_>>,
     ) -> napi::Result<PromiseRaw<'env, ()>> {
         let inner = self.inner()?;
-        let work = move || Ok(with_wiped_frees(|| inner.lock_vault(Duration::from_millis(grace_ms.into())))?);
+        let work = move || Ok(inner.lock_vault(Duration::from_millis(grace_ms.into()))?);
         Call { name: "vaultLock", place: Place::Apart, work, undo: drop }.begin(env, signal)
     }
 

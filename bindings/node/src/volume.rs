@@ -12,6 +12,7 @@ use crate::call::{Call, Place};
 use crate::options::{CreateOptions, MountOptions, OpenOptions};
 use crate::pool::{Kind, Pool, run_apart};
 use crate::stats::{Stats, VolumeInfo};
+use crate::wiping_allocator;
 
 /// An open volume. Every method returns a promise; it rejects with an `Error` that has `code`, `message` and,
 /// where there is one, `path`. A signal that fires rejects the promise at once with `VERFS_E_CANCELLED`.
@@ -54,6 +55,7 @@ impl Volume {
         options: Option<OpenOptions>,
         #[napi(ts_arg_type = "AbortSignal | undefined | null")] signal: Option<Object<'_>>,
     ) -> napi::Result<PromiseRaw<'env, Volume>> {
+        wiping_allocator::watch();
         let work = move || {
             let options = options.unwrap_or_default().into_engine()?;
             Ok(Self { inner: Some(engine::Volume::open(&PathBuf::from(path), &options)?) })

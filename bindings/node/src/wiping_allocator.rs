@@ -1,7 +1,6 @@
 //! The memory of the addon: what is freed while a vault is open is wiped first, so that nothing of the vault is left in
 //! memory that nobody owns. Below it is mimalloc: the committer frees what other threads took, and glibc's allocator spends
-//! a quarter to a third of the committer's time on that (docs/PERFORMANCE.md). What C libraries free is wiped by theirs,
-//! while a vault is being locked.
+//! a quarter to a third of the committer's time on that (docs/PERFORMANCE.md). What C libraries free is wiped by theirs.
 #![allow(unsafe_code, reason = "an allocator is unsafe by its trait, and that of C has no safe way to its options")]
 
 use std::alloc::{GlobalAlloc, Layout};
@@ -9,30 +8,28 @@ use std::hint::black_box;
 use std::ptr;
 
 use mimalloc::MiMalloc;
-use verfs_engine::wipes_freed_memory;
+use verfs_engine::{FreedMemory, wipes_freed_memory};
 
-/// Runs what ends the contexts of compression: they have pieces of what they worked on, and C's allocator frees them. It
-/// wipes what is freed meanwhile (`M_PERTURB`, mallopt(3)); all the time that would cost every program of Node.
+/// From now on C's allocator does the same while a vault is open (`M_PERTURB`, mallopt(3)): contexts of compression have
+/// pieces of what they worked on, and are made anew whenever they don't fit. Not for always: it slows all of Node down.
+pub fn watch() {
+    verfs_engine::watch_freed_memory(|memory| {
+        perturb(match memory {
+            FreedMemory::Wiped => 1,
+            FreedMemory::Left => 0,
+        });
+    });
+}
+
 #[cfg(target_env = "gnu")]
-pub fn with_wiped_frees<T>(run: impl FnOnce() -> T) -> T {
-    use std::sync::{Mutex, PoisonError};
-
-    static LOCKING: Mutex<()> = Mutex::new(());
-    let locking = LOCKING.lock().unwrap_or_else(PoisonError::into_inner);
+fn perturb(with: i32) {
     // SAFETY: it takes numbers and changes a number of the allocator's.
-    unsafe { libc::mallopt(libc::M_PERTURB, 1) };
-    let result = run();
-    // SAFETY: as before.
-    unsafe { libc::mallopt(libc::M_PERTURB, 0) };
-    drop(locking);
-    result
+    unsafe { libc::mallopt(libc::M_PERTURB, with) };
 }
 
 /// musl's allocator has no such option.
 #[cfg(not(target_env = "gnu"))]
-pub fn with_wiped_frees<T>(run: impl FnOnce() -> T) -> T {
-    run()
-}
+fn perturb(_with: i32) {}
 
 struct WipingAllocator;
 

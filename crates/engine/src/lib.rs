@@ -22,7 +22,10 @@ pub use error::{ERROR_CODES, EngineError};
 pub use gc::{Background, GcStatus};
 pub use options::{CreateOptions, MountOptions, OpenOptions, ReadOnly};
 pub use stats::{Damage, OpLatency, Stats, VolumeInfo};
-pub use vault::{LOCK_GRACE, RekeyState, VaultCompression, VaultSecret, VaultState, VaultStatus, wipes_freed_memory};
+pub use vault::{
+    FreedMemory, LOCK_GRACE, RekeyState, VaultCompression, VaultSecret, VaultState, VaultStatus, watch_freed_memory,
+    wipes_freed_memory,
+};
 pub use verfs_base::Timestamp;
 pub use verfs_chunker::ChunkerKind;
 pub use verfs_fuse::{AllowOther, SnapshotsDirectory};

@@ -1,6 +1,7 @@
 //! While a vault is open in this process, nothing of its memory gets to a disk by a core dump, and other processes of
 //! the user may not read it (`PR_SET_DUMPABLE`, prctl(2)). Freed memory is to be wiped.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -9,6 +10,28 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 /// Open vaults of this process: what they set is of the process, too.
 static OPEN_VAULTS: AtomicUsize = AtomicUsize::new(0);
 static CHANGING: Mutex<()> = Mutex::new(());
+static ON_CHANGE: OnceLock<fn(FreedMemory)> = OnceLock::new();
+
+/// What has to become of memory that is freed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FreedMemory {
+    /// It has to be wiped: a vault is open in this process.
+    Wiped,
+    /// It may stay as it is.
+    Left,
+}
+
+/// Tells `on_change` whenever that changes: it may have other allocators to tell. The first one counts.
+pub fn watch_freed_memory(on_change: fn(FreedMemory)) {
+    // Whoever comes second is the same: there is one addon in a process.
+    let _ = ON_CHANGE.set(on_change);
+}
+
+fn tell(memory: FreedMemory) {
+    if let Some(on_change) = ON_CHANGE.get() {
+        on_change(memory);
+    }
+}
 
 /// Whether memory that is freed has to be wiped: a vault is open in this process. For its allocator.
 #[must_use]
@@ -23,7 +46,9 @@ pub(super) struct NoCoreDumps(());
 impl NoCoreDumps {
     pub(super) fn begin() -> NoCoreDumps {
         let _changing = CHANGING.lock();
-        OPEN_VAULTS.fetch_add(1, Ordering::Relaxed);
+        if OPEN_VAULTS.fetch_add(1, Ordering::Relaxed) == 0 {
+            tell(FreedMemory::Wiped);
+        }
         set(DumpableBehavior::NotDumpable);
         NoCoreDumps(())
     }
@@ -33,6 +58,7 @@ impl Drop for NoCoreDumps {
     fn drop(&mut self) {
         let _changing = CHANGING.lock();
         if OPEN_VAULTS.fetch_sub(1, Ordering::Relaxed) == 1 {
+            tell(FreedMemory::Left);
             set(DumpableBehavior::Dumpable);
         }
     }

@@ -12,7 +12,7 @@ mod secret;
 mod slot;
 mod snapshots;
 
-pub use core_dumps::wipes_freed_memory;
+pub use core_dumps::{FreedMemory, watch_freed_memory, wipes_freed_memory};
 pub use rekey::RekeyState;
 pub use secret::VaultSecret;
 pub(crate) use slot::{Unsaved, VaultPlace, VaultSetting, VaultSlot};
