@@ -121,3 +121,31 @@ export function verfsFilesystem(directory) {
     },
   };
 }
+
+const password = 'a password of benchmarks';
+
+/** The unlocked vault of a VerFS volume of its own. */
+export function vaultFilesystem(directory) {
+  const home = path.join(directory, 'vault');
+  mkdirSync(home);
+  const filesystem = verfsFilesystem(home);
+  const { mountpoint } = filesystem;
+  const crypt = (...options) =>
+    run('node', [verfs, 'crypt', mountpoint, '--password-stdin', ...options], {
+      cwd: home,
+      input: password,
+      stdio: ['pipe', 'pipe', 'pipe'],
+      timeout: 120_000,
+    });
+  crypt('-c');
+  crypt('-u');
+  return {
+    ...filesystem,
+    name: 'vault',
+    mountpoint: path.join(mountpoint, '.vault'),
+    remount() {
+      filesystem.remount();
+      crypt('-u');
+    },
+  };
+}

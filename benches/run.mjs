@@ -5,6 +5,7 @@
 //   npm run bench -- --repetitions 1               once
 //   npm run bench -- --only write,read-cold        some rows (a row brings the ones it needs)
 //   npm run bench -- --beside ext4,btrfs           some peers
+//   npm run bench -- --beside vault,gocryptfs      the unlocked vault of a volume, and what it is compared with
 //   npm run bench -- --save-baseline               later runs warn when they are clearly slower than this one
 //
 // Needs root, mkfs.ext4, mkfs.btrfs and about 30 GiB. Each file system gets a loop device of its own on the same disk;
@@ -15,7 +16,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { btrfs, buildClient, client, ext4, median, root, run, verfsFilesystem } from './filesystems.mjs';
+import { btrfs, buildClient, client, ext4, median, root, run, vaultFilesystem, verfsFilesystem } from './filesystems.mjs';
 import { nullFilesystem, peerFilesystem } from './peers.mjs';
 import { baselineOf, page, regressions, table } from './report.mjs';
 import { chosenRows, untar_entries } from './rows.mjs';
@@ -24,7 +25,7 @@ const row_timeout_ms = 600_000;
 const status_calls = 5;
 const baseline_file = path.join(root, 'benches/baseline.json');
 
-const makers = { ext4, btrfs, null: nullFilesystem };
+const makers = { ext4, btrfs, null: nullFilesystem, vault: vaultFilesystem };
 const peers = ['ext4', 'btrfs', 'gocryptfs', 'bindfs', 'rclone', 'null'];
 
 /** A tar of a real source tree: crates of the Cargo registry until there are enough entries. */
