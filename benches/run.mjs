@@ -16,7 +16,17 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { btrfs, buildClient, client, ext4, median, root, run, vaultFilesystem, verfsFilesystem } from './filesystems.mjs';
+import {
+  btrfs,
+  buildClient,
+  client,
+  ext4,
+  median,
+  root,
+  run,
+  vaultFilesystem,
+  verfsFilesystem,
+} from './filesystems.mjs';
 import { nullFilesystem, peerFilesystem } from './peers.mjs';
 import { baselineOf, page, regressions, table } from './report.mjs';
 import { chosenRows, untar_entries } from './rows.mjs';
