@@ -32,7 +32,7 @@ const HEADERS_BYTES: usize = 4096;
 /// With a ring the device has little to say, and nobody waits for an answer: its messages are read in heaps.
 const QUIET_INTERVAL: Duration = Duration::from_millis(2);
 
-/// A mount served through the device, and where possible through a ring beside it.
+/// A mount served through the device, and where asked for through a ring beside it.
 pub(crate) struct DeviceTransport<T: Tree> {
     device: Arc<OwnedFd>,
     server: Arc<Server<T>>,
@@ -55,15 +55,7 @@ impl<T: Tree> Transport for DeviceTransport<T> {
         let machinery = dispatcher.machinery();
         let device = Arc::new(device);
         let server = Arc::new(Server::new(dispatcher, agreement.spared()));
-        let ring = match (prepared.map(|prepared| prepared.register(&device, &server)), settings.ring) {
-            (Some(Ok(ring)), _) => Some(ring),
-            (Some(Err(error)), RingUse::Always) => return Err(error),
-            (Some(Err(error)), _) => {
-                tracing::warn!(%error, "the kernel refused a ring: requests come through the device");
-                None
-            }
-            (None, _) => None,
-        };
+        let ring = prepared.map(|prepared| prepared.register(&device, &server)).transpose()?;
         let poll_window = if ring.is_some() { Duration::ZERO } else { settings.poll_window };
         let pacing = Pacing::new(poll_window, RunQueue::open(), machinery);
         Ok(DeviceTransport { device, server, ring, pacing, buffer })
@@ -92,7 +84,12 @@ impl<T: Tree> DeviceTransport<T> {
     fn receive_all(&mut self) -> io::Result<()> {
         while let Some(len) = self.receive()? {
             let device = &self.device;
-            self.server.serve_bytes(&self.buffer[..len], |header| DevicePort::new(device.clone(), header.unique));
+            let mut client = 0;
+            self.server.serve_bytes(&self.buffer[..len], |header| {
+                client = header.pid;
+                DevicePort::new(device.clone(), header.unique)
+            });
+            self.pacing.served(client);
             if self.ring.is_some() {
                 std::thread::sleep(QUIET_INTERVAL);
             }
@@ -167,17 +164,10 @@ fn shake_hands<T: Tree>(
 
 fn prepare_ring<T: Tree>(request: &[u8], ring: RingUse) -> io::Result<Option<PreparedRing<T>>> {
     match (ring, wire::offers_ring(request)) {
-        (RingUse::Never, _) | (RingUse::WherePossible, false) => Ok(None),
+        (RingUse::Never, _) => Ok(None),
         (RingUse::Always, false) => Err(io::Error::other(
             "the kernel has FUSE over io_uring switched off: write Y to /sys/module/fuse/parameters/enable_uring",
         )),
         (RingUse::Always, true) => PreparedRing::new().map(Some),
-        (RingUse::WherePossible, true) => match PreparedRing::new() {
-            Ok(prepared) => Ok(Some(prepared)),
-            Err(error) => {
-                tracing::warn!(%error, "no ring can be had: requests come through the device");
-                Ok(None)
-            }
-        },
     }
 }

@@ -46,7 +46,7 @@ pub enum SnapshotsDirectory {
 /// The way between the kernel and a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum TransportChoice {
-    /// The quickest that the machine has.
+    /// What is best by default: the device.
     #[default]
     Auto,
     /// The device, `/dev/fuse`.

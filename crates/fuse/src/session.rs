@@ -81,8 +81,7 @@ impl Session {
         };
         let poll_window = Duration::from_micros(options.poll_us.into());
         let ring = match mount_options.transport {
-            TransportChoice::Device | TransportChoice::Fuser => RingUse::Never,
-            TransportChoice::Auto => RingUse::WherePossible,
+            TransportChoice::Auto | TransportChoice::Device | TransportChoice::Fuser => RingUse::Never,
             TransportChoice::IoUring => RingUse::Always,
         };
         let settings = TransportSettings { allow_other: mount_options.allow_other, poll_window, ring };

@@ -28,8 +28,6 @@ pub(crate) enum Polling {
 pub(crate) enum RingUse {
     /// They don't.
     Never,
-    /// Where the kernel has it switched on.
-    WherePossible,
     /// A mount without it is refused.
     Always,
 }

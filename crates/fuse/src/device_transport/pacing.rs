@@ -3,6 +3,7 @@
 //! Waking a thread that sleeps on another, idle core is most of a round trip's cost. So after a request that came soon
 //! the leader polls for a short time before it sleeps; after one that let it wait it sleeps at once, and an idle mount
 //! costs nothing. On a machine where others want every core it doesn't poll: it would take the core its client needs.
+//! Its own clients are no others.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,6 +18,37 @@ const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(640);
 /// How often a leader that polls looks whether the machine has a core to spare.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Clients that are told apart.
+const CLIENTS_MAX: usize = 16;
+
+/// The clients of a short time.
+#[derive(Default)]
+struct Clients {
+    now: Vec<u32>,
+    /// How many there were in the interval before.
+    before: usize,
+    since: Option<Instant>,
+}
+
+impl Clients {
+    /// A request of the thread `id` came; the kernel's own have 0.
+    fn note(&mut self, id: u32) {
+        if id != 0 && self.now.last() != Some(&id) && self.now.len() < CLIENTS_MAX && !self.now.contains(&id) {
+            self.now.push(id);
+        }
+    }
+
+    /// How many there are, about.
+    fn count(&mut self, now: Instant) -> usize {
+        if self.since.is_none_or(|since| now.duration_since(since) >= LOOK_INTERVAL) {
+            self.before = self.now.len();
+            self.now.clear();
+            self.since = Some(now);
+        }
+        self.before.max(self.now.len())
+    }
+}
 
 /// What the leader does when nothing has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +69,7 @@ pub(super) struct Pacing {
     waits_since: Option<Instant>,
     mode: Mode,
     pause: Duration,
+    clients: Clients,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +86,15 @@ impl Pacing {
     /// A window of 0 never polls; neither does a machine with one core.
     pub(super) fn new(window: Duration, run_queue: RunQueue, machinery: Arc<Machinery>) -> Pacing {
         let window = if run_queue.has_one_core() { Duration::ZERO } else { window };
-        Pacing { window, run_queue, machinery, waits_since: None, mode: Mode::Sleeping, pause: PAUSE }
+        Pacing {
+            window,
+            run_queue,
+            machinery,
+            waits_since: None,
+            mode: Mode::Sleeping,
+            pause: PAUSE,
+            clients: Clients::default(),
+        }
     }
 
     /// From now on it waits for the next request.
@@ -83,9 +124,15 @@ impl Pacing {
         Next::AskAgain
     }
 
-    /// Polls on if there is a core to spare beside the leader's.
+    /// Who sent the request that came last.
+    pub(super) fn served(&mut self, client: u32) {
+        self.clients.note(client);
+    }
+
+    /// Polls on if there is a core to spare beside the leader's. The first client is not reckoned: he needs a core too.
     fn look(&mut self, now: Instant) -> Next {
-        if self.run_queue.is_crowded(1) {
+        let known = self.clients.count(now).max(1) as u64;
+        if self.run_queue.is_crowded(known) {
             self.mode = Mode::Paused { until: now + self.pause };
             self.pause = (self.pause * 2).min(PAUSE_MAX);
             return Next::Sleep;
@@ -191,6 +238,25 @@ mod tests {
         assert_eq!(soon(&mut pacing, later + PAUSE), Next::Sleep, "the second pause is not longer");
         runnable(1);
         assert_eq!(soon(&mut pacing, later + PAUSE * 2), Next::AskAgain);
+        pacing.machinery.lanes.stop();
+    }
+
+    #[test]
+    fn its_own_clients_are_no_crowd() {
+        let mut loadavg = tempfile::tempfile().unwrap();
+        loadavg.write_all(b"9.00 9.00 9.00 3/100 7").unwrap();
+        let mut pacing = pacing(Some(loadavg));
+        let now = Instant::now();
+        // The leader and two clients run; or is the third somebody else?
+        pacing.served(7);
+        pacing.served(7);
+        pacing.served(0);
+        assert_eq!(after(&mut pacing, WINDOW / 2, now), Next::Sleep);
+        let later = now + PAUSE;
+        pacing.served(7);
+        pacing.served(8);
+        assert_eq!(after(&mut pacing, WINDOW / 2, later), Next::AskAgain);
+        assert_eq!(pacing.next_at(later + LOOK_INTERVAL, later + LOOK_INTERVAL), Next::Sleep, "both went on");
         pacing.machinery.lanes.stop();
     }
 
