@@ -11,7 +11,7 @@ mod reply;
 mod server;
 
 #[cfg(test)]
-mod fuzz_tests;
+mod tests;
 
 pub(crate) use arguments::Arguments;
 pub(crate) use handshake::{Agreement, Answer, Wishes, agree, offers_ring};
