@@ -85,7 +85,7 @@ fn check_many_clients(mount: &Mount) {
         for index in 0..150_u8 {
             let path = mount.path(&format!("file-{index}"));
             scope.spawn(move || {
-                let file = OpenOptions::new().create(true).read(true).write(true).open(&path).unwrap();
+                let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path).unwrap();
                 for round in 0..5_u8 {
                     (&file).write_all(&[index ^ round; 5000]).unwrap();
                     file.sync_all().unwrap();

@@ -1,5 +1,5 @@
 //! Requests of arbitrary bytes: nothing panics through, and each request has exactly one reply of the right form.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 #[path = "../../tests/support/memory_tree.rs"]
 #[allow(dead_code, missing_docs, reason = "the tests with mounts look deeper")]
