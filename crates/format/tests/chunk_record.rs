@@ -8,7 +8,7 @@ use support::{cases, check_golden};
 use verfs_base::{ChunkId, PackId};
 use verfs_format::DecodeError;
 use verfs_format::chunk_record::{ChunkRecord, PackRecord, PackState, StoreRecord, chunk_key, pack_key};
-use verfs_format::pack::CHUNK_MAX_BYTES;
+use verfs_format::pack::{CHUNK_MAX_BYTES, STORED_MAX_BYTES};
 
 fn sample_chunk() -> ChunkRecord {
     ChunkRecord { refcount: 300, pack: PackId(7), raw_len: 65_536, stored_len: 20_000 }
@@ -56,7 +56,7 @@ fn a_chunk_counts_with_its_record_header() {
 
 #[test]
 fn lengths_that_no_chunk_has_are_refused() {
-    for (raw_len, stored_len) in [(0, 1), (1, 0), (CHUNK_MAX_BYTES + 1, 1), (1, CHUNK_MAX_BYTES + 1)] {
+    for (raw_len, stored_len) in [(0, 1), (1, 0), (CHUNK_MAX_BYTES + 1, 1), (1, STORED_MAX_BYTES + 1)] {
         let record = ChunkRecord { raw_len, stored_len, ..sample_chunk() };
         assert_eq!(ChunkRecord::decode(&record.encode()), Err(DecodeError::Invalid("chunk length")));
     }
@@ -88,7 +88,7 @@ proptest! {
 
     #[test]
     fn any_values_come_back(
-        numbers in any::<[u64; 8]>(), raw_len in 1..=CHUNK_MAX_BYTES, stored_len in 1..=CHUNK_MAX_BYTES,
+        numbers in any::<[u64; 8]>(), raw_len in 1..=CHUNK_MAX_BYTES, stored_len in 1..=STORED_MAX_BYTES,
         unsealed in proptest::collection::btree_set(any::<u64>(), 0..5), sealed in any::<bool>(),
     ) {
         let chunk = ChunkRecord { refcount: numbers[0], pack: PackId(numbers[1]), raw_len, stored_len };

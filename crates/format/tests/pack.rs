@@ -9,8 +9,8 @@ use support::{cases, check_golden, golden_path};
 use verfs_base::{ChunkId, PackId};
 use verfs_format::DecodeError;
 use verfs_format::pack::{
-    CHUNK_MAX_BYTES, PACK_HEADER_BYTES, RECORD_HEADER_BYTES, RecordHeader, RecordSeed, decode_pack_header,
-    encode_pack_header,
+    CHUNK_MAX_BYTES, PACK_HEADER_BYTES, RECORD_HEADER_BYTES, RecordHeader, RecordSeed, STORED_MAX_BYTES,
+    decode_pack_header, encode_pack_header,
 };
 use verfs_format::pack_index::{IndexEntry, IndexTable};
 
@@ -132,7 +132,7 @@ fn a_record_of_another_volume_is_none_of_ours() {
 #[test]
 fn lengths_out_of_bounds_are_refused_before_anything_is_read_by_them() {
     for (raw_len, stored_len) in
-        [(0, 5), (5, 0), (CHUNK_MAX_BYTES + 1, 5), (5, CHUNK_MAX_BYTES + 1), (u32::MAX, u32::MAX)]
+        [(0, 5), (5, 0), (CHUNK_MAX_BYTES + 1, 5), (5, STORED_MAX_BYTES + 1), (u32::MAX, u32::MAX)]
     {
         let mut bytes = RecordHeader { chunk: id(1), raw_len: 5, stored_len: 5, encoding: 0 }.encode(seed(), b"12345");
         bytes[20..24].copy_from_slice(&raw_len.to_le_bytes());
@@ -155,7 +155,7 @@ fn of_several_entries_of_one_chunk_the_last_counts() {
 #[test]
 fn an_index_with_a_right_checksum_and_wrong_contents_is_refused() {
     let entry = |offset: u32, stored_len: u32| IndexEntry { chunk: id(1), offset, stored_len };
-    for bad in [entry(0, 10), entry(31, 10), entry(40, 0), entry(40, CHUNK_MAX_BYTES + 1), entry(60, 10)] {
+    for bad in [entry(0, 10), entry(31, 10), entry(40, 0), entry(40, STORED_MAX_BYTES + 1), entry(60, 10)] {
         let bytes = IndexTable::build(PACK, 100, &[bad]).as_bytes().clone();
         assert_eq!(IndexTable::decode(bytes).unwrap_err(), DecodeError::Invalid("index entry"), "{bad:?}");
     }
