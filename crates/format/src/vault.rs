@@ -26,6 +26,7 @@
 
 use verfs_base::Timestamp;
 use xxhash_rust::xxh3::xxh3_128;
+use zeroize::Zeroizing;
 
 use crate::DecodeError;
 use crate::superblock::hex;
@@ -167,7 +168,10 @@ pub fn decode_key_file(text: &[u8]) -> Result<[u8; KEY_FILE_BYTES], DecodeError>
 }
 
 fn key_file_check(key: &[u8; KEY_FILE_BYTES]) -> String {
-    // Of its own: half a hash that is used elsewhere would tell of the key.
-    let check = xxh3_128(&[KEY_FILE_TITLE.as_bytes(), key].concat());
-    hex(&(check as u32).to_be_bytes())
+    // Of its own: half a hash that is used elsewhere would tell of the key. Not on the heap, where a copy would stay.
+    let mut titled = Zeroizing::new([0; KEY_FILE_TITLE.len() + KEY_FILE_BYTES]);
+    let (title, behind) = titled.split_at_mut(KEY_FILE_TITLE.len());
+    title.copy_from_slice(KEY_FILE_TITLE.as_bytes());
+    behind.copy_from_slice(key);
+    hex(&(xxh3_128(titled.as_slice()) as u32).to_be_bytes())
 }

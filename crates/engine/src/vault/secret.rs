@@ -17,7 +17,8 @@ const PASSWORD_MAX_BYTES: usize = 4096;
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct VaultSecret {
     password: Vec<u8>,
-    key_file: [u8; KEY_FILE_BYTES],
+    /// In a place of its own: what is moved leaves a copy behind.
+    key_file: Box<[u8; KEY_FILE_BYTES]>,
 }
 
 impl fmt::Debug for VaultSecret {
@@ -33,7 +34,7 @@ impl VaultSecret {
     /// [`EngineError::Usage`] for a password that is empty or has more than 4096 bytes, [`EngineError::VaultKeyFile`] for
     /// something that is no key file.
     pub fn new(mut password: Vec<u8>, mut key_file: Vec<u8>) -> Result<VaultSecret, EngineError> {
-        let decoded = decode_key_file(&key_file);
+        let decoded = decode_key_file(&key_file).map(Box::new);
         key_file.zeroize();
         if password.is_empty() || password.len() > PASSWORD_MAX_BYTES {
             password.zeroize();
