@@ -155,10 +155,11 @@ fn a_ring_serves_where_the_kernel_has_it_switched_on_and_is_refused_elsewhere() 
     let path = mount.path("waits");
     let waiter = std::thread::spawn(move || fs::write(path, "x"));
     assert!(eventually(|| mount.tree.deferred.load(Ordering::SeqCst) == 1));
+    // A mount whose connection is cut is nobody's any more, so it goes first.
+    mount.session().detach().unwrap();
     mount.session().abort().unwrap();
     assert!(waiter.join().unwrap().is_err());
     drop(held);
-    mount.session().detach().unwrap();
     mount.session().wait();
     drop((on, off));
 }
