@@ -106,8 +106,12 @@ export class Sandbox implements AsyncDisposable {
     return status;
   }
 
+  /** Unmounts. The kernel may still be letting go of a process that has ended: then the daemon lingers for a moment. */
   async unmount(): Promise<void> {
-    await this.json(['unmount', this.mountpoint]);
+    const { daemon } = await this.json<{ readonly daemon: string }>(['unmount', this.mountpoint]);
+    if (daemon === 'lingers') {
+      await until('the daemon that lingered is gone', () => ![...this.#daemons].some(isDaemon));
+    }
   }
 
   /** Starts `verfs` and lets it run. */
