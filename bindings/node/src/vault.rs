@@ -112,6 +112,22 @@ fn part(line: &mut impl Read, socket: &str) -> Result<Vec<u8>, Failure> {
     Ok(part)
 }
 
+impl Volume {
+    /// Does something with the secrets that come from a socket, on a thread of its own.
+    fn with_secrets<'env, const N: usize>(
+        &self,
+        env: &'env Env,
+        name: &'static str,
+        socket: String,
+        signal: Option<Object<'_>>,
+        run: impl FnOnce(&verfs_engine::Volume, &[VaultSecret; N]) -> Result<(), EngineError> + Send + 'static,
+    ) -> napi::Result<PromiseRaw<'env, ()>> {
+        let inner = self.inner()?;
+        let work = move |wanted: &Wanted<'_>| Ok(run(&inner, &secrets(&socket, wanted)?)?);
+        Call { name, place: Place::Apart, work, undo: drop }.begin_watched(env, signal)
+    }
+}
+
 /// The content of a new key file.
 #[napi]
 pub fn new_vault_key_file(env: &Env) -> napi::Result<String> {
@@ -136,13 +152,10 @@ impl Volume {
         options: VaultCreateOptions,
         #[napi(ts_arg_type = "AbortSignal | undefined | null")] signal: Option<Object<'_>>,
     ) -> napi::Result<PromiseRaw<'env, ()>> {
-        let inner = self.inner()?;
-        let work = move |wanted: &Wanted<'_>| {
-            let [secret] = secrets(&options.socket, wanted)?;
-            let compression = if options.compressed { VaultCompression::On } else { VaultCompression::Off };
-            Ok(inner.create_vault(&secret, compression)?)
-        };
-        Call { name: "vaultCreate", place: Place::Apart, work, undo: drop }.begin_watched(env, signal)
+        let compression = if options.compressed { VaultCompression::On } else { VaultCompression::Off };
+        let run =
+            move |volume: &verfs_engine::Volume, [secret]: &[VaultSecret; 1]| volume.create_vault(secret, compression);
+        self.with_secrets(env, "vaultCreate", options.socket, signal, run)
     }
 
     /// Opens the vault with the secret that comes from a socket.
@@ -153,12 +166,7 @@ impl Volume {
         socket: String,
         #[napi(ts_arg_type = "AbortSignal | undefined | null")] signal: Option<Object<'_>>,
     ) -> napi::Result<PromiseRaw<'env, ()>> {
-        let inner = self.inner()?;
-        let work = move |wanted: &Wanted<'_>| {
-            let [secret] = secrets(&socket, wanted)?;
-            Ok(inner.unlock_vault(&secret)?)
-        };
-        Call { name: "vaultUnlock", place: Place::Apart, work, undo: drop }.begin_watched(env, signal)
+        self.with_secrets(env, "vaultUnlock", socket, signal, |volume, [secret]| volume.unlock_vault(secret))
     }
 
     /// Whether the secret that comes from a socket opens the vault; opens nothing.
@@ -169,12 +177,7 @@ impl Volume {
         socket: String,
         #[napi(ts_arg_type = "AbortSignal | undefined | null")] signal: Option<Object<'_>>,
     ) -> napi::Result<PromiseRaw<'env, ()>> {
-        let inner = self.inner()?;
-        let work = move |wanted: &Wanted<'_>| {
-            let [secret] = secrets(&socket, wanted)?;
-            Ok(inner.check_vault_secret(&secret)?)
-        };
-        Call { name: "vaultCheck", place: Place::Apart, work, undo: drop }.begin_watched(env, signal)
+        self.with_secrets(env, "vaultCheck", socket, signal, |volume, [secret]| volume.check_vault_secret(secret))
     }
 
     /// Locks the vault. Operations under way may last for `grace_ms`.
@@ -198,12 +201,7 @@ impl Volume {
         socket: String,
         #[napi(ts_arg_type = "AbortSignal | undefined | null")] signal: Option<Object<'_>>,
     ) -> napi::Result<PromiseRaw<'env, ()>> {
-        let inner = self.inner()?;
-        let work = move |wanted: &Wanted<'_>| {
-            let [secret] = secrets(&socket, wanted)?;
-            Ok(inner.rekey_vault(&secret)?)
-        };
-        Call { name: "vaultRekey", place: Place::Apart, work, undo: drop }.begin_watched(env, signal)
+        self.with_secrets(env, "vaultRekey", socket, signal, |volume, [secret]| volume.rekey_vault(secret))
     }
 
     /// Has the vault opened by the second of the secrets that come from a socket, instead of by the first.
@@ -214,11 +212,6 @@ impl Volume {
         socket: String,
         #[napi(ts_arg_type = "AbortSignal | undefined | null")] signal: Option<Object<'_>>,
     ) -> napi::Result<PromiseRaw<'env, ()>> {
-        let inner = self.inner()?;
-        let work = move |wanted: &Wanted<'_>| {
-            let [old, new] = secrets(&socket, wanted)?;
-            Ok(inner.change_vault_secret(&old, &new)?)
-        };
-        Call { name: "vaultChange", place: Place::Apart, work, undo: drop }.begin_watched(env, signal)
+        self.with_secrets(env, "vaultChange", socket, signal, |volume, [old, new]| volume.change_vault_secret(old, new))
     }
 }
