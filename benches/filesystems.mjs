@@ -31,6 +31,11 @@ function makeImage(directory, name) {
   return image;
 }
 
+/** Unmounts, for a while: a process that is about to end may still have a file open. */
+export function unmountPatiently(mountpoint) {
+  spawnSync('sh', ['-c', `for try in 1 2 3 4 5 6 7 8 9; do umount ${mountpoint} && exit; sleep 0.5; done`]);
+}
+
 /** A file system of the kernel on a loop device. */
 function kernelFilesystem(directory, name, mkfs, mountOptions) {
   const image = makeImage(directory, name);
@@ -39,9 +44,7 @@ function kernelFilesystem(directory, name, mkfs, mountOptions) {
   run(mkfs[0], [...mkfs.slice(1), image]);
   let written = 0;
   const mount = () => run('mount', ['-o', ['loop', ...mountOptions].join(','), image, mountpoint]);
-  // A process that is about to end may still have a file open.
-  const unmount = () =>
-    spawnSync('sh', ['-c', `for try in 1 2 3 4 5 6 7 8 9; do umount ${mountpoint} && exit; sleep 0.5; done`]);
+  const unmount = () => unmountPatiently(mountpoint);
   mount();
   return {
     name,

@@ -5,7 +5,7 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { installPackage } from '../scripts/system.mjs';
-import { ext4, root, run } from './filesystems.mjs';
+import { ext4, root, run, unmountPatiently } from './filesystems.mjs';
 
 /** Each peer: its program, and the command that mounts `source` at `mountpoint` and returns when it is mounted. */
 const programs = {
@@ -38,8 +38,7 @@ export async function peerFilesystem(directory, name) {
   program.prepare?.(source);
   // A daemon keeps the ends of pipes that it inherits: its output goes nowhere.
   const mount = () => program.mount(source, mountpoint, cache);
-  const unmount = () =>
-    spawnSync('sh', ['-c', `for try in 1 2 3 4 5 6 7 8 9; do umount ${mountpoint} && exit; sleep 0.5; done`]);
+  const unmount = () => unmountPatiently(mountpoint);
   mount();
   return {
     name,
