@@ -12,7 +12,7 @@ pub(crate) use replies::{
     NotifyInvalInodeOut, OpenOut, OutHeader, StatfsOut, Statx, StatxOut, SxTime, WriteOut, WriteOut64,
 };
 pub(crate) use requests::{
-    BatchForgetIn, CopyFileRangeIn, FallocateIn, ForgetIn, ForgetOne, FsyncIn, GetxattrIn, InHeader, InitIn,
+    AccessIn, BatchForgetIn, CopyFileRangeIn, FallocateIn, ForgetIn, ForgetOne, FsyncIn, GetxattrIn, InHeader, InitIn,
     InitInExtension, IoctlIn, LinkIn, LseekIn, MkdirIn, MknodIn, OpenIn, ReadIn, Rename2In, RenameIn, SetattrIn,
     SetxattrIn, WriteIn,
 };

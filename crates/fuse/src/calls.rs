@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use verfs_base::Ino;
 use verfs_vfs::{
-    AccessTimes, Allocation, Attr, Context, DirEntry, FsStat, Listing, NodeKind, RenameMode, SeekFor, SetAttr, SetId,
-    SyncScope, VfsError, XattrMode,
+    AccessTimes, Allocation, Attr, Context, DirEntry, FileKind, FsStat, Listing, NodeKind, RenameMode, SeekFor,
+    SetAttr, SetId, SyncScope, VfsError, XattrMode,
 };
 
 use crate::errno::Errno;
@@ -107,6 +107,9 @@ pub(crate) struct Written {
     pub(crate) set_id: SetId,
 }
 
+/// The attribute that is a file's access control list; see acl(5).
+const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
+
 /// Name or target as it came, or copied.
 pub(crate) type Name<'a> = Cow<'a, [u8]>;
 
@@ -176,6 +179,28 @@ impl<P> Call<P> for Statx {
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Known, VfsError> {
         Ok(Known::of(tree, tree.getattr(context, self.ino)?))
+    }
+}
+
+/// Asks whether root may use a file where the kernel doesn't check permissions: as everywhere he may, but for executing
+/// what nobody may execute.
+pub(crate) struct Access {
+    pub(crate) ino: Ino,
+    pub(crate) executes: bool,
+}
+
+impl<P> Call<P> for Access {
+    type Answer = ();
+    const OPERATION: Operation = Operation::Access;
+    owned_as_is!();
+
+    fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<(), VfsError> {
+        if !self.executes {
+            return Ok(());
+        }
+        let attr = tree.getattr(context, self.ino)?;
+        let is_executable = attr.kind == FileKind::Directory || attr.mode & 0o111 != 0;
+        is_executable.then_some(()).ok_or(VfsError::Denied)
     }
 }
 
@@ -560,6 +585,11 @@ impl<P> Call<P> for Setxattr<'_> {
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<(), VfsError> {
         tree.setxattr(context, self.ino, &self.name, &self.value, self.mode)
+    }
+
+    /// An access control list sets the bits of the mode, which a kernel that leaves the checks to others doesn't know.
+    fn outdated(&self, (): &()) -> Option<Ino> {
+        (*self.name == *ACCESS_LIST).then_some(self.ino)
     }
 }
 

@@ -21,6 +21,7 @@ use self::ring::{PreparedRing, Ring};
 use crate::abi::init;
 use crate::dispatch::Dispatcher;
 use crate::kernel;
+use crate::options::PermissionChecks;
 use crate::run_queue::RunQueue;
 use crate::transport::{Polling, RingUse, Transport, TransportSettings};
 use crate::tree::Tree;
@@ -49,12 +50,12 @@ impl<T: Tree> Transport for DeviceTransport<T> {
 
     fn start(device: OwnedFd, dispatcher: Arc<Dispatcher<T>>, settings: &TransportSettings) -> io::Result<Self> {
         let mut buffer = vec![0; kernel::WRITE_MAX_BYTES as usize + HEADERS_BYTES];
-        let (agreement, prepared) = shake_hands(&device, &mut buffer, settings.ring)?;
+        let (agreement, prepared) = shake_hands(&device, &mut buffer, settings)?;
         // Where nothing has come yet the leader decides itself whether it polls or sleeps.
         rustix::fs::fcntl_setfl(&device, OFlags::NONBLOCK)?;
         let machinery = dispatcher.machinery();
         let device = Arc::new(device);
-        let server = Arc::new(Server::new(dispatcher, agreement.spared()));
+        let server = Arc::new(Server::new(dispatcher, agreement.spared(), settings.permission_checks));
         let ring = prepared.map(|prepared| prepared.register(&device, &server)).transpose()?;
         let poll_window = if ring.is_some() { Duration::ZERO } else { settings.poll_window };
         let pacing = Pacing::new(poll_window, RunQueue::open(), machinery);
@@ -130,7 +131,7 @@ fn sleep(device: &OwnedFd) -> io::Result<()> {
 fn shake_hands<T: Tree>(
     device: &OwnedFd,
     buffer: &mut [u8],
-    ring: RingUse,
+    settings: &TransportSettings,
 ) -> io::Result<(Agreement, Option<PreparedRing<T>>)> {
     loop {
         let len = match rustix::io::read(device, &mut *buffer) {
@@ -139,11 +140,17 @@ fn shake_hands<T: Tree>(
             Err(errno) => return Err(errno.into()),
         };
         let request = &buffer[..len];
-        let prepared = prepare_ring(request, ring)?;
-        let wishes = match &prepared {
-            Some(_) => Wishes { flags: init::OVER_IO_URING, write_max_bytes: kernel::RING_PAYLOAD_BYTES },
-            None => Wishes { flags: 0, write_max_bytes: kernel::WRITE_MAX_BYTES },
+        let prepared = prepare_ring(request, settings.ring)?;
+        let (over_ring, write_max_bytes) = match &prepared {
+            Some(_) => (init::OVER_IO_URING, kernel::RING_PAYLOAD_BYTES),
+            None => (0, kernel::WRITE_MAX_BYTES),
         };
+        let checks = match settings.permission_checks {
+            // The kernel takes it for a wish for `default_permissions`, too.
+            PermissionChecks::Kernel => init::POSIX_ACL,
+            PermissionChecks::Private => 0,
+        };
+        let wishes = Wishes { flags: over_ring | checks, write_max_bytes };
         match wire::agree(request, wishes) {
             wire::Answer::Agreed(agreement, reply) => {
                 rustix::io::write(device, &reply)?;

@@ -13,7 +13,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags};
 use crate::error::FuseError;
 use crate::fusermount;
 use crate::mount_table::{detach_stale, mount_at, mount_table, resolve_parent, shown};
-use crate::options::{AllowOther, MountOptions};
+use crate::options::{AllowOther, MountOptions, PermissionChecks};
 
 /// The device through which the kernel talks to a file system in user space.
 pub(crate) const FUSE_DEVICE: &str = "/dev/fuse";
@@ -108,8 +108,12 @@ fn checked_mountpoint(mountpoint: &Path) -> Result<PathBuf, FuseError> {
 fn mount_as_root(path: &Path, options: &MountOptions) -> Result<OwnedFd, FuseError> {
     let device = rustix::fs::open(FUSE_DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(device_error)?;
     let data = format!(
-        "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions{}",
+        "fd={},rootmode=40000,user_id=0,group_id=0{}{}",
         device.as_raw_fd(),
+        match options.permission_checks {
+            PermissionChecks::Kernel => ",default_permissions",
+            PermissionChecks::Private => "",
+        },
         match options.allow_other {
             AllowOther::Yes => ",allow_other",
             AllowOther::No => "",

@@ -18,6 +18,16 @@ pub enum AllowOther {
     Yes,
 }
 
+/// Who holds callers to the modes and access control lists of files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum PermissionChecks {
+    /// The kernel, before it asks. For that it asks for the attributes of a directory after each change in it.
+    #[default]
+    Kernel,
+    /// Nobody: only root may enter, and root passes them all.
+    Private,
+}
+
 /// Whether the mount takes writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum AccessMode {
@@ -135,6 +145,8 @@ pub(crate) struct MountOptions {
     pub(crate) flags: MountFlags,
     /// Who may enter.
     pub(crate) allow_other: AllowOther,
+    /// Who checks permissions.
+    pub(crate) permission_checks: PermissionChecks,
     /// The way to the kernel.
     pub(crate) transport: TransportChoice,
     /// Where a volume shows its snapshots.
@@ -203,6 +215,7 @@ impl SessionOptions {
             // Device nodes and set-id programs of a volume that anyone may have written are not to be trusted.
             flags: MountFlags::NOSUID | MountFlags::NODEV,
             allow_other: self.allow_other,
+            permission_checks: PermissionChecks::Kernel,
             transport: self.transport,
             snapshots: self.snapshots,
             kind: MountKind::Tree,
@@ -213,11 +226,27 @@ impl SessionOptions {
         for option in self.extra_options.iter().flat_map(|value| value.split(',')).filter(|option| !option.is_empty()) {
             options.apply(option)?;
         }
+        options.check_private()?;
         Ok(options)
     }
 }
 
 impl MountOptions {
+    fn check_private(&self) -> Result<(), FuseError> {
+        let hindrance = match (self.permission_checks, self.allow_other) {
+            (PermissionChecks::Kernel, _) => return Ok(()),
+            (PermissionChecks::Private, AllowOther::Yes) => "it keeps everybody but root out: leave allow_other out",
+            (PermissionChecks::Private, AllowOther::No) if !rustix::process::geteuid().is_root() => {
+                "only root can do without permission checks"
+            }
+            (PermissionChecks::Private, AllowOther::No) if self.transport == TransportChoice::Fuser => {
+                "transport=fuser can't do without permission checks"
+            }
+            (PermissionChecks::Private, AllowOther::No) => return Ok(()),
+        };
+        Err(invalid("private", hindrance))
+    }
+
     fn apply(&mut self, option: &str) -> Result<(), FuseError> {
         if let Some((_, change, flag)) = FLAGS.iter().find(|(name, ..)| *name == option) {
             match change {
@@ -233,8 +262,8 @@ impl MountOptions {
         }
         match option {
             "allow_other" => self.allow_other = AllowOther::Yes,
-            // Always on.
-            "default_permissions" => {}
+            "default_permissions" => self.permission_checks = PermissionChecks::Kernel,
+            "private" => self.permission_checks = PermissionChecks::Private,
             "snapshots=off" => self.snapshots = SnapshotsDirectory::Off,
             "snapshots=hidden" => self.snapshots = SnapshotsDirectory::Hidden,
             "snapshots=listed" => self.snapshots = SnapshotsDirectory::Listed,
@@ -242,8 +271,12 @@ impl MountOptions {
             // By convention only for tools that read fstab(5).
             tool if tool.starts_with("x-") => {}
             _ => {
-                let ours =
-                    ["allow_other", "snapshots=off|hidden|listed|everywhere", "transport=auto|device|io_uring|fuser"];
+                let ours = [
+                    "allow_other",
+                    "private",
+                    "snapshots=off|hidden|listed|everywhere",
+                    "transport=auto|device|io_uring|fuser",
+                ];
                 let known: Vec<&str> = FLAGS.iter().map(|(name, ..)| *name).chain(ours).collect();
                 return Err(invalid(option, &format!("known are {}", known.join(", "))));
             }
@@ -297,6 +330,16 @@ mod tests {
     fn allow_other_is_an_option_too_and_tool_options_are_ignored() {
         let options = validate(&["allow_other,,default_permissions", "x-systemd.automount"]).unwrap();
         assert_eq!(options.allow_other, AllowOther::Yes);
+    }
+
+    #[test]
+    fn a_private_mount_is_for_root_alone() {
+        assert_eq!(validate(&[]).unwrap().permission_checks, PermissionChecks::Kernel);
+        assert_eq!(validate(&["private"]).unwrap().permission_checks, PermissionChecks::Private);
+        assert_eq!(validate(&["private,default_permissions"]).unwrap().permission_checks, PermissionChecks::Kernel);
+        for other in ["allow_other", "transport=fuser"] {
+            assert!(matches!(validate(&["private", other]), Err(FuseError::InvalidOption { .. })), "{other}");
+        }
     }
 
     #[test]

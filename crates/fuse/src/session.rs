@@ -84,7 +84,12 @@ impl Session {
             TransportChoice::Auto | TransportChoice::Device | TransportChoice::Fuser => RingUse::Never,
             TransportChoice::IoUring => RingUse::Always,
         };
-        let settings = TransportSettings { allow_other: mount_options.allow_other, poll_window, ring };
+        let settings = TransportSettings {
+            allow_other: mount_options.allow_other,
+            permission_checks: mount_options.permission_checks,
+            poll_window,
+            ring,
+        };
         let connection = Connection::new(device.try_clone().map_err(failed("serving"))?);
         let lanes = Lanes::start(options).map_err(failed("starting threads for"))?;
         let poller = match R::POLLING {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use verfs_base::Ino;
 
 use crate::dispatch::Dispatcher;
-use crate::options::AllowOther;
+use crate::options::{AllowOther, PermissionChecks};
 use crate::tree::Tree;
 
 /// Who decides whether the leader polls.
@@ -37,6 +37,8 @@ pub(crate) enum RingUse {
 pub(crate) struct TransportSettings {
     /// Who may enter.
     pub(crate) allow_other: AllowOther,
+    /// Who checks permissions.
+    pub(crate) permission_checks: PermissionChecks,
     /// How long the leader polls after a request; 0 never polls.
     pub(crate) poll_window: Duration,
     /// Whether requests may come by io_uring.

@@ -1,6 +1,7 @@
 //! A real tree through a real mount: what the kernel and the tree can only do right together.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, CWD, RenameFlags};
+use rustix::fs::{Access, Advice, CWD, RenameFlags, XattrFlags};
 use verfs_base::{Ino, RealDisk, SystemClock};
 use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_fuse::{AllowOther, Operation, Session, SessionOptions, mount_table};
@@ -49,6 +50,10 @@ impl Volume {
     }
 
     fn mount_with(&self, mount_option: &str) -> Mounted<'_> {
+        self.mount_for(AllowOther::Yes, mount_option)
+    }
+
+    fn mount_for(&self, allow_other: AllowOther, mount_option: &str) -> Mounted<'_> {
         let disk = Arc::new(RealDisk::new(self.folder.path().to_path_buf()));
         let meta: Arc<dyn MetaStore> = self.meta.clone();
         let clock = Arc::new(SystemClock::new());
@@ -59,7 +64,7 @@ impl Volume {
         let parts = VfsParts { disk, meta, store: store.clone(), chunker, clock };
         let vfs = Vfs::open(parts, VfsOptions { log_file_bytes: 1 << 20, ..VfsOptions::default() }).unwrap();
         let extra_options = vec![mount_option.to_owned()];
-        let options = SessionOptions { allow_other: AllowOther::Yes, extra_options, ..SessionOptions::default() };
+        let options = SessionOptions { allow_other, extra_options, ..SessionOptions::default() };
         let session = Session::mount(vfs.clone(), &self.path(""), &options).unwrap();
         Mounted { volume: self, vfs, store, session }
     }
@@ -242,4 +247,49 @@ fn reads_leave_no_trace_where_the_mount_or_the_reader_forbids_it() {
     assert!(!moves("noatime", 0));
     assert!(!moves("", libc::O_NOATIME));
     assert!(moves("", 0));
+}
+
+#[test]
+fn a_private_mount_keeps_others_out_and_saves_what_the_kernel_would_check() {
+    let volume = Volume::new();
+    let mounted = volume.mount_for(AllowOther::No, "private");
+    let asked = |action: &dyn Fn()| {
+        let counts = || mounted.session.stats().operations.into_iter().map(|stats| (stats.operation, stats.count));
+        let before: HashMap<Operation, u64> = counts().collect();
+        action();
+        counts()
+            .filter(|(operation, count)| before.get(operation) != Some(count))
+            .map(|(operation, _)| operation)
+            .collect::<Vec<_>>()
+    };
+    let path = mounted.path("file");
+    fs::write(mounted.path("teacher"), "x").unwrap();
+    assert_eq!(asked(&|| drop(File::create(&path).unwrap())), [Operation::Lookup, Operation::Mknod]);
+    assert_eq!(asked(&|| fs::remove_file(mounted.path("teacher")).unwrap()), [Operation::Unlink]);
+    assert!(!as_user("ls \"$1\"", &mounted.path("")));
+
+    // Root may do everything but execute what nobody may.
+    let may = |access| rustix::fs::access(&path, access).map_err(rustix::io::Errno::raw_os_error);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+    assert_eq!((may(Access::READ_OK | Access::WRITE_OK), may(Access::EXEC_OK)), (Ok(()), Err(libc::EACCES)));
+    assert_eq!(Command::new(&path).spawn().unwrap_err().raw_os_error(), Some(libc::EACCES));
+    fs::write(&path, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o100)).unwrap();
+    assert_eq!(may(Access::EXEC_OK), Ok(()));
+    assert!(Command::new(&path).status().unwrap().success());
+
+    // owner rw-, user 65534 r--, group r--, mask r--, others ---: entries of tag, permissions, id.
+    let entries: [(u16, u16, u32); 5] = [(1, 6, !0), (2, 4, USER), (4, 4, !0), (0x10, 4, !0), (0x20, 0, !0)];
+    let list: Vec<u8> = 2_u32
+        .to_le_bytes()
+        .into_iter()
+        .chain(entries.iter().flat_map(|(tag, permissions, id)| {
+            [tag.to_le_bytes().as_slice(), &permissions.to_le_bytes(), &id.to_le_bytes()].concat()
+        }))
+        .collect();
+    let mode = || fs::metadata(&path).unwrap().mode() & 0o777;
+    assert_eq!(mode(), 0o100);
+    rustix::fs::setxattr(&path, "system.posix_acl_access", &list, XattrFlags::empty()).unwrap();
+    assert_eq!(mode(), 0o640, "the kernel shows the mode from before the list");
+    mounted.unmount();
 }

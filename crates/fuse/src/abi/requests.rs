@@ -176,6 +176,12 @@ requests! {
         padding: u32,
     }
 
+    /// ACCESS.
+    AccessIn {
+        mask: u32,
+        padding: u32,
+    }
+
     /// LSEEK.
     LseekIn {
         fh: u64,

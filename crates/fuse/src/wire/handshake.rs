@@ -19,7 +19,6 @@ const WANTED: u64 = init::ASYNC_READ
     | init::DO_READDIRPLUS
     | init::NO_OPEN_SUPPORT
     | init::NO_OPENDIR_SUPPORT
-    | init::POSIX_ACL
     | init::DONT_MASK
     | init::HAS_IOCTL_DIR
     | init::HANDLE_KILLPRIV_V2

@@ -8,8 +8,8 @@ use verfs_vfs::{SetAttr, SetTime, SyncScope};
 use super::arguments::{Arguments, Malformed};
 use crate::abi::{self, InHeader};
 use crate::calls::{
-    CopyFileRange, Fallocate, Fsync, Getattr, Getxattr, Ioctl, Link, Listxattr, Lookup, Lseek, Mkdir, Mknod, Read,
-    Readdir, Readlink, Removexattr, Rename, Rmdir, Setattr, Setxattr, Statx, Symlink, Unlink, Write,
+    Access, CopyFileRange, Fallocate, Fsync, Getattr, Getxattr, Ioctl, Link, Listxattr, Lookup, Lseek, Mkdir, Mknod,
+    Read, Readdir, Readlink, Removexattr, Rename, Rmdir, Setattr, Setxattr, Statx, Symlink, Unlink, Write,
 };
 use crate::dispatch::{Caller, OpenFor};
 use crate::errno::Errno;
@@ -22,6 +22,7 @@ use crate::words;
 pub(crate) enum Message<'a> {
     Lookup(Lookup<'a>),
     Getattr(Getattr),
+    Access(Access),
     Statx(Statx),
     Setattr(Setattr),
     Readlink(Readlink),
@@ -219,6 +220,10 @@ impl<'a> Message<'a> {
                 let allocation = words::allocation(body.mode as i32).ok_or(Errno::UNSUPPORTED)?;
                 Message::Fallocate(Fallocate { ino, offset: body.offset, len: body.length, allocation })
             }
+            Operation::Access => {
+                let body: abi::AccessIn = arguments.take()?;
+                Message::Access(Access { ino, executes: body.mask as i32 & libc::X_OK != 0 })
+            }
             Operation::Lseek => {
                 let body: abi::LseekIn = arguments.take()?;
                 let wanted = words::seek_for(body.whence as i32).ok_or(Errno::INVALID)?;
@@ -232,7 +237,6 @@ impl<'a> Message<'a> {
             // The kernel asks for it once, before there is a session.
             Operation::Init => Message::Refused(operation, Errno::IO),
             Operation::Flush
-            | Operation::Access
             | Operation::Getlk
             | Operation::Setlk
             | Operation::Setlkw

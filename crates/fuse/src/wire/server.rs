@@ -16,6 +16,7 @@ use crate::calls::Statfs;
 use crate::dispatch::{Dispatcher, Spared};
 use crate::errno::Errno;
 use crate::operation::Operation;
+use crate::options::PermissionChecks;
 use crate::tree::Tree;
 use crate::words;
 
@@ -23,11 +24,16 @@ use crate::words;
 pub(crate) struct Server<T> {
     dispatcher: Arc<Dispatcher<T>>,
     spared: Spared,
+    permission_checks: PermissionChecks,
 }
 
 impl<T: Tree> Server<T> {
-    pub(crate) fn new(dispatcher: Arc<Dispatcher<T>>, spared: Spared) -> Server<T> {
-        Server { dispatcher, spared }
+    pub(crate) fn new(
+        dispatcher: Arc<Dispatcher<T>>,
+        spared: Spared,
+        permission_checks: PermissionChecks,
+    ) -> Server<T> {
+        Server { dispatcher, spared, permission_checks }
     }
 
     /// Serves one request as it was read from a device: a header and what follows it.
@@ -99,6 +105,10 @@ impl<T: Tree> Server<T> {
             Message::Lseek(call) => dispatcher.serve(caller, call, LseekReply(pending)),
             Message::CopyFileRange(call) => dispatcher.serve(caller, call, WrittenReply(pending)),
             Message::CopyFileRange64(call) => dispatcher.serve(caller, call, Written64Reply(pending)),
+            Message::Access(call) => match self.permission_checks {
+                PermissionChecks::Kernel => dispatcher.decline(Operation::Access, EmptyReply(pending)),
+                PermissionChecks::Private => dispatcher.serve(caller, call, EmptyReply(pending)),
+            },
             Message::Accepted(operation) => dispatcher.accept(operation, EmptyReply(pending)),
             Message::Declined(operation) => dispatcher.decline(operation, EmptyReply(pending)),
             Message::Refused(operation, errno) => {

@@ -18,12 +18,14 @@ use super::{Port, Server};
 use crate::abi::{self, InHeader};
 use crate::dispatch::{Dispatcher, Spared, test_machinery};
 use crate::operation::Operation;
+use crate::options::PermissionChecks;
 
 /// Bytes of the structure that a request has between its header and names or data.
 fn structure_bytes(operation: Operation) -> usize {
     match operation {
         Operation::Forget | Operation::BatchForget | Operation::Mkdir | Operation::Rename | Operation::Link => 8,
         Operation::Open | Operation::Opendir | Operation::Setxattr | Operation::Getxattr | Operation::Listxattr => 8,
+        Operation::Access => 8,
         Operation::Getattr | Operation::Mknod | Operation::Rename2 | Operation::Fsync | Operation::Fsyncdir => 16,
         Operation::Statx | Operation::Lseek => 24,
         Operation::Fallocate | Operation::Ioctl => 32,
@@ -131,7 +133,8 @@ fn serve(requests: &[Vec<u8>], spared: Spared) -> HashMap<u64, Vec<(i32, usize)>
     let mut tree = MemoryTree::new();
     tree.file_max_bytes = 1 << 16;
     let machinery = test_machinery();
-    let server = Server::new(Arc::new(Dispatcher::new(Arc::new(tree), machinery.clone())), spared);
+    let dispatcher = Arc::new(Dispatcher::new(Arc::new(tree), machinery.clone()));
+    let server = Server::new(dispatcher, spared, PermissionChecks::Private);
     let replies = Replies::default();
     for (index, bytes) in requests.iter().enumerate() {
         server.serve_bytes(bytes, |_| Recorder { unique: index as u64, replies: replies.clone() });
