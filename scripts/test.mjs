@@ -16,6 +16,7 @@ import {
   readFileSync,
   readlinkSync,
   rmSync,
+  writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -179,6 +180,25 @@ async function otherApps(at) {
   return await apps(['test/apps', '--testPathIgnorePatterns', 'test/apps/pjdfstest']);
 }
 
+/** The kernel's switch of FUSE over io_uring; with it on a mount uses that by default. */
+const ringSwitch = '/sys/module/fuse/parameters/enable_uring';
+const mountSuites = ['mounting', 'operations', 'mounted_attributes', 'mounted_calls', 'mounted_kills', 'mounted_model'];
+
+/** Runs the suites with mounts once more, over io_uring. */
+async function overRing(at) {
+  if (process.getuid?.() !== 0 || !existsSync(ringSwitch)) {
+    throw new NotChecked('only root can switch it on, and only since Linux 6.14');
+  }
+  const before = readFileSync(ringSwitch, 'utf8');
+  writeFileSync(ringSwitch, 'Y');
+  try {
+    const suites = mountSuites.flatMap((name) => ['--test', name]);
+    return countedCargo(await cargo(['test', '--release', '--workspace', '--no-fail-fast', ...suites], at));
+  } finally {
+    writeFileSync(ringSwitch, before);
+  }
+}
+
 const steps = [
   { name: 'prepare', always: true, run: prepare },
   { name: 'rust format', run: (at) => cargo(['fmt', '--all', '--check'], at) },
@@ -202,6 +222,7 @@ const steps = [
     name: 'rust tests',
     run: async (at) => countedCargo(await cargo(['test', '--release', '--workspace', '--no-fail-fast'], at)),
   },
+  { name: 'rust tests over io_uring', slow: true, run: overRing },
   {
     name: 'jest',
     run: () => jest(['--testPathIgnorePatterns', 'test/apps', ...(options.quick ? ['test/e2e', 'test/long'] : [])]),

@@ -51,7 +51,9 @@ impl Slow {
         let parts = VfsParts { disk, meta, store: Arc::clone(&store), chunker, clock };
         let options = VfsOptions { dirty_limit_bytes: 1 << 20, ..VfsOptions::default() };
         let vfs = Vfs::open(parts, options).unwrap();
-        let session = Session::mount(Arc::clone(&vfs), &mountpoint, &SessionOptions::default()).unwrap();
+        // More than one file's read-ahead takes, whatever size its requests have: others are served meanwhile.
+        let options = SessionOptions { io_threads: 16, ..SessionOptions::default() };
+        let session = Session::mount(Arc::clone(&vfs), &mountpoint, &options).unwrap();
         let connection = Connection::of(&mountpoint);
         Slow { gate, store, vfs, session, connection, folder }
     }

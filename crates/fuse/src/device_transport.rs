@@ -171,10 +171,15 @@ fn shake_hands<T: Tree>(
 
 fn prepare_ring<T: Tree>(request: &[u8], ring: RingUse) -> io::Result<Option<PreparedRing<T>>> {
     match (ring, wire::offers_ring(request)) {
-        (RingUse::Never, _) => Ok(None),
+        (RingUse::Never, _) | (RingUse::WhereOffered, false) => Ok(None),
         (RingUse::Always, false) => Err(io::Error::other(
             "the kernel has FUSE over io_uring switched off: write Y to /sys/module/fuse/parameters/enable_uring",
         )),
         (RingUse::Always, true) => PreparedRing::new().map(Some),
+        (RingUse::WhereOffered, true) => Ok(PreparedRing::new()
+            .inspect_err(
+                |error| tracing::warn!(%error, "the kernel offers io_uring, but there is no ring: the device it is"),
+            )
+            .ok()),
     }
 }

@@ -23,9 +23,6 @@ pub(crate) const WRITE_MAX_BYTES: u32 = 1 << 20;
 /// The same where requests come by io_uring, each in an entry that has room for the largest.
 pub(crate) const RING_PAYLOAD_BYTES: u32 = 256 << 10;
 
-/// Memory of all entries of a ring at most. What was never used takes none.
-pub(crate) const RING_MAX_BYTES: usize = 64 << 20;
-
 /// Read-ahead window that is set after the mount, where that is permitted; the kernel's own limit is 128 KiB.
 pub(crate) const READ_AHEAD_KIB: u32 = 1024;
 

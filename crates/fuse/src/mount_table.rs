@@ -87,7 +87,8 @@ pub(crate) fn mount_at(mount_point: &Path) -> Result<Option<MountEntry>, FuseErr
 #[must_use]
 pub fn is_stale(path: &Path) -> bool {
     let answer = rustix::fs::statx(CWD, path, AtFlags::STATX_FORCE_SYNC, StatxFlags::TYPE);
-    matches!(answer, Err(Errno::NOTCONN | Errno::CONNABORTED))
+    // The last is of a ring whose threads are gone and that the kernel is taking down.
+    matches!(answer, Err(Errno::NOTCONN | Errno::CONNABORTED | Errno::CANCELED))
 }
 
 /// Detaches every stale VerFS mount that is on top at `path`, and says how many there were. A living mount, or one of

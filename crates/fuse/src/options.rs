@@ -56,7 +56,7 @@ pub enum SnapshotsDirectory {
 /// The way between the kernel and a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum TransportChoice {
-    /// What is best by default: the device.
+    /// io_uring where the kernel has it switched on, else the device.
     #[default]
     Auto,
     /// The device, `/dev/fuse`.

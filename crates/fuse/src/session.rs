@@ -81,7 +81,8 @@ impl Session {
         };
         let poll_window = Duration::from_micros(options.poll_us.into());
         let ring = match mount_options.transport {
-            TransportChoice::Auto | TransportChoice::Device | TransportChoice::Fuser => RingUse::Never,
+            TransportChoice::Auto => RingUse::WhereOffered,
+            TransportChoice::Device | TransportChoice::Fuser => RingUse::Never,
             TransportChoice::IoUring => RingUse::Always,
         };
         let settings = TransportSettings {

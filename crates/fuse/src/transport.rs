@@ -28,6 +28,8 @@ pub(crate) enum Polling {
 pub(crate) enum RingUse {
     /// They don't.
     Never,
+    /// They do where the kernel has it switched on.
+    WhereOffered,
     /// A mount without it is refused.
     Always,
 }

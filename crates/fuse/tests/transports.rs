@@ -142,8 +142,9 @@ fn a_ring_serves_where_the_kernel_has_it_switched_on_and_is_refused_elsewhere() 
     let off = RingSwitch::set("N");
     check_without_ring();
     let on = RingSwitch::set("Y");
-    for _ in 0..3 {
-        let mount = over(TransportChoice::IoUring);
+    assert_eq!(over(TransportChoice::Device).session().stats().transport, "device");
+    for choice in [TransportChoice::Auto, TransportChoice::IoUring, TransportChoice::Auto] {
+        let mount = over(choice);
         assert_eq!(mount.session().stats().transport, "io_uring");
         check(&mount);
         check_many_clients(&mount);

@@ -11,6 +11,7 @@ mod submission;
 
 use std::fs;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,12 +20,14 @@ use crossbeam_channel::{Receiver, Sender};
 
 use self::finished::Finished;
 use self::queue::Queue;
-use crate::kernel;
 use crate::tree::Tree;
 use crate::wire::Server;
 
-/// Entries of a queue at most: so many requests of one core can wait for something at once.
-const ENTRIES_MAX: usize = 64;
+/// Entries of all queues together: so many requests can wait for something at once.
+const ENTRIES_TOTAL: usize = 512;
+
+/// Entries of one queue, however many cores there are.
+const ENTRIES: RangeInclusive<usize> = 32..=256;
 
 /// What a queue's thread needs before it can serve.
 struct Order<T> {
@@ -55,10 +58,7 @@ impl<T: Tree> PreparedRing<T> {
     /// Takes memory and starts threads.
     pub(super) fn new() -> io::Result<PreparedRing<T>> {
         let queues = possible_cores()?;
-        let entries = (kernel::RING_MAX_BYTES / kernel::RING_PAYLOAD_BYTES as usize / queues).min(ENTRIES_MAX);
-        if entries == 0 {
-            return Err(io::Error::other(format!("{queues} cores need more memory than the ring may have")));
-        }
+        let entries = (ENTRIES_TOTAL / queues).clamp(*ENTRIES.start(), *ENTRIES.end());
         let mut threads = Vec::new();
         for core in 0..queues {
             threads.push(QueueThread::start(core as u16, entries)?);

@@ -19,7 +19,11 @@ export const mountBuilder = (yargs: Argv<CommonArguments>) =>
     .positional('mountpoint', { type: 'string', describe: 'Empty directory; by default mount.point of the config' })
     .option('volume', { type: 'string', requiresArg: true, describe: 'Directory of the volume' })
     .option('foreground', { alias: 'f', type: 'boolean', default: false, describe: 'Serve it in this process' })
-    .option('o', { type: 'string', requiresArg: true, describe: 'Mount options, as of mount(8): ro, noatime, …' })
+    .option('o', {
+      type: 'string',
+      requiresArg: true,
+      describe: 'Mount options, as of mount(8): ro, noatime, private, …',
+    })
     .option('allow-other', { type: 'boolean', describe: 'Let other users enter the mount' })
     .example('$0 mount ~/verfs', 'mounts the default volume, and makes it when it is missing')
     .example('$0 mount /mnt/a --volume /srv/a -o ro', 'mounts a volume without changing it')

@@ -5,7 +5,7 @@ use std::io;
 use std::ptr::NonNull;
 
 use bytes::Bytes;
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise};
 use zerocopy::IntoBytes;
 
 use crate::abi::{OutHeader, RingHeader, RingInOut};
@@ -27,11 +27,22 @@ pub(super) enum Holder {
     Nobody,
 }
 
-/// The entries of one queue. Pages of it that were never used take no memory.
+/// So many payloads keep their memory: more are in use only where many large requests wait at once.
+const KEPT: usize = 16;
+/// So much of a payload is not worth the giving back.
+const KEPT_BYTES: usize = 4096;
+
+/// The entries of one queue. Pages that were never used take no memory, nor do those that only a rush needed.
 pub(super) struct Entries {
     base: NonNull<u8>,
     buffers: Box<[[libc::iovec; 2]]>,
     holders: Vec<Holder>,
+    /// How many of them we hold.
+    held: usize,
+    /// Whose payload has memory.
+    filled: Vec<bool>,
+    /// How many those are.
+    filled_count: usize,
 }
 
 // SAFETY: the mapping belongs to this value alone, wherever it is; `base` and the `iovec`s are addresses of it.
@@ -54,7 +65,14 @@ impl Entries {
                 libc::iovec { iov_base: payload.as_ptr().cast(), iov_len: PAYLOAD_BYTES },
             ]
         });
-        Ok(Entries { base, buffers: buffers.collect(), holders: vec![Holder::Server; count] })
+        Ok(Entries {
+            base,
+            buffers: buffers.collect(),
+            holders: vec![Holder::Server; count],
+            held: count,
+            filled: vec![false; count],
+            filled_count: 0,
+        })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -72,7 +90,39 @@ impl Entries {
 
     /// From now on `holder` has the entry. The server has it only when the kernel said so by a completion.
     pub(super) fn give(&mut self, entry: usize, holder: Holder) {
-        self.holders[entry] = holder;
+        let before = std::mem::replace(&mut self.holders[entry], holder);
+        self.held = self.held + usize::from(holder == Holder::Server) - usize::from(before == Holder::Server);
+    }
+
+    /// An entry's payload has memory now, if more than a page of it was used.
+    pub(super) fn note_use(&mut self, entry: usize, payload_bytes: usize) {
+        if payload_bytes > KEPT_BYTES && !self.filled[entry] {
+            self.filled[entry] = true;
+            self.filled_count += 1;
+        }
+    }
+
+    /// Gives back the memory of payloads that only a rush needed, once it is over. To be called by the thread of the ring
+    /// when it has seen every completion and owes the kernel no entry: what the kernel has is empty then, and it writes
+    /// to an entry only while that thread is in a system call of the ring.
+    pub(super) fn trim(&mut self) {
+        if self.filled_count <= KEPT || self.held > KEPT / 2 {
+            return;
+        }
+        for entry in 0..self.count() {
+            if !self.filled[entry] || self.holders[entry] != Holder::Kernel {
+                continue;
+            }
+            // SAFETY: inside of the mapping.
+            let payload = unsafe { self.base.add(entry * ENTRY_BYTES + HEADER_BYTES) };
+            // SAFETY: private anonymous memory that nobody reads or writes now (see above); it is zeros from now on.
+            let trimmed = unsafe { madvise(payload.as_ptr().cast(), PAYLOAD_BYTES, Advice::LinuxDontNeed) };
+            if let Err(error) = trimmed {
+                tracing::debug!(%error, "the memory of a ring's entry stays");
+            }
+            self.filled[entry] = false;
+            self.filled_count -= 1;
+        }
     }
 
     /// Whether anything can still come.
@@ -112,6 +162,7 @@ impl Entries {
         if len == 0 {
             return;
         }
+        self.note_use(entry, len);
         // SAFETY: as in `request`.
         let payload = unsafe { self.base.add(entry * ENTRY_BYTES + HEADER_BYTES) };
         // SAFETY: the payload of an entry that is ours, reached by nobody else.
@@ -154,6 +205,32 @@ mod tests {
         let (header, payload) = entries.request(0);
         let refused = OutHeader { len: 16, error: -libc::EIO, unique: 78 };
         assert_eq!((&header.in_out[..16], payload.len()), (refused.as_bytes(), 0));
+    }
+
+    /// Pages of a mapping that have memory, as `mincore(2)` has it.
+    fn resident_pages(entries: &Entries) -> usize {
+        let mut pages = vec![0_u8; entries.count() * ENTRY_BYTES / 4096];
+        let len = entries.count() * ENTRY_BYTES;
+        // SAFETY: the mapping of `entries`, and a byte for each of its pages.
+        let result = unsafe { libc::mincore(entries.base.as_ptr().cast(), len, pages.as_mut_ptr()) };
+        assert_eq!(result, 0);
+        pages.iter().filter(|page| **page & 1 == 1).count()
+    }
+
+    #[test]
+    fn the_memory_of_a_rush_is_given_back_once_it_is_over() {
+        const COUNT: usize = 3 * KEPT;
+        let mut entries = Entries::map(COUNT).unwrap();
+        for entry in 0..COUNT {
+            entries.reply(entry, 1, 0, &[], &[vec![1; PAYLOAD_BYTES].into()]);
+        }
+        (KEPT..COUNT).for_each(|entry| entries.give(entry, Holder::Kernel));
+        entries.trim();
+        assert!(resident_pages(&entries) > COUNT * PAYLOAD_BYTES / 4096, "memory went in the middle of a rush");
+        (1..KEPT).for_each(|entry| entries.give(entry, Holder::Kernel));
+        entries.trim();
+        assert!(resident_pages(&entries) < 2 * PAYLOAD_BYTES / 4096, "{} pages", resident_pages(&entries));
+        assert_eq!(entries.request(0).1, [1; PAYLOAD_BYTES], "what is still ours was taken, too");
     }
 
     #[test]

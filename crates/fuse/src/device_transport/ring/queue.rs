@@ -86,6 +86,7 @@ impl Queue {
                     }
                 }
             }
+            self.entries.trim();
             self.finished.take(&mut replies);
             for reply in replies.drain(..) {
                 let FinishedReply { entry, unique, errno, head, data } = reply;
@@ -119,6 +120,7 @@ impl Queue {
         }
         debug_assert_eq!(self.entries.holder(entry), Holder::Kernel);
         self.entries.give(entry, Holder::Server);
+        self.entries.note_use(entry, self.entries.request(entry).1.len());
         let (header, payload) = self.entries.request(entry);
         let Ok((request, _)) = InHeader::read_from_prefix(&header.in_out) else { return };
         let port = || RingPort { finished: self.finished.clone(), entry, unique: request.unique };
