@@ -190,12 +190,23 @@ async function overRing(at) {
     throw new NotChecked('only root can switch it on, and only since Linux 6.14');
   }
   const before = readFileSync(ringSwitch, 'utf8');
+  const restore = () => writeFileSync(ringSwitch, before);
+  const end = () => process.exit(1);
+  process.once('exit', restore);
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+  for (const signal of signals) {
+    process.once(signal, end);
+  }
   writeFileSync(ringSwitch, 'Y');
   try {
     const suites = mountSuites.flatMap((name) => ['--test', name]);
     return countedCargo(await cargo(['test', '--release', '--workspace', '--no-fail-fast', ...suites], at));
   } finally {
-    writeFileSync(ringSwitch, before);
+    restore();
+    process.off('exit', restore);
+    for (const signal of signals) {
+      process.off(signal, end);
+    }
   }
 }
 
