@@ -46,6 +46,16 @@ export async function ensureApps(at) {
   await cargoTool('fsx', '0.3.2', at);
 }
 
+/** Programs that read what the command says of itself: man pages, and scripts for shells. */
+const readers = { man: 'man-db', mandoc: 'mandoc', zsh: 'zsh', fish: 'fish' };
+
+/** Installs the readers, or fails with the name of what is missing. */
+export async function ensureReaders(at) {
+  for (const [program, name] of Object.entries(readers)) {
+    await ensure(program, name, at);
+  }
+}
+
 /** pjdfstest, the test suite for POSIX file systems. Its build needs the library of access control lists. */
 export async function ensurePjdfstest(at) {
   await ensure('mkfs.ext4', 'e2fsprogs', at);

@@ -1,10 +1,21 @@
 /** `npm run generate`: writes the generated files that are committed. Tests compare them with their sources. */
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { addonTypes } from './addon.mjs';
 import { prepare, prepareAddon } from './prepare.mjs';
 import { runScript } from './progress.mjs';
 import { root } from './stamp.mjs';
+
+/** Man pages and completion scripts of the command. */
+async function writeReference() {
+  const { generatedFiles } = await import('../packages/cli/dist/reference/index.js');
+  const share = join(root, 'packages/cli/share');
+  rmSync(share, { recursive: true, force: true });
+  for (const [name, text] of Object.entries(await generatedFiles())) {
+    mkdirSync(dirname(join(share, name)), { recursive: true });
+    writeFileSync(join(share, name), text);
+  }
+}
 
 await runScript(async () => {
   // TypeScript compiles against the types of the addon.
@@ -15,4 +26,5 @@ await runScript(async () => {
   const { configMarkdown } = await import('../packages/config/dist/index.js');
   writeFileSync(join(root, 'docs/ERRORS.md'), errorsMarkdown());
   writeFileSync(join(root, 'docs/CONFIG.md'), configMarkdown());
+  await writeReference();
 });

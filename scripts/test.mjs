@@ -23,7 +23,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { addonTypes } from './addon.mjs';
 import { checkAdvisories } from './advisories.mjs';
-import { appsPath, ensureApps, ensurePjdfstest } from './apps.mjs';
+import { appsPath, ensureApps, ensurePjdfstest, ensureReaders } from './apps.mjs';
 import { denyProgram } from './deny.mjs';
 import { prepare } from './prepare.mjs';
 import { Hindrance, quietly } from './progress.mjs';
@@ -236,7 +236,10 @@ const steps = [
   { name: 'rust tests over io_uring', slow: true, run: overRing },
   {
     name: 'jest',
-    run: () => jest(['--testPathIgnorePatterns', 'test/apps', ...(options.quick ? ['test/e2e', 'test/long'] : [])]),
+    run: async (at) => {
+      await ensureReaders(at);
+      return await jest(['--testPathIgnorePatterns', 'test/apps', ...(options.quick ? ['test/e2e', 'test/long'] : [])]);
+    },
   },
   { name: 'pjdfstest', slow: true, run: pjdfstest },
   { name: 'apps', slow: true, run: otherApps },

@@ -1,30 +1,15 @@
 /**
  * The `verfs` command: argument parsing, and how results and errors look.
- * Never here: what commands do with volumes. Each command is loaded when it is called, so that all start quickly.
+ * Never here: what commands do with volumes, or which there are.
  */
-import { readFileSync } from 'node:fs';
 import { errorTable, IoError, UsageError } from '@verfs/errors';
-import yargs, { type Argv } from 'yargs';
-import { crypt, cryptBuilder, cryptWords } from './commands/crypt.ts';
-import { gc, gcBuilder } from './commands/gc.ts';
-import { mount, mountBuilder } from './commands/mount.ts';
-import { policyRun, policySet, policyShow, runBuilder, setBuilder, showBuilder } from './commands/policy.ts';
-import * as snapshot from './commands/snapshot.ts';
-import { stats, statsBuilder } from './commands/stats.ts';
-import { status, statusBuilder } from './commands/status.ts';
-import { receive, receiveBuilder, send, sendBuilder } from './commands/streams.ts';
-import { sync, syncBuilder } from './commands/sync.ts';
-import { unmount, unmountBuilder } from './commands/unmount.ts';
-import { createBuilder, infoBuilder, volumeCreate, volumeInfo } from './commands/volume.ts';
-import type { CommonArguments } from './context.ts';
+import yargs from 'yargs';
+import { addCommands, addCommonOptions } from './commands.ts';
+import { cryptWords } from './crypt-words.ts';
 import { createOutput, reportFailure } from './output.ts';
+import { version } from './version.ts';
 
 const helpColumns = 110;
-
-function version(): string {
-  const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
-  return (manifest as { version: string }).version;
-}
 
 function exitCodesNote(): string {
   const { VERFS_E_USAGE, VERFS_E_INTERNAL } = errorTable;
@@ -63,73 +48,17 @@ function checkValues(values: Readonly<Record<string, unknown>>): true {
   return true;
 }
 
-const snapshots = (yargs: Argv<CommonArguments>) =>
-  yargs
-    .command('create <name>', 'Take a snapshot', snapshot.createBuilder, snapshot.snapshotCreate)
-    .command('list', 'List the snapshots', snapshot.listBuilder, snapshot.snapshotList)
-    .command('delete <names..>', 'Delete snapshots', snapshot.deleteBuilder, snapshot.snapshotDelete)
-    .command('diff <from> [to]', 'Show what changed', snapshot.diffBuilder, snapshot.snapshotDiff)
-    .command('rollback <name>', 'Make the volume what it was', snapshot.rollbackBuilder, snapshot.snapshotRollback)
-    .command(
-      'clone <name> <directory>',
-      'Make a copy that can be written',
-      snapshot.cloneBuilder,
-      snapshot.snapshotClone,
-    )
-    .command('restore <name> <paths..>', 'Put files back', snapshot.restoreBuilder, snapshot.snapshotRestore)
-    .command('hold <names..>', 'Keep snapshots from being deleted', snapshot.holdBuilder, snapshot.snapshotHold)
-    .command('release <names..>', 'End a hold', snapshot.holdBuilder, snapshot.snapshotRelease)
-    .example('$0 snapshot create monday', 'takes a snapshot')
-    .example('$0 snapshot diff monday', 'what changed since')
-    .demandCommand(1, 'Name a command of `verfs snapshot`: create, list, delete, diff, rollback, clone, restore, …')
-    .recommendCommands();
-
-const policies = (yargs: Argv<CommonArguments>) =>
-  yargs
-    .command('show', 'Show the policy of a volume', showBuilder, policyShow)
-    .command('set', 'Change it', setBuilder, policySet)
-    .command('run', 'Take a snapshot when one is due, and prune', runBuilder, policyRun)
-    .example('$0 policy set --schedule hourly --keep-hourly 24', 'takes one each hour, and keeps 24')
-    .example('$0 policy run --dry-run', 'what would be done now')
-    .demandCommand(1, 'Name a command of `verfs policy`: show, set or run')
-    .recommendCommands();
-
 function parser(words: readonly string[]) {
-  return yargs(words)
-    .scriptName('verfs')
-    .locale('en')
-    .usage('$0 <command>\n\nA filesystem that deduplicates and compresses what is stored in it.')
-    .option('json', { type: 'boolean', default: false, global: true, describe: 'Results and errors as JSON' })
-    .option('config', { type: 'string', requiresArg: true, global: true, describe: 'Configuration file' })
-    .option('quiet', { type: 'boolean', global: true, describe: 'Do not tell how far it is' })
-    .command('mount [mountpoint]', 'Mount a volume', mountBuilder, mount)
-    .command('unmount [path]', 'Make everything durable and unmount', unmountBuilder, unmount)
-    .command('status [path]', 'Tell whether and where a volume is mounted', statusBuilder, status)
-    .command('stats [path]', 'Show sizes, ratios, caches and latencies', statsBuilder, stats)
-    .command('sync [path]', 'Make everything durable that was written', syncBuilder, sync)
-    .command('gc [path]', 'Give the room of deleted data back to the disk', gcBuilder, gc)
-    .command('crypt [path]', 'Make, unlock and lock the vault, an encrypted folder', cryptBuilder, crypt)
-    .command('volume', 'Make volumes and look at them', (volume) =>
-      volume
-        .command('create [directory]', 'Make a volume', createBuilder, volumeCreate)
-        .command('info [path]', 'Show what the superblock of a volume says', infoBuilder, volumeInfo)
-        .example('$0 volume create /srv/a', 'makes a volume')
-        .example('$0 volume info --volume /srv/a', 'what it is')
-        .demandCommand(1, 'Name a command of `verfs volume`: create or info')
-        .recommendCommands(),
-    )
-    .command('snapshot', 'Take snapshots of a volume, compare them, and go back to them', snapshots)
-    .command('send <snapshot> [path]', 'Write a snapshot as a stream to standard output', sendBuilder, send)
-    .command('receive [path]', 'Make a volume what a stream from standard input says', receiveBuilder, receive)
-    .command('policy', 'Have snapshots taken and pruned by themselves', policies)
+  const named = addCommonOptions(
+    yargs(words)
+      .scriptName('verfs')
+      .locale('en')
+      .usage('$0 <command>\n\nA filesystem that deduplicates and compresses what is stored in it.'),
+  );
+  return addCommands(named)
     .example('$0 mount ~/verfs', 'mounts the default volume')
     .example('$0 unmount ~/verfs', 'unmounts it')
     .epilogue(exitCodesNote())
-    .demandCommand(
-      1,
-      'Name a command: mount, unmount, status, stats, sync, gc, crypt, volume, snapshot, send, receive or policy',
-    )
-    .recommendCommands()
     .strict()
     .check(checkValues)
     .wrap(helpColumns)

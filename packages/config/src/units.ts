@@ -9,6 +9,11 @@ export const sizeUnits = {
   MB: 1000 ** 2,
   GB: 1000 ** 3,
   TB: 1000 ** 4,
+  // As people write them, and other commands read them.
+  K: 1024,
+  M: 1024 ** 2,
+  G: 1024 ** 3,
+  T: 1024 ** 4,
 } as const;
 
 /** Microseconds of each unit of time. */
@@ -19,7 +24,12 @@ export const durationUnits = {
   min: 60_000_000,
   h: 3_600_000_000,
   d: 86_400_000_000,
+  m: 60_000_000,
+  w: 7 * 86_400_000_000,
 } as const;
+
+/** Units that are read, and not written: others say the same more clearly. */
+const readOnlyUnits = ['K', 'M', 'G', 'T', 'm', 'w'];
 
 /** What is wrong with the text of a quantity: its unit, or the rest of it. */
 export type QuantityFault = 'unit' | 'number';
@@ -36,7 +46,9 @@ export function parseQuantity(text: string, units: Readonly<Record<string, numbe
 
 /** The shortest exact text of `amount`, binary units first: `67108864` is `64MiB`. */
 export function formatQuantity(amount: number, units: Readonly<Record<string, number>>): string {
-  const exact = Object.entries(units).filter(([, factor]) => amount % factor === 0);
+  const exact = Object.entries(units).filter(
+    ([unit, factor]) => amount % factor === 0 && !readOnlyUnits.includes(unit),
+  );
   const [unit, factor] = exact.reduce((best, next) => (amount / next[1] < amount / best[1] ? next : best));
   return `${amount / factor}${unit}`;
 }

@@ -42,6 +42,12 @@ function codeOf(act: () => unknown): string {
   }
 }
 
+test('quantities are written in full: 7 days are no week, and a mebibyte is no M', () => {
+  expect(formatQuantity(7 * 86_400_000_000, durationUnits)).toBe('7d');
+  expect(formatQuantity(60_000_000, durationUnits)).toBe('1min');
+  expect(formatQuantity(2 ** 20, sizeUnits)).toBe('1MiB');
+});
+
 describe('the defaults', () => {
   test('are valid, and paths in them are absolute', () => {
     const config = defaultConfig(user);
@@ -153,6 +159,10 @@ test.each([
   ['7d', durationUnits, 604_800_000_000],
   ['3ms', durationUnits, 3000],
   ['0.5s', durationUnits, 500_000],
+  ['15m', durationUnits, 900_000_000],
+  ['2w', durationUnits, 1_209_600_000_000],
+  ['10G', sizeUnits, 10 * 2 ** 30],
+  ['1.5M', sizeUnits, 1.5 * 2 ** 20],
 ])('the quantity %j is %j %s', (text, units, expected) => {
   expect(parseQuantity(text, units)).toBe(expected);
   if (typeof expected === 'number') {

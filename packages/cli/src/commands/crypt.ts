@@ -1,4 +1,3 @@
-import { durationUnits, parseQuantity } from '@verfs/config';
 import { UsageError, VaultLockedError } from '@verfs/errors';
 import type { VaultStatus } from '@verfs/sdk';
 import { keyFileName } from '@verfs/vault';
@@ -7,6 +6,7 @@ import type { CommonArguments, TargetArguments } from '../context.ts';
 import { formatBytes, formatRows } from '../format.ts';
 import { createOutput, type Output } from '../output.ts';
 import { type PasswordArguments, passwords } from '../password.ts';
+import { durationMs } from '../quantities.ts';
 import { withVolume } from '../volume-access.ts';
 
 const actions = [
@@ -35,10 +35,6 @@ interface CryptArguments extends TargetArguments, PasswordArguments {
   readonly force?: boolean | undefined;
   readonly grace?: string | undefined;
 }
-
-/** `-path DIR` is one option here, with one dash. */
-export const cryptWords = (words: readonly string[]): string[] =>
-  words[0] === 'crypt' ? words.map((word) => word.replace(/^-path(?=$|=)/, '--key-directory')) : [...words];
 
 /** Options of `verfs crypt`. */
 export const cryptBuilder = (yargs: Argv<CommonArguments>) =>
@@ -79,15 +75,6 @@ export const cryptBuilder = (yargs: Argv<CommonArguments>) =>
     .example('$0 crypt -c', 'makes a vault, asks for a password, and writes the key file')
     .example(`$0 crypt -u -k ${keyFileName}`, 'opens it')
     .example('$0 crypt -l', 'locks it');
-
-/** A duration such as `15m` or `500ms`, in milliseconds. */
-function durationMs(option: string, text: string): number {
-  const parsed = parseQuantity(text.replace(/m$/, 'min'), durationUnits);
-  if (typeof parsed === 'string') {
-    throw new UsageError(`--${option} ${text} is no duration`, { advice: 'Write it like 15m, 30s or 2h.' });
-  }
-  return Math.round(parsed / 1000);
-}
 
 function autoLockMs(text: string): number {
   const ms = text === 'off' ? 0 : durationMs('auto-lock', text);

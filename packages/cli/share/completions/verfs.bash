@@ -1,0 +1,61 @@
+# Generated from the definitions of the commands by `npm run generate`.
+_verfs() {
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command="" options="" words="" at word
+  COMPREPLY=()
+  for ((at = 1; at < COMP_CWORD; at++)); do
+    word=${COMP_WORDS[at]}
+    [[ $word == -* ]] && continue
+    if [[ -z $command ]]; then
+      command=$word
+      case $command in volume|snapshot|policy) continue ;; esac
+      break
+    fi
+    command+=" $word"
+    break
+  done
+  if [[ -z $command ]]; then
+    COMPREPLY=($(compgen -W 'mount unmount status stats sync gc crypt volume snapshot send receive policy completion --json --config --quiet --help -h' -- "$current"))
+    return
+  fi
+  case $previous in
+    --volume|-o|--config|--auto-lock|--key-file|-k|--key-directory|--password|-p|--password-env|--password-fd|--grace|--chunker|--chunk-mean|--meta-engine|--note|--to|--tag|--from|--resume|--schedule|--keep-last|--keep-hourly|--keep-daily|--keep-weekly|--keep-monthly|--keep-yearly|--keep-min-age) COMPREPLY=($(compgen -f -- "$current")); compopt -o filenames; return ;;
+  esac
+  case $command in
+    'mount') options='--volume --foreground -f -o --allow-other --json --config --quiet --help -h' words='' ;;
+    'unmount') options='--volume --json --config --quiet --help -h' words='' ;;
+    'status') options='--volume --json --config --quiet --help -h' words='' ;;
+    'stats') options='--volume --json --config --quiet --help -h' words='' ;;
+    'sync') options='--volume --json --config --quiet --help -h' words='' ;;
+    'gc') options='--volume --now --dry-run --status --json --config --quiet --help -h' words='' ;;
+    'crypt') options='--volume --create -c --unlock -u --lock -l --status --change-password --rotate-keyfile --rekey --auto-lock --key-file -k --key-directory --password -p --password-stdin --password-env --password-fd --compression --grace --force --json --config --quiet --help -h' words='' ;;
+    'volume') options='--json --config --quiet --help -h' words='create info' ;;
+    'volume create') options='--volume --chunker --chunk-mean --meta-engine --json --config --quiet --help -h' words='' ;;
+    'volume info') options='--volume --json --config --quiet --help -h' words='' ;;
+    'snapshot') options='--json --config --quiet --help -h' words='create list delete diff rollback clone restore hold release' ;;
+    'snapshot create') options='--volume --note --json --config --quiet --help -h' words='' ;;
+    'snapshot list') options='--volume --json --config --quiet --help -h' words='' ;;
+    'snapshot delete') options='--volume --json --config --quiet --help -h' words='' ;;
+    'snapshot diff') options='--volume --json --config --quiet --help -h' words='' ;;
+    'snapshot rollback') options='--volume --json --config --quiet --help -h' words='' ;;
+    'snapshot clone') options='--volume --json --config --quiet --help -h' words='' ;;
+    'snapshot restore') options='--volume --to --json --config --quiet --help -h' words='' ;;
+    'snapshot hold') options='--volume --tag --json --config --quiet --help -h' words='' ;;
+    'snapshot release') options='--volume --tag --json --config --quiet --help -h' words='' ;;
+    'send') options='--volume --from --resume --json --config --quiet --help -h' words='' ;;
+    'receive') options='--volume --rollback --status --json --config --quiet --help -h' words='' ;;
+    'policy') options='--json --config --quiet --help -h' words='show set run' ;;
+    'policy show') options='--volume --json --config --quiet --help -h' words='' ;;
+    'policy set') options='--volume --schedule --note --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-min-age --json --config --quiet --help -h' words='' ;;
+    'policy run') options='--volume --dry-run --json --config --quiet --help -h' words='' ;;
+    'completion') options='--json --config --quiet --help -h' words='bash zsh fish' ;;
+  esac
+  if [[ $current == -* ]]; then
+    COMPREPLY=($(compgen -W "$options" -- "$current"))
+  elif [[ -n $words ]]; then
+    COMPREPLY=($(compgen -W "$words" -- "$current"))
+  else
+    COMPREPLY=($(compgen -f -- "$current"))
+    compopt -o filenames
+  fi
+}
+complete -F _verfs verfs
