@@ -25,7 +25,7 @@ function sources() {
 }
 
 /** Where @verfs/native looks for the addon: packages/native/src/platform.ts has the same rule. */
-async function productPath() {
+export async function productPath() {
   const { platformArchTriples } = await import('@napi-rs/triples');
   const abi = process.report.getReport().header.glibcVersionRuntime === undefined ? 'musl' : 'gnu';
   const triples = platformArchTriples[process.platform]?.[process.arch] ?? [];

@@ -35,7 +35,7 @@ export type {
   Stats,
   VolumeInfo,
 } from '@verfs/bindings';
-export { addonFile, currentPlatform, type Platform } from './platform.ts';
+export { addonFile, addonPackage, currentPlatform, type Platform } from './platform.ts';
 export type { Snapshot, SnapshotCalls, SnapshotChange } from './snapshots.ts';
 export type { ReceiveRequest, SendRequest, StreamCalls } from './streams.ts';
 export type { VaultCalls, VaultStatus } from './vault.ts';

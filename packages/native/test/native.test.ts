@@ -6,7 +6,15 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { defaultConfig } from '@verfs/config';
-import { addonFile, defaultOptions, type LogRecord, NativeVolume, peerUid, setLogSink } from '@verfs/native';
+import {
+  addonFile,
+  addonPackage,
+  defaultOptions,
+  type LogRecord,
+  NativeVolume,
+  peerUid,
+  setLogSink,
+} from '@verfs/native';
 import { createOptionsOf, mountOptionsOf, openOptionsOf } from '@verfs/sdk/options';
 
 let directory: string;
@@ -21,6 +29,7 @@ describe('the addon', () => {
   test('is found by the platform', () => {
     expect(addonFile({ platform: 'linux', arch: 'x64', abi: 'gnu' })).toBe('verfs.linux-x64-gnu.node');
     expect(addonFile({ platform: 'linux', arch: 'arm64', abi: 'musl' })).toBe('verfs.linux-arm64-musl.node');
+    expect(addonPackage({ platform: 'linux', arch: 'arm64', abi: 'gnu' })).toBe('@verfs/bindings-linux-arm64-gnu');
     expect(() => addonFile({ platform: 'win32', arch: 'x64', abi: 'gnu' })).toThrow('does not run on win32');
     expect(() => addonFile({ platform: 'linux', arch: 'mips', abi: 'gnu' })).toThrow('does not run on linux mips');
   });

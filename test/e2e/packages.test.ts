@@ -1,0 +1,124 @@
+/** What is published, installed as a user does who has neither Rust nor a compiler. */
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { addonFile, addonPackage, currentPlatform } from '@verfs/native';
+import { type Outcome, run } from '../harness/command.ts';
+import { mountpointsBelow } from '../harness/mounts.ts';
+import { repository, Sandbox } from '../harness/sandbox.ts';
+
+/** How long the installation of the packages may take, in milliseconds. */
+const installMaxMs = 30_000;
+
+/** All that the user has. `fusermount3` mounts for those who aren't root. */
+const programs = ['node', 'npm', 'sh', 'env', 'fusermount3', 'umount'];
+
+interface Packed {
+  readonly name: string;
+  readonly path: string;
+}
+
+let sandbox: Sandbox;
+let env: Record<string, string>;
+let project: string;
+let packed: readonly Packed[];
+
+function placeOf(program: string): string | undefined {
+  const directories = (process.env['PATH'] ?? '').split(delimiter);
+  return [...directories, '/usr/sbin', '/sbin'].map((directory) => join(directory, program)).find(existsSync);
+}
+
+beforeAll(async () => {
+  sandbox = new Sandbox();
+  const { stdout, stderr, code } = await run('npm', ['run', '--silent', 'pack', '--', sandbox.path('packages')], {
+    cwd: repository,
+    timeoutMs: 120_000,
+  });
+  expect({ code, stderr }).toMatchObject({ code: 0 });
+  packed = JSON.parse(stdout) as Packed[];
+  const bin = sandbox.path('bin');
+  mkdirSync(bin);
+  for (const program of programs) {
+    const place = placeOf(program);
+    if (place !== undefined) {
+      symlinkSync(place, join(bin, program));
+    }
+  }
+  project = sandbox.path('project');
+  mkdirSync(project);
+  writeFileSync(join(project, 'package.json'), '{ "name": "user", "private": true, "type": "module" }');
+  // What `npm ci` brought need not be fetched again.
+  const cache = process.env['npm_config_cache'] ?? join(homedir(), '.npm');
+  env = { ...sandbox.env, PATH: bin, npm_config_cache: cache, npm_config_update_notifier: 'false' };
+}, 180_000);
+
+afterAll(() => sandbox[Symbol.asyncDispose]());
+
+const verfs = (...args: string[]): Promise<Outcome> =>
+  run(join(project, 'node_modules/.bin/verfs'), args, { env, cwd: project });
+
+test('npm install takes them within 30 s, where there is no cargo and no compiler', async () => {
+  expect((await run('env', ['sh', '-c', 'command -v cargo || command -v cc'], { env })).code).not.toBe(0);
+  const files = packed.map(({ path }) => path);
+  const args = ['install', '--prefer-offline', '--no-audit', '--no-fund', ...files];
+  const installed = await run(join(env['PATH'] as string, 'npm'), args, { env, cwd: project, timeoutMs: 120_000 });
+  expect(installed).toMatchObject({ code: 0 });
+  expect(installed.millis).toBeLessThan(installMaxMs);
+  const modules = join(project, 'node_modules');
+  const addon = join(modules, addonPackage(currentPlatform()));
+  expect(readdirSync(addon)).toEqual(
+    expect.arrayContaining([addonFile(currentPlatform()), 'THIRD-PARTY-NOTICES.txt', 'sbom.cdx.json']),
+  );
+  expect(readdirSync(join(modules, '@verfs'))).toEqual([addonPackage(currentPlatform()).slice('@verfs/'.length)]);
+});
+
+test('its command makes, mounts and unmounts a volume', async () => {
+  const { volume, mountpoint } = sandbox;
+  expect(await verfs('volume', 'create', volume)).toMatchObject({ code: 0, stderr: '' });
+  expect(await verfs('mount', mountpoint, '--volume', volume)).toMatchObject({ code: 0, stderr: '' });
+  writeFileSync(join(mountpoint, 'file'), 'written in the mount');
+  expect(await verfs('unmount', mountpoint)).toMatchObject({ code: 0, stderr: '' });
+  expect(mountpointsBelow(sandbox.root)).toEqual([]);
+  expect(await verfs('mount', mountpoint, '--volume', volume)).toMatchObject({ code: 0 });
+  expect(readFileSync(join(mountpoint, 'file'), 'utf8')).toBe('written in the mount');
+  expect(await verfs('unmount', mountpoint)).toMatchObject({ code: 0 });
+});
+
+test('its library does so, too', async () => {
+  const script = [
+    "import { readFileSync, writeFileSync } from 'node:fs';",
+    "import { NotAVolumeError, Volume } from 'verfs';",
+    'const [directory, mountpoint] = process.argv.slice(2);',
+    'await Volume.inspect(mountpoint).catch((error) => console.log(error instanceof NotAVolumeError));',
+    'await Volume.create(directory);',
+    'const volume = await Volume.open(directory);',
+    'await volume.mount(mountpoint);',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the program's own.
+    'writeFileSync(`${mountpoint}/file`, "by the library");',
+    'await volume.unmount();',
+    'console.log((await volume.stats()).files);',
+    'await volume.close();',
+  ].join('\n');
+  writeFileSync(join(project, 'use.js'), script);
+  const outcome = await run('node', ['use.js', sandbox.path('other'), sandbox.mountpoint], { env, cwd: project });
+  expect(outcome).toMatchObject({ code: 0, stderr: '', stdout: 'true\n1\n' });
+});
+
+test('it has the licences, and neither sources nor maps of them', () => {
+  const installed = join(project, 'node_modules/verfs');
+  const files = readdirSync(installed, { recursive: true, encoding: 'utf8' });
+  expect(files).toEqual(expect.arrayContaining(['LICENSE-MIT', 'LICENSE-APACHE', 'CHANGELOG.md', 'README.md']));
+  expect(files.filter((file) => /(?<!\.d)\.ts$|\.map$|\.tsbuildinfo$|\.test\./.test(file))).toEqual([]);
+  expect(files.filter((file) => file.endsWith('.node'))).toEqual([]);
+});
+
+test('there is one version everywhere, and the changelog tells of it', async () => {
+  const script = "import('./scripts/release/versions.mjs').then((m) => console.log(m.checkVersions(process.argv[1])))";
+  const { version } = JSON.parse(readFileSync(join(repository, 'package.json'), 'utf8')) as { version: string };
+  const check = (of: string) => run(process.execPath, ['-e', script, of], { cwd: repository });
+  expect(await check(version)).toMatchObject({ code: 0, stdout: `${version}\n` });
+  const other = await check('99.0.0');
+  expect(other.code).not.toBe(0);
+  expect(other.stderr).toContain('packages/sdk/package.json, @verfs/errors has');
+});
