@@ -27,4 +27,7 @@ await runScript(async () => {
   writeFileSync(join(root, 'docs/ERRORS.md'), errorsMarkdown());
   writeFileSync(join(root, 'docs/CONFIG.md'), configMarkdown());
   await writeReference();
+  const { dashboardJson, metricsMarkdown } = await import('../packages/sdk/dist/metrics/index.js');
+  writeFileSync(join(root, 'docs/METRICS.md'), metricsMarkdown());
+  writeFileSync(join(root, 'docs/grafana/verfs.json'), dashboardJson());
 });

@@ -196,6 +196,14 @@ export interface MountOptions {
 /** The content of a new key file. */
 export declare function newVaultKeyFile(): string
 
+/**
+ * Sends `state`, lines of `NAME=value` as of sd_notify(3), to the datagram socket that the environment variable
+ * `NOTIFY_SOCKET` names: a path, or with `@` in front a name without one. Node.js has no such sockets.
+ *
+ * Throws when nobody takes it.
+ */
+export declare function notifyServiceManager(socket: string, state: string): void
+
 /** The limits within which a volume is served. */
 export interface OpenOptions {
   /** Changed blocks of 4 KiB after which a transaction group closes. */
@@ -351,6 +359,10 @@ export interface Stats {
   chunkCacheHits: number
   /** Reads of chunks that went to a pack. */
   chunkCacheMisses: number
+  /** Bytes of files that the kernel was given since the mount; what its page cache answers is not among them. */
+  readBytes: number
+  /** Bytes of files that the kernel gave since the mount. */
+  writtenBytes: number
   /** File data that waits to be written. */
   dirtyBytes: number
   /** Requests that wait for a thread. */

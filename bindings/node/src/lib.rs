@@ -8,6 +8,7 @@ mod call;
 mod failure;
 mod gc;
 mod log;
+mod notify;
 mod options;
 mod peer;
 mod pool;

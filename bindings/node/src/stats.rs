@@ -79,6 +79,10 @@ pub struct Stats {
     pub chunk_cache_hits: i64,
     /// Reads of chunks that went to a pack.
     pub chunk_cache_misses: i64,
+    /// Bytes of files that the kernel was given since the mount; what its page cache answers is not among them.
+    pub read_bytes: i64,
+    /// Bytes of files that the kernel gave since the mount.
+    pub written_bytes: i64,
     /// File data that waits to be written.
     pub dirty_bytes: i64,
     /// Requests that wait for a thread.
@@ -136,6 +140,8 @@ impl From<engine::Stats> for Stats {
             dedup_misses: js_integer(stats.dedup_misses),
             chunk_cache_hits: js_integer(stats.chunk_cache_hits),
             chunk_cache_misses: js_integer(stats.chunk_cache_misses),
+            read_bytes: js_integer(stats.read_bytes),
+            written_bytes: js_integer(stats.written_bytes),
             dirty_bytes: js_integer(stats.dirty_bytes),
             queue_depth: js_integer(stats.queue_depth),
             groups_committed: js_integer(stats.groups_committed),

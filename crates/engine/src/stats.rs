@@ -82,6 +82,10 @@ pub struct Stats {
     pub chunk_cache_hits: u64,
     /// Chunk reads that went to a pack.
     pub chunk_cache_misses: u64,
+    /// Bytes of files that the kernel was given since the mount; what its page cache answers never comes here.
+    pub read_bytes: u64,
+    /// Bytes of files that the kernel gave since the mount.
+    pub written_bytes: u64,
     /// Uncommitted data and records in memory.
     pub dirty_bytes: u64,
     /// Requests that wait for a thread, and chunks in the pipeline.

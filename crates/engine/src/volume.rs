@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use verfs_base::{Clock, Disk, OsRng, RealDisk, Rng, SystemClock};
 use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_format::superblock::{FORMAT_VERSION, ID_SECRET_BYTES, SUPERBLOCK_FILE, Superblock};
-use verfs_fuse::{MountRole, SessionOptions, VaultShown, VolumeMount};
+use verfs_fuse::{MountRole, Operation, SessionOptions, VaultShown, VolumeMount};
 use verfs_meta::{EngineKind, MetaStore};
 use verfs_store::{ChunkStore, GcProgress, Reclaimable};
 use verfs_vfs::{Vfs, VfsParts};
@@ -381,6 +381,8 @@ impl Volume {
             dedup_misses: store.dedup_misses,
             chunk_cache_hits: store.chunk_cache_hits,
             chunk_cache_misses: store.chunk_cache_misses,
+            read_bytes: session.as_ref().map_or(0, |session| session.moved_bytes(Operation::Read)),
+            written_bytes: session.as_ref().map_or(0, |session| session.moved_bytes(Operation::Write)),
             dirty_bytes: vfs.dirty_bytes,
             queue_depth: store.queue_depth + session.as_ref().map_or(0, |session| session.queued() as u64),
             groups_committed: vfs.groups_committed,

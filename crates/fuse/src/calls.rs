@@ -29,6 +29,11 @@ pub(crate) trait Call<P>: Sized {
         0
     }
 
+    /// Bytes of files that `answer` moved between the kernel and the tree.
+    fn moved_bytes(_: &Self::Answer) -> u64 {
+        0
+    }
+
     /// Copies what is borrowed.
     fn into_owned(self) -> Self::Owned;
 
@@ -410,6 +415,10 @@ impl<P> Call<P> for Read {
     const OPERATION: Operation = Operation::Read;
     owned_as_is!();
 
+    fn moved_bytes(parts: &Vec<Bytes>) -> u64 {
+        parts.iter().map(|part| part.len() as u64).sum()
+    }
+
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Vec<Bytes>, VfsError> {
         let context = match self.access_times {
             AccessTimes::Move => *context,
@@ -437,6 +446,10 @@ impl<P> Call<P> for Write<'_> {
 
     fn data_bytes(&self) -> usize {
         self.data.len()
+    }
+
+    fn moved_bytes(written: &Written) -> u64 {
+        u64::from(written.bytes)
     }
 
     fn perform<T: Tree>(&self, tree: &T, context: &Context, _: &mut P) -> Result<Written, VfsError> {

@@ -116,6 +116,7 @@ impl<T: Tree> Dispatcher<T> {
             match perform(&*self.tree, &call, caller.context(self.machinery.access_times, Patience::Try), &mut reply) {
                 Err(Failure::WouldBlock) => {}
                 Ok(answer) => {
+                    self.machinery.stats.record_moved(C::OPERATION, C::moved_bytes(&answer));
                     self.machinery.outdate(call.outdated(&answer));
                     return self.answer(C::OPERATION, arrival, reply, Ok(answer));
                 }
@@ -134,7 +135,10 @@ impl<T: Tree> Dispatcher<T> {
                     Errno::from(VfsError::WouldBlock)
                 }
             });
-            machinery.outdate(answer.as_ref().ok().and_then(|answer| call.outdated(answer)));
+            if let Ok(answer) = &answer {
+                machinery.stats.record_moved(C::OPERATION, C::moved_bytes(answer));
+                machinery.outdate(call.outdated(answer));
+            }
             machinery.finish(C::OPERATION, arrival, reply, answer);
         };
         self.machinery.lanes.run(lane, data_bytes, Box::new(job));

@@ -31,6 +31,12 @@ impl SessionStats {
         self.operations.iter().map(|operation| operation.count).sum()
     }
 
+    /// Bytes of files that `operation` moved between the kernel and the tree.
+    #[must_use]
+    pub fn moved_bytes(&self, operation: Operation) -> u64 {
+        self.operations.iter().filter(|stats| stats.operation == operation).map(|stats| stats.moved_bytes).sum()
+    }
+
     /// Requests that wait for a thread now.
     #[must_use]
     pub fn queued(&self) -> usize {
@@ -47,6 +53,8 @@ pub struct OperationStats {
     pub count: u64,
     /// How often it had to wait for a thread.
     pub queued: u64,
+    /// Bytes of files that it moved.
+    pub moved_bytes: u64,
     /// Mean time.
     pub mean: Duration,
     /// Half of them took at most this.
@@ -78,6 +86,7 @@ struct Histogram {
     total_ns: AtomicU64,
     max_ns: AtomicU64,
     queued: AtomicU64,
+    moved_bytes: AtomicU64,
 }
 
 impl Stats {
@@ -95,6 +104,13 @@ impl Stats {
         self.histograms[operation as usize].queued.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts the bytes of files that one operation moved.
+    pub(crate) fn record_moved(&self, operation: Operation, bytes: u64) {
+        if bytes > 0 {
+            self.histograms[operation as usize].moved_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
     /// Every operation that came at least once.
     pub(crate) fn operations(&self) -> Vec<OperationStats> {
         Operation::ALL.iter().filter_map(|operation| self.histograms[*operation as usize].summary(*operation)).collect()
@@ -108,6 +124,7 @@ impl Histogram {
             total_ns: AtomicU64::new(0),
             max_ns: AtomicU64::new(0),
             queued: AtomicU64::new(0),
+            moved_bytes: AtomicU64::new(0),
         }
     }
 
@@ -137,6 +154,7 @@ impl Histogram {
             operation,
             count,
             queued: self.queued.load(Ordering::Relaxed),
+            moved_bytes: self.moved_bytes.load(Ordering::Relaxed),
             mean: Duration::from_nanos(total_ns.checked_div(count)?),
             p50: percentile(50),
             p99: percentile(99),
@@ -192,8 +210,11 @@ mod tests {
             stats.record(Operation::Read, Duration::from_micros(microseconds));
         }
         stats.record_queued(Operation::Read);
+        stats.record_moved(Operation::Read, 4096);
+        stats.record_moved(Operation::Read, 512);
         let [read] = stats.operations()[..] else { panic!("one operation came") };
         assert_eq!((read.operation, read.count, read.queued), (Operation::Read, 1000, 1));
+        assert_eq!(read.moved_bytes, 4608);
         assert_eq!(read.max, Duration::from_millis(1));
         assert_eq!(read.mean, Duration::from_nanos(500_500));
         let near = |time: Duration, micros: f64| (time.as_secs_f64() * 1e6 / micros - 1.0).abs() < 0.13;

@@ -60,6 +60,11 @@ export const commands: readonly (Command | CommandGroup)[] = [
     load: () => import('./commands/stats.ts').then((m) => entry(m.statsBuilder, m.stats)),
   },
   {
+    command: 'top [path]',
+    describe: 'Show what a mounted volume does, as it does it',
+    load: () => import('./commands/top.ts').then((m) => entry(m.topBuilder, m.top)),
+  },
+  {
     command: 'sync [path]',
     describe: 'Make everything durable that was written',
     load: () => import('./commands/sync.ts').then((m) => entry(m.syncBuilder, m.sync)),

@@ -17,5 +17,6 @@ export {
   resolvePath,
   type Surroundings,
 } from './load.ts';
+export { type MetricsAddress, parseMetricsAddress } from './metrics-address.ts';
 export { durationUnits, formatQuantity, parseQuantity, sizeUnits } from './units.ts';
 export { flatten, type KeyTable, nearestKey, type RawValues, type ValuesOf, validate } from './validate.ts';

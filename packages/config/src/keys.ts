@@ -1,4 +1,5 @@
-import { choice, duration, flag, integer, type KeyDefinition, path, size, texts } from './key.ts';
+import { choice, duration, flag, integer, type KeyDefinition, path, size, text, texts } from './key.ts';
+import { parseMetricsAddress } from './metrics-address.ts';
 import type { ValuesOf } from './validate.ts';
 
 /** Every configuration key: the only table of its kind. Sizes are in bytes, durations in milliseconds. */
@@ -124,6 +125,16 @@ export const configKeys = {
     help: 'How long the dispatcher polls for the next request before it sleeps. More is quicker and uses more CPU.',
   }),
   'mount.options': texts({ help: 'Further mount options, as after `-o`.' }),
+
+  'metrics.listen': text({
+    default: '',
+    type: 'address on this machine: `127.0.0.1:PORT`, `[::1]:PORT`, `localhost:PORT` or `unix:PATH`; empty for none',
+    help: 'Where the daemon of a mount serves metrics for Prometheus. A port is open to every user of the machine.',
+    check: (value) =>
+      value === '' || parseMetricsAddress(value) !== undefined
+        ? undefined
+        : 'is an address on this machine, such as "127.0.0.1:9464" or "unix:/run/verfs/metrics.sock", or empty',
+  }),
 
   'daemon.shutdown_target': duration({
     default: '10s',

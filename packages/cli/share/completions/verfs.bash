@@ -14,17 +14,18 @@ _verfs() {
     break
   done
   if [[ -z $command ]]; then
-    COMPREPLY=($(compgen -W 'mount unmount status stats sync gc crypt volume snapshot send receive policy completion --json --config --quiet --help -h' -- "$current"))
+    COMPREPLY=($(compgen -W 'mount unmount status stats top sync gc crypt volume snapshot send receive policy completion --json --config --quiet --help -h' -- "$current"))
     return
   fi
   case $previous in
-    --volume|-o|--config|--auto-lock|--key-file|-k|--key-directory|--password|-p|--password-env|--password-fd|--grace|--chunker|--chunk-mean|--meta-engine|--note|--to|--tag|--from|--resume|--schedule|--keep-last|--keep-hourly|--keep-daily|--keep-weekly|--keep-monthly|--keep-yearly|--keep-min-age) COMPREPLY=($(compgen -f -- "$current")); compopt -o filenames; return ;;
+    --volume|-o|--metrics|--config|--interval|--count|--auto-lock|--key-file|-k|--key-directory|--password|-p|--password-env|--password-fd|--grace|--chunker|--chunk-mean|--meta-engine|--note|--to|--tag|--from|--resume|--schedule|--keep-last|--keep-hourly|--keep-daily|--keep-weekly|--keep-monthly|--keep-yearly|--keep-min-age) COMPREPLY=($(compgen -f -- "$current")); compopt -o filenames; return ;;
   esac
   case $command in
-    'mount') options='--volume --foreground -f -o --allow-other --json --config --quiet --help -h' words='' ;;
+    'mount') options='--volume --foreground -f -o --metrics --allow-other --json --config --quiet --help -h' words='' ;;
     'unmount') options='--volume --json --config --quiet --help -h' words='' ;;
     'status') options='--volume --json --config --quiet --help -h' words='' ;;
     'stats') options='--volume --json --config --quiet --help -h' words='' ;;
+    'top') options='--volume --interval --count --once --json --config --quiet --help -h' words='' ;;
     'sync') options='--volume --json --config --quiet --help -h' words='' ;;
     'gc') options='--volume --now --dry-run --status --json --config --quiet --help -h' words='' ;;
     'crypt') options='--volume --create -c --unlock -u --lock -l --status --change-password --rotate-keyfile --rekey --auto-lock --key-file -k --key-directory --password -p --password-stdin --password-env --password-fd --compression --grace --force --json --config --quiet --help -h' words='' ;;

@@ -10,6 +10,7 @@ interface MountArguments extends CommonArguments {
   readonly volume?: string | undefined;
   readonly foreground: boolean;
   readonly allowOther?: boolean | undefined;
+  readonly metrics?: string | undefined;
   readonly o?: string | readonly string[] | undefined;
 }
 
@@ -24,6 +25,11 @@ export const mountBuilder = (yargs: Argv<CommonArguments>) =>
       requiresArg: true,
       describe: 'Mount options, as of mount(8): ro, noatime, private, …',
     })
+    .option('metrics', {
+      type: 'string',
+      requiresArg: true,
+      describe: 'Serve metrics for Prometheus: 127.0.0.1:PORT, or unix:PATH',
+    })
     .option('allow-other', { type: 'boolean', describe: 'Let other users enter the mount' })
     .example('$0 mount ~/verfs', 'mounts the default volume, and makes it when it is missing')
     .example('$0 mount /mnt/a --volume /srv/a -o ro', 'mounts a volume without changing it')
@@ -35,7 +41,10 @@ function mountOptions(args: MountArguments): string[] {
 }
 
 async function configure(args: MountArguments): Promise<Config> {
-  const config = await loadConfig(args, args.allowOther === undefined ? {} : { 'mount.allow_other': args.allowOther });
+  const config = await loadConfig(args, {
+    ...(args.allowOther === undefined ? {} : { 'mount.allow_other': args.allowOther }),
+    ...(args.metrics === undefined ? {} : { 'metrics.listen': args.metrics }),
+  });
   const options = [...config['mount.options'], ...mountOptions(args)];
   const access = options.findLast((option) => option === 'ro' || option === 'rw');
   const readOnly = access === undefined ? config['volume.read_only'] : access === 'ro';

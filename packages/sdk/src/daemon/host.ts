@@ -6,6 +6,7 @@ import { NativeVolume, setLogSink, type VolumeInfo } from '@verfs/native';
 import type { ControlHandlers, DaemonStatus } from '../control/protocol.ts';
 import { serveControl } from '../control/server.ts';
 import { LocalVault } from '../local-vault.ts';
+import { exposition, type MetricsServer, serveMetrics } from '../metrics/index.ts';
 import { currentMounts, detachStale, fileSystemType, type Mount, resolveLinks } from '../mounts.ts';
 import { LocalPolicy } from '../policy.ts';
 import { checkMountpoint } from '../preflight.ts';
@@ -160,7 +161,9 @@ class Host {
       },
     };
     const control = await serveControl(socketPath(uuid), handlers, this.#log);
+    let metrics: MetricsServer | undefined;
     try {
+      metrics = await this.#serveMetrics(mountpoint);
       await this.#volume.mount(mountpoint, this.#request.mount);
       checkAlone(path, mountpoint);
       register({ uuid, pid: process.pid, volume: path, mountpoint });
@@ -176,8 +179,16 @@ class Host {
       throw error;
     } finally {
       unregister(uuid);
+      await metrics?.close();
       await control.close();
     }
+  }
+
+  async #serveMetrics(mountpoint: string): Promise<MetricsServer | undefined> {
+    const { metrics } = this.#request;
+    const identity = { version: version(), uuid: this.#info.uuid, mountpoint };
+    const text = async () => exposition(await this.#volume.stats(), identity);
+    return metrics === '' ? undefined : await serveMetrics(metrics, text, this.#log);
   }
 
   /** Barrier, unmount, close; done once. */

@@ -19,6 +19,8 @@ export interface DaemonRequest {
     readonly maxBytes: number;
     readonly maxFiles: number;
   };
+  /** Where metrics are served; empty for nowhere. */
+  readonly metrics: string;
   /** An unmount that takes longer is logged, and goes on. */
   readonly shutdownTargetMs: number;
 }
@@ -39,6 +41,7 @@ export function daemonRequest(
       maxBytes: config['daemon.log_max_size'],
       maxFiles: config['daemon.log_max_files'],
     },
+    metrics: config['metrics.listen'],
     shutdownTargetMs: config['daemon.shutdown_target'],
   };
 }
