@@ -35,6 +35,7 @@ const entry = <B, H>(builder: B, handler: H) => ({ builder, handler }) as unknow
 const snapshot = () => import('./commands/snapshot.ts');
 const streams = () => import('./commands/streams.ts');
 const policy = () => import('./commands/policy.ts');
+const service = () => import('./commands/service.ts');
 const volume = () => import('./commands/volume.ts');
 
 /** The commands, in the order of the help. */
@@ -187,6 +188,26 @@ export const commands: readonly (Command | CommandGroup)[] = [
     examples: [
       ['policy set --schedule hourly --keep-hourly 24', 'takes one each hour, and keeps 24'],
       ['policy run --dry-run', 'what would be done now'],
+    ],
+  },
+  {
+    command: 'service',
+    describe: 'Have a volume mounted by the system',
+    commands: [
+      {
+        command: 'install [mountpoint]',
+        describe: 'Mount a volume from now on, by systemd',
+        load: () => service().then((m) => entry(m.installBuilder, m.serviceInstall)),
+      },
+      {
+        command: 'remove [mountpoint]',
+        describe: 'Unmount it, and mount it no more',
+        load: () => service().then((m) => entry(m.removeBuilder, m.serviceRemove)),
+      },
+    ],
+    examples: [
+      ['service install ~/verfs', 'mounts the default volume with each session'],
+      ['service remove ~/verfs', 'ends that'],
     ],
   },
   {

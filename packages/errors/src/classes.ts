@@ -238,6 +238,11 @@ export const VaultKeyFileError = errorClass('VERFS_E_VAULT_KEY_FILE', 'VaultKeyF
 /** A key file is missing, is none, or must not be overwritten. */
 export type VaultKeyFileError = InstanceType<typeof VaultKeyFileError>;
 
+/** The service manager of the system refused, or has no such service. */
+export const ServiceError = errorClass('VERFS_E_SERVICE', 'ServiceError');
+/** The service manager of the system refused, or has no such service. */
+export type ServiceError = InstanceType<typeof ServiceError>;
+
 /** The vault is locked. */
 export const VaultLockedError = errorClass('VERFS_E_VAULT_LOCKED', 'VaultLockedError');
 /** The vault is locked. */

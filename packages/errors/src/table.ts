@@ -110,6 +110,11 @@ export const errorTable = {
     'The operating system refused access.',
     'Check the owner and the mode of the path, or run as its owner.',
   ),
+  VERFS_E_SERVICE: row(
+    43,
+    'The service manager of the system refused, or has no such service.',
+    '`systemctl status` and `journalctl` tell more.',
+  ),
 
   VERFS_E_IO: row(50, 'The disk or the operating system reported an error.', 'See the log file for the details.'),
   VERFS_E_CLOSED: row(51, 'The volume was used after it was closed.', 'Open it again.'),

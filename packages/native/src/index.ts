@@ -249,6 +249,19 @@ export function newVaultKeyFile(): string {
   }
 }
 
+/**
+ * Sends `state`, lines of sd_notify(3), to the datagram socket of a service manager.
+ *
+ * @throws UsageError when nobody takes it.
+ */
+export function notifyServiceManager(socket: string, state: string): void {
+  try {
+    addon().notifyServiceManager(socket, state);
+  } catch (thrown) {
+    throw fromAddon(thrown);
+  }
+}
+
 /** The user id at the other end of the Unix socket `fd`. */
 export function peerUid(fd: number): number {
   return addon().peerUid(fd);

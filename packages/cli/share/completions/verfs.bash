@@ -7,14 +7,14 @@ _verfs() {
     [[ $word == -* ]] && continue
     if [[ -z $command ]]; then
       command=$word
-      case $command in volume|snapshot|policy) continue ;; esac
+      case $command in volume|snapshot|policy|service) continue ;; esac
       break
     fi
     command+=" $word"
     break
   done
   if [[ -z $command ]]; then
-    COMPREPLY=($(compgen -W 'mount unmount status stats top sync gc crypt volume snapshot send receive policy completion --json --config --quiet --help -h' -- "$current"))
+    COMPREPLY=($(compgen -W 'mount unmount status stats top sync gc crypt volume snapshot send receive policy service completion --json --config --quiet --help -h' -- "$current"))
     return
   fi
   case $previous in
@@ -48,6 +48,9 @@ _verfs() {
     'policy show') options='--volume --json --config --quiet --help -h' words='' ;;
     'policy set') options='--volume --schedule --note --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-min-age --json --config --quiet --help -h' words='' ;;
     'policy run') options='--volume --dry-run --json --config --quiet --help -h' words='' ;;
+    'service') options='--json --config --quiet --help -h' words='install remove' ;;
+    'service install') options='--user --system --mount-helper --volume --start --print --json --config --quiet --help -h' words='' ;;
+    'service remove') options='--user --system --mount-helper --json --config --quiet --help -h' words='' ;;
     'completion') options='--json --config --quiet --help -h' words='bash zsh fish' ;;
   esac
   if [[ $current == -* ]]; then

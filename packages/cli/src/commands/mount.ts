@@ -79,6 +79,7 @@ export async function mount(args: MountArguments): Promise<void> {
     await hostVolume(request, {
       stderr: args.json ? 'silent' : 'text',
       stop: stop.signal,
+      notify: 'service manager',
       onLog: surviveDefects,
       onReady: (ready) => announce(ready, true, output),
     });

@@ -16,6 +16,7 @@ import { type Found, findOrCreate } from './find-or-create.ts';
 import { snapshotHandlers, vaultHandlers } from './handlers.ts';
 import type { DaemonRequest } from './request.ts';
 import { PolicyScheduler } from './scheduler.ts';
+import { type ServiceManager, serviceManager } from './service-manager.ts';
 
 /** A mount that answers. */
 export interface Ready {
@@ -30,6 +31,8 @@ export interface HostSurroundings {
   readonly stderr: 'silent' | 'text';
   /** Ends the mount when it fires; its reason is logged. */
   readonly stop: AbortSignal;
+  /** Whether the service manager that started this process is told how it goes: not by a detached daemon. */
+  readonly notify?: 'service manager' | undefined;
   /** Called with the log once it is open: from then on what went wrong can be told there. */
   onLog?(log: Log): void;
   /** Called once the kernel answers at the mountpoint. */
@@ -103,9 +106,17 @@ class Host {
   /** None for a volume that may not be changed. */
   readonly #scheduler: PolicyScheduler | undefined;
   readonly #stop = new AbortController();
+  readonly #manager: ServiceManager | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(request: DaemonRequest, info: VolumeInfo, volume: NativeVolume, log: Log) {
+  constructor(
+    request: DaemonRequest,
+    info: VolumeInfo,
+    volume: NativeVolume,
+    log: Log,
+    manager: ServiceManager | undefined,
+  ) {
+    this.#manager = manager;
     this.#request = request;
     this.#info = info;
     this.#volume = volume;
@@ -171,6 +182,7 @@ class Host {
       const serving = await status();
       throwIfStopped(stop);
       onReady(serving);
+      this.#manager?.ready(mountpoint);
       this.#scheduler?.start();
       await Promise.race([this.#volume.waitUnmounted(), aborted(stop)]);
       await this.#close(stop.aborted ? String(stop.reason) : 'somebody unmounted it');
@@ -200,10 +212,15 @@ class Host {
   async #closeNow(reason: string): Promise<void> {
     this.#log.info(`unmounting: ${reason}`);
     const began = Date.now();
+    const { shutdownTargetMs } = this.#request;
+    // Until it asks again there is time for two more looks.
+    const tellManager = () => this.#manager?.stopping(shutdownTargetMs * 3);
+    tellManager();
     const late = setInterval(() => {
+      tellManager();
       const seconds = Math.round((Date.now() - began) / 1000);
       this.#log.warn(`not closed after ${seconds} s: data are being made durable, or somebody has files open`);
-    }, this.#request.shutdownTargetMs);
+    }, shutdownTargetMs);
     try {
       this.#vault.stop();
       await this.#scheduler?.stop();
@@ -225,10 +242,11 @@ async function openAndServe(
   request: DaemonRequest,
   { info, mountpoint, logFile }: Place,
   stream: LogStream,
-  stop: AbortSignal,
+  { stop, notify }: HostSurroundings,
   onReady: (status: DaemonStatus) => void,
 ): Promise<void> {
   const log = stream.for('daemon');
+  const manager = notify === undefined ? undefined : serviceManager(log);
   setLogSink(request.log.level, (record) => stream.write(record));
   try {
     // Not with `stop`: it would be closed in the background then, and be ours still when what was made is removed.
@@ -236,7 +254,7 @@ async function openAndServe(
     try {
       throwIfStopped(stop);
       await detachLeftovers(info.path, log);
-      await new Host(request, info, volume, log).serve(mountpoint, logFile, stop, onReady);
+      await new Host(request, info, volume, log, manager).serve(mountpoint, logFile, stop, onReady);
     } finally {
       // Closed already unless an error came before `serve`: closing again is harmless.
       await volume.close().catch(() => undefined);
@@ -275,7 +293,7 @@ export async function hostVolume(request: DaemonRequest, surroundings: HostSurro
     surroundings.onLog?.(stream.for('daemon'));
     try {
       const place = { info: { ...found.info, path }, mountpoint, logFile };
-      await openAndServe(request, place, stream, surroundings.stop, (status) => {
+      await openAndServe(request, place, stream, surroundings, (status) => {
         ready = true;
         surroundings.onReady({ status, volume: found.how });
       });
