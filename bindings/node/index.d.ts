@@ -56,6 +56,11 @@ export declare class Volume {
   snapshotReceive(options: ReceiveOptions, signal?: AbortSignal | undefined | null): Promise<Snapshot>
   /** From where a stream that was cut can go on; null when there is none. */
   interruptedReceive(signal?: AbortSignal | undefined | null): Promise<string | undefined | null>
+  /**
+   * What everything at and below `path`, from the root of the volume, takes: the whole volume for an empty one. It
+   * looks at all of it. Cancelled, it ends.
+   */
+  usage(path: string, signal?: AbortSignal | undefined | null): Promise<Usage>
   /** What the vault is. */
   vaultStatus(): Promise<VaultStatus>
   /** Makes a vault, which is locked then. */
@@ -90,6 +95,8 @@ export declare class Volume {
   waitUnmounted(signal?: AbortSignal | undefined | null): Promise<undefined>
   /** Makes everything durable that was done before. */
   sync(signal?: AbortSignal | undefined | null): Promise<undefined>
+  /** Bounds the cache of chunks anew, in bytes; what is too much leaves it at once. */
+  setChunkCacheBytes(bytes: number): Promise<undefined>
   /** State and counters. */
   stats(): Promise<Stats>
   /** What the superblock says. */
@@ -389,6 +396,24 @@ export interface Stats {
   opLatencies: Array<OpLatency>
   /** Files with damaged data that were noticed. */
   damaged: Array<Damage>
+}
+
+/** What a part of the tree takes. */
+export interface Usage {
+  /** Everything with an inode that is no directory, what has several names once. */
+  files: number
+  /** Directories, the topmost one included. */
+  directories: number
+  /** Sizes of the files. */
+  logicalBytes: number
+  /** Distinct chunks that they are made of, before compression. */
+  uniqueBytes: number
+  /** Of these, what other files of the volume are made of as well. */
+  sharedBytes: number
+  /** The distinct chunks as they are stored. */
+  storedBytes: number
+  /** Of these, what nothing else needs, snapshots aside. */
+  exclusiveBytes: number
 }
 
 /** How a vault is made. */

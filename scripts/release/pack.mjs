@@ -8,8 +8,8 @@ import { platformPackage, stageMain, stagePlatform, version } from './stage.mjs'
 /** Most that a package may be: as a file, and laid out, in bytes. A package that grows past it has something in it
  * that nobody meant to ship, or the budget is raised by who knows why. */
 const budgets = {
-  main: { packedMax: 1 << 20, unpackedMax: 4 << 20 },
-  platform: { packedMax: 8 << 20, unpackedMax: 24 << 20 },
+  main: { packedMax: 256 << 10, unpackedMax: 1 << 20 },
+  platform: { packedMax: 6 << 20, unpackedMax: 18 << 20 },
 };
 
 /** Packs what is laid out in `directory` into a file in `into`. Returns what npm says of it, and its path. */

@@ -107,6 +107,7 @@ describe('a daemon that is not to go on while it starts', () => {
       volume: sandbox.path('made', 'volume'),
       mountpoint: sandbox.mountpoint,
       whenMissing: 'create',
+      configFile: null,
     });
     const child = fork(program, [request.volume, request.mountpoint], {
       env: sandbox.env,

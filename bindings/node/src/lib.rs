@@ -16,6 +16,7 @@ mod signal;
 mod snapshots;
 mod stats;
 mod streams;
+mod usage;
 mod vault;
 mod volume;
 mod wiping_allocator;

@@ -131,6 +131,17 @@ impl Volume {
         Call { name: "sync", place: Place::Pool(Kind::Work), work, undo: drop }.begin(env, signal)
     }
 
+    /// Bounds the cache of chunks anew, in bytes; what is too much leaves it at once.
+    #[napi]
+    pub fn set_chunk_cache_bytes<'env>(&self, env: &'env Env, bytes: i64) -> napi::Result<PromiseRaw<'env, ()>> {
+        let inner = self.inner()?;
+        let work = move || {
+            inner.set_chunk_cache_bytes(u64::try_from(bytes).unwrap_or(0));
+            Ok(())
+        };
+        Call { name: "setChunkCacheBytes", place: Place::Pool(Kind::Ask), work, undo: drop }.begin(env, None)
+    }
+
     /// State and counters.
     #[napi]
     pub fn stats<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Stats>> {

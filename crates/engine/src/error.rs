@@ -205,6 +205,12 @@ pub enum EngineError {
         /// The snapshot.
         snapshot: String,
     },
+    /// The volume has nothing at this path.
+    #[error("there is no {} in the volume: name what is there, from the root of the volume", path.display())]
+    NoSuchPath {
+        /// The path, from the root of the volume.
+        path: PathBuf,
+    },
     /// Something would be in the way.
     #[error("there is something at {} in the volume already: choose another path", path.display())]
     PathExists {
@@ -309,7 +315,7 @@ impl EngineError {
             EngineError::SnapshotHeld { .. } => "VERFS_E_SNAPSHOT_HELD",
             EngineError::StreamDamaged { .. } => "VERFS_E_STREAM_DAMAGED",
             EngineError::StreamMismatch { .. } => "VERFS_E_STREAM_MISMATCH",
-            EngineError::PathNotFound { .. } => "VERFS_E_PATH_NOT_FOUND",
+            EngineError::PathNotFound { .. } | EngineError::NoSuchPath { .. } => "VERFS_E_PATH_NOT_FOUND",
             EngineError::PathExists { .. } => "VERFS_E_PATH_EXISTS",
             EngineError::Cancelled { .. } | EngineError::StreamCancelled => "VERFS_E_CANCELLED",
             EngineError::Io { .. } => "VERFS_E_IO",
@@ -364,6 +370,7 @@ impl EngineError {
             | EngineError::OpenReadOnly { path }
             | EngineError::VolumeFull { path }
             | EngineError::PathNotFound { path, .. }
+            | EngineError::NoSuchPath { path }
             | EngineError::PathExists { path }
             | EngineError::Cancelled { path }
             | EngineError::FormatNewer { path, .. }

@@ -14,6 +14,7 @@ mod snapshots;
 mod stats;
 mod streams;
 mod tasks;
+mod usage;
 mod vault;
 mod volume;
 
@@ -31,5 +32,8 @@ pub use verfs_chunker::ChunkerKind;
 pub use verfs_fuse::{AllowOther, SnapshotsDirectory};
 pub use verfs_meta::EngineKind as MetaEngine;
 pub use verfs_store::{GcPhase, GcProgress, Reclaimable};
-pub use verfs_vfs::{Copied, CopyProgress, FileKind, Sent, Snapshot, TargetChanges, TreeChange, TreeChangeKind, Vfs};
+pub use verfs_vfs::{
+    Copied, CopyProgress, FileKind, Sent, Snapshot, TargetChanges, TreeChange, TreeChangeKind, Usage, UsageProgress,
+    Vfs,
+};
 pub use volume::Volume;

@@ -360,6 +360,12 @@ impl Volume {
         }
     }
 
+    /// Bounds the cache of chunks anew, as [`OpenOptions::chunk_cache_bytes`] did when the volume was opened. The vault
+    /// keeps its share of that.
+    pub fn set_chunk_cache_bytes(&self, bytes: u64) {
+        self.store.set_chunk_cache_bytes(bytes);
+    }
+
     /// State and counters, without a scan.
     #[must_use]
     pub fn stats(&self) -> Stats {

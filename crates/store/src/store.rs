@@ -173,6 +173,11 @@ impl ChunkStore {
         }
     }
 
+    /// Bounds the cache of chunks anew; what is too much leaves it at once.
+    pub fn set_chunk_cache_bytes(&self, bytes: u64) {
+        self.core.cache.set_capacity(bytes);
+    }
+
     /// Figures; no scan, no I/O.
     #[must_use]
     pub fn stats(&self) -> StoreStats {

@@ -182,6 +182,18 @@ fn the_chunk_cache_keeps_to_its_bound() {
 }
 
 #[test]
+fn the_chunk_cache_gets_another_bound_while_it_works() {
+    let rig = Rig::with(StoreOptions { chunk_cache_bytes: 64 << 10, ..options() });
+    rig.put_all(0..300);
+    rig.assert_reads(0..300);
+    rig.store.set_chunk_cache_bytes(8 << 10);
+    assert!(rig.store.stats().chunk_cache_bytes <= 8 << 10, "what is too much leaves it");
+    rig.store.set_chunk_cache_bytes(256 << 10);
+    rig.assert_reads(0..300);
+    assert!(rig.store.stats().chunk_cache_bytes > 128 << 10, "it takes more again");
+}
+
+#[test]
 fn prefetched_chunks_are_in_memory_when_the_reader_comes() {
     let rig = Rig::new();
     let ids = rig.put_all(0..60);

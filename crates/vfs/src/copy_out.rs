@@ -232,7 +232,7 @@ impl Copy<'_, '_> {
 ///
 /// # Errors
 /// [`VfsError::InvalidArgument`] for `.` and `..`.
-fn split(path: &[u8]) -> Result<Vec<&[u8]>> {
+pub(crate) fn split(path: &[u8]) -> Result<Vec<&[u8]>> {
     let names: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
     match names.iter().any(|name| *name == b"." || *name == b"..") {
         true => Err(VfsError::InvalidArgument),

@@ -36,6 +36,7 @@ mod space;
 mod state;
 mod stream;
 mod types;
+mod usage;
 mod vault;
 mod versions;
 mod volume;
@@ -53,5 +54,6 @@ pub use types::{
     AccessTimes, Allocation, Attr, Context, DirEntry, FileFlags, FileKind, FsStat, Listing, NodeKind, Patience, Pin,
     RenameMode, SeekFor, SetAttr, SetId, SetTime, SyncScope, XattrMode,
 };
+pub use usage::{Usage, UsageProgress};
 pub use vault::{Keyring, Retirement, SealedMeta, UnlockedKeys, VaultError, VaultSecrets};
 pub use volume::{Vfs, VfsOptions, VfsParts, VfsStats};

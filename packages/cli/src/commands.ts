@@ -35,6 +35,7 @@ const entry = <B, H>(builder: B, handler: H) => ({ builder, handler }) as unknow
 const snapshot = () => import('./commands/snapshot.ts');
 const streams = () => import('./commands/streams.ts');
 const policy = () => import('./commands/policy.ts');
+const config = () => import('./commands/config.ts');
 const service = () => import('./commands/service.ts');
 const volume = () => import('./commands/volume.ts');
 
@@ -59,6 +60,16 @@ export const commands: readonly (Command | CommandGroup)[] = [
     command: 'stats [path]',
     describe: 'Show sizes, ratios, caches and latencies',
     load: () => import('./commands/stats.ts').then((m) => entry(m.statsBuilder, m.stats)),
+  },
+  {
+    command: 'du [directory]',
+    describe: 'Show what a part of a volume takes: logical, unique, shared, stored',
+    load: () => import('./commands/du.ts').then((m) => entry(m.duBuilder, m.du)),
+  },
+  {
+    command: 'dedup-report [directory]',
+    describe: 'Show what each entry of a directory takes and shares, also as a page with plots',
+    load: () => import('./commands/dedup-report.ts').then((m) => entry(m.reportBuilder, m.dedupReport)),
   },
   {
     command: 'top [path]',
@@ -188,6 +199,31 @@ export const commands: readonly (Command | CommandGroup)[] = [
     examples: [
       ['policy set --schedule hourly --keep-hourly 24', 'takes one each hour, and keeps 24'],
       ['policy run --dry-run', 'what would be done now'],
+    ],
+  },
+  {
+    command: 'config',
+    describe: 'Show settings, and change those of a mounted volume',
+    commands: [
+      {
+        command: 'show [key]',
+        describe: 'Show the settings as the next mount has them',
+        load: () => config().then((m) => entry(m.showBuilder, m.configShow)),
+      },
+      {
+        command: 'set <key> <value>',
+        describe: 'Change a setting of a mounted volume, until it is unmounted',
+        load: () => config().then((m) => entry(m.setBuilder, m.configSet)),
+      },
+      {
+        command: 'reload',
+        describe: 'Have a mounted volume take its configuration file again',
+        load: () => config().then((m) => entry(m.reloadBuilder, m.configReload)),
+      },
+    ],
+    examples: [
+      ['config show memory', 'what the caches may have'],
+      ['config set daemon.log_level debug', 'logs more from now on'],
     ],
   },
   {

@@ -1,11 +1,22 @@
 import { NotMountedError } from '@verfs/errors';
-import type { GcProgress, GcStatus, Reclaimable, Snapshots, Stats, Vault, VolumeInfo, VolumePolicy } from '@verfs/sdk';
+import type {
+  GcProgress,
+  GcStatus,
+  Reclaimable,
+  Snapshots,
+  Stats,
+  Usage,
+  Vault,
+  VolumeInfo,
+  VolumePolicy,
+} from '@verfs/sdk';
 import { loadConfig, type TargetArguments, targetOf } from './context.ts';
 
 /** What commands want of a volume, whoever has it open. */
 export interface VolumeAccess {
   stats(): Promise<Stats>;
   info(): Promise<VolumeInfo>;
+  usage(path?: string): Promise<Usage>;
   gc(): Promise<GcProgress>;
   gcPlan(): Promise<Reclaimable>;
   gcStatus(): Promise<GcStatus>;

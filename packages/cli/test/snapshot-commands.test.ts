@@ -37,6 +37,9 @@ beforeEach(async () => {
     gcPlan: unused,
     gcStatus: unused,
     sync: unused,
+    usage: unused,
+    configSet: unused,
+    configReload: unused,
     unmount: unused,
   };
   const server = await serveControl(socketPath(uuid), handlers, silent);

@@ -1,10 +1,11 @@
-import { configKeyNames, configKeys } from './keys.ts';
+import { configKeyNames, configKeys, liveKeyNames } from './keys.ts';
 
 /** The text of docs/CONFIG.md. */
 export function configMarkdown(): string {
   const rows = configKeyNames.map((name) => {
     const { type, defaultText, help } = configKeys[name];
-    return `| \`${name}\` | ${type} | \`${defaultText}\` | ${help} |`;
+    const mark = (liveKeyNames as readonly string[]).includes(name) ? ' **Live.**' : '';
+    return `| \`${name}\` | ${type} | \`${defaultText}\` | ${help}${mark} |`;
   });
   return [
     '# Configuration',
@@ -17,7 +18,9 @@ export function configMarkdown(): string {
     '',
     'Sizes are texts with a unit: `B`, `KiB`, `MiB`, `GiB`, `TiB` or for short `K`, `M`, `G`, `T`, and decimal `kB`, `MB`,',
     '`GB`, `TB`. Durations have `us`, `ms`, `s`, `min` or `m`, `h`, `d` or `w`. Paths may begin with `~/`; `~/.local/share` and `~/.local/state` follow',
-    '`$XDG_DATA_HOME` and `$XDG_STATE_HOME`. Settings apply from the next mount on; `create.*` only to new volumes.',
+    '`$XDG_DATA_HOME` and `$XDG_STATE_HOME`. Settings apply from the next mount on; `create.*` only to new volumes. Those',
+    'marked as live are taken by a daemon that runs when it gets SIGHUP (or `verfs config reload`), and `verfs config set`',
+    'changes them until it ends. `verfs config show` shows all as they are.',
     '',
     '```toml',
     '[volume]',

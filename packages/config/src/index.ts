@@ -4,7 +4,8 @@
  */
 export { configMarkdown } from './docs.ts';
 export { duration, integer, type KeyDefinition, text } from './key.ts';
-export { type Config, type ConfigKey, configKeyNames, configKeys } from './keys.ts';
+export { type Config, type ConfigKey, configKeyNames, configKeys, type LiveKey, liveKeyNames } from './keys.ts';
+export { checkKey, checkLive } from './live.ts';
 export {
   currentSurroundings,
   defaultConfig,

@@ -13,7 +13,15 @@ export interface KeyDefinition<T> {
   readonly help: string;
   /** Of numbers: the least and the most that the value may be. */
   readonly bounds?: { readonly min: number; readonly max: number };
+  /** Whether a mounted volume takes it without being mounted anew. */
+  readonly isLive?: true;
 }
+
+/** A key that a mounted volume takes anew: by SIGHUP, or `verfs config set`. */
+export const live = <T>(definition: KeyDefinition<T>): KeyDefinition<T> & { readonly isLive: true } => ({
+  ...definition,
+  isLive: true,
+});
 
 /** What is wrong with a value. */
 export type Fault = 'type' | 'unit';

@@ -1,4 +1,4 @@
-import { choice, duration, flag, integer, type KeyDefinition, path, size, text, texts } from './key.ts';
+import { choice, duration, flag, integer, type KeyDefinition, live, path, size, text, texts } from './key.ts';
 import { parseMetricsAddress } from './metrics-address.ts';
 import type { ValuesOf } from './validate.ts';
 
@@ -46,12 +46,14 @@ export const configKeys = {
     max: '64GiB',
     help: 'File data that may wait in memory to be written; at the limit writers wait.',
   }),
-  'memory.chunk_cache': size({
-    default: '40MiB',
-    min: '1MiB',
-    max: '1TiB',
-    help: 'Cache of decompressed chunks.',
-  }),
+  'memory.chunk_cache': live(
+    size({
+      default: '40MiB',
+      min: '1MiB',
+      max: '1TiB',
+      help: 'Cache of decompressed chunks.',
+    }),
+  ),
   'memory.pack_index_cache': size({ default: '24MiB', min: '1MiB', max: '1TiB', help: 'Cache of pack indexes.' }),
   'memory.meta_block_cache': size({
     default: '64MiB',
@@ -146,11 +148,13 @@ export const configKeys = {
     default: '~/.local/state/verfs',
     help: 'Directory of the log files, one for each volume.',
   }),
-  'daemon.log_level': choice({
-    values: ['error', 'warn', 'info', 'debug', 'trace'],
-    default: 'info',
-    help: 'What is logged.',
-  }),
+  'daemon.log_level': live(
+    choice({
+      values: ['error', 'warn', 'info', 'debug', 'trace'],
+      default: 'info',
+      help: 'What is logged.',
+    }),
+  ),
   'daemon.log_max_size': size({
     default: '10MiB',
     min: '1MiB',
@@ -168,3 +172,11 @@ export const configKeyNames = Object.keys(configKeys) as ConfigKey[];
 
 /** The configuration: a value for every key. Sizes in bytes, durations in milliseconds, paths absolute. */
 export type Config = ValuesOf<typeof configKeys>;
+
+/** A key that a mounted volume takes anew. */
+export type LiveKey = {
+  [K in ConfigKey]: (typeof configKeys)[K] extends { readonly isLive: true } ? K : never;
+}[ConfigKey];
+
+/** Every such key. */
+export const liveKeyNames = configKeyNames.filter((name) => 'isLive' in configKeys[name]) as LiveKey[];

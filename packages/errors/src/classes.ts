@@ -193,9 +193,9 @@ export const StreamMismatchError = errorClass('VERFS_E_STREAM_MISMATCH', 'Stream
 /** A stream of a snapshot does not fit the volume. */
 export type StreamMismatchError = InstanceType<typeof StreamMismatchError>;
 
-/** The snapshot has nothing at this path. */
+/** The snapshot, or the volume, has nothing at this path. */
 export const PathNotFoundError = errorClass('VERFS_E_PATH_NOT_FOUND', 'PathNotFoundError');
-/** The snapshot has nothing at this path. */
+/** The snapshot, or the volume, has nothing at this path. */
 export type PathNotFoundError = InstanceType<typeof PathNotFoundError>;
 
 /** There is something at this path in the volume already. */

@@ -154,7 +154,7 @@ export const errorTable = {
   ),
   VERFS_E_PATH_NOT_FOUND: row(
     66,
-    'The snapshot has nothing at this path.',
+    'The snapshot, or the volume, has nothing at this path.',
     '`verfs snapshot diff` tells what changed.',
   ),
   VERFS_E_PATH_EXISTS: row(67, 'There is something at this path in the volume already.', 'Choose another path.'),

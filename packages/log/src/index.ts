@@ -52,6 +52,8 @@ export interface LogStream {
   for(target: string): Log;
   /** Adds a record made elsewhere. */
   write(record: LogRecord): void;
+  /** From now on what is graver than `level`, or as grave, is kept. */
+  setLevel(level: LogLevel): void;
   /** Resolves once everything is in the file. */
   close(): Promise<void>;
 }
@@ -115,6 +117,9 @@ export function openLog(options: LogOptions): LogStream {
   };
   return {
     write,
+    setLevel: (level) => {
+      logger.level = level;
+    },
     for: (target) => {
       const at = (level: LogLevel) => (message: string) => write({ time: Date.now(), level, target, message });
       return { error: at('error'), warn: at('warn'), info: at('info'), debug: at('debug') };

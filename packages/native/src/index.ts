@@ -13,6 +13,7 @@ import type {
   OpenOptions,
   Reclaimable,
   Stats,
+  Usage,
   VolumeInfo,
 } from '@verfs/bindings';
 import { CancelledError } from '@verfs/errors';
@@ -33,6 +34,7 @@ export type {
   OpLatency,
   Reclaimable,
   Stats,
+  Usage,
   VolumeInfo,
 } from '@verfs/bindings';
 export { addonFile, addonPackage, currentPlatform, type Platform } from './platform.ts';
@@ -128,6 +130,14 @@ export class NativeVolume implements SnapshotCalls, StreamCalls, VaultCalls {
 
   stats(): Promise<Stats> {
     return translated(() => this.#volume.stats());
+  }
+
+  usage(path: string, signal?: Signal): Promise<Usage> {
+    return translated(() => this.#volume.usage(path, signal));
+  }
+
+  async setChunkCacheBytes(bytes: number): Promise<void> {
+    await translated(() => this.#volume.setChunkCacheBytes(bytes));
   }
 
   info(): Promise<VolumeInfo> {

@@ -16,6 +16,7 @@ export type {
   Snapshot,
   SnapshotChange,
   Stats,
+  Usage,
   VaultStatus,
   VolumeInfo,
 } from '@verfs/native';

@@ -8,6 +8,7 @@ import {
   type OpenOptions,
   type Reclaimable,
   type Stats,
+  type Usage,
   type VolumeInfo,
 } from '@verfs/native';
 import type { Cancellable } from './cancellable.ts';
@@ -140,6 +141,16 @@ export class Volume implements AsyncDisposable {
   /** State and counters. */
   stats(): Promise<Stats> {
     return this.#native.stats();
+  }
+
+  /**
+   * What everything at and below `path` takes, from the root of the volume; the whole volume for an empty one. It looks
+   * at all of it.
+   *
+   * @throws PathNotFoundError, UsageError, IoError, CancelledError
+   */
+  usage(path = '', options: Cancellable = {}): Promise<Usage> {
+    return this.#native.usage(path, options.signal);
   }
 
   /** What the superblock says. */

@@ -43,6 +43,9 @@ beforeEach(async () => {
     gcPlan: async () => ({ packs: 2, deadBytes: 10, liveBytes: 5 }),
     gcStatus: async () => ({ active: true }) as never,
     sync: () => held,
+    usage: async ({ path }) => ({ files: path.length }) as never,
+    configSet: async ({ key, value }) => ({ [key]: value }) as never,
+    configReload: async () => ['daemon.log_level'],
     unmount: async () => ({ daemon: 'ends' }),
   };
   server = await serveControl(socketPath(uuid), handlers, silent);

@@ -18,7 +18,7 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
 const request = (whenMissing: 'fail' | 'create') =>
-  daemonRequest(defaultConfig(), { volume, mountpoint: '/nowhere', whenMissing });
+  daemonRequest(defaultConfig(), { volume, mountpoint: '/nowhere', whenMissing, configFile: null });
 
 test('a volume that was made for a mount that failed is removed, with the directories above it', async () => {
   const { how, undo } = await findOrCreate(request('create'));

@@ -7,24 +7,26 @@ _verfs() {
     [[ $word == -* ]] && continue
     if [[ -z $command ]]; then
       command=$word
-      case $command in volume|snapshot|policy|service) continue ;; esac
+      case $command in volume|snapshot|policy|config|service) continue ;; esac
       break
     fi
     command+=" $word"
     break
   done
   if [[ -z $command ]]; then
-    COMPREPLY=($(compgen -W 'mount unmount status stats top sync gc crypt volume snapshot send receive policy service completion --json --config --quiet --help -h' -- "$current"))
+    COMPREPLY=($(compgen -W 'mount unmount status stats du dedup-report top sync gc crypt volume snapshot send receive policy config service completion --json --config --quiet --help -h' -- "$current"))
     return
   fi
   case $previous in
-    --volume|-o|--metrics|--config|--interval|--count|--auto-lock|--key-file|-k|--key-directory|--password|-p|--password-env|--password-fd|--grace|--chunker|--chunk-mean|--meta-engine|--note|--to|--tag|--from|--resume|--schedule|--keep-last|--keep-hourly|--keep-daily|--keep-weekly|--keep-monthly|--keep-yearly|--keep-min-age) COMPREPLY=($(compgen -f -- "$current")); compopt -o filenames; return ;;
+    --volume|-o|--metrics|--config|--html|--top|--interval|--count|--auto-lock|--key-file|-k|--key-directory|--password|-p|--password-env|--password-fd|--grace|--chunker|--chunk-mean|--meta-engine|--note|--to|--tag|--from|--resume|--schedule|--keep-last|--keep-hourly|--keep-daily|--keep-weekly|--keep-monthly|--keep-yearly|--keep-min-age) COMPREPLY=($(compgen -f -- "$current")); compopt -o filenames; return ;;
   esac
   case $command in
     'mount') options='--volume --foreground -f -o --metrics --allow-other --json --config --quiet --help -h' words='' ;;
     'unmount') options='--volume --json --config --quiet --help -h' words='' ;;
     'status') options='--volume --json --config --quiet --help -h' words='' ;;
     'stats') options='--volume --json --config --quiet --help -h' words='' ;;
+    'du') options='--volume --json --config --quiet --help -h' words='' ;;
+    'dedup-report') options='--volume --html --top --json --config --quiet --help -h' words='' ;;
     'top') options='--volume --interval --count --once --json --config --quiet --help -h' words='' ;;
     'sync') options='--volume --json --config --quiet --help -h' words='' ;;
     'gc') options='--volume --now --dry-run --status --json --config --quiet --help -h' words='' ;;
@@ -48,6 +50,10 @@ _verfs() {
     'policy show') options='--volume --json --config --quiet --help -h' words='' ;;
     'policy set') options='--volume --schedule --note --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-min-age --json --config --quiet --help -h' words='' ;;
     'policy run') options='--volume --dry-run --json --config --quiet --help -h' words='' ;;
+    'config') options='--json --config --quiet --help -h' words='show set reload' ;;
+    'config show') options='--json --config --quiet --help -h' words='' ;;
+    'config set') options='--volume --json --config --quiet --help -h' words='' ;;
+    'config reload') options='--volume --json --config --quiet --help -h' words='' ;;
     'service') options='--json --config --quiet --help -h' words='install remove' ;;
     'service install') options='--user --system --mount-helper --volume --start --print --json --config --quiet --help -h' words='' ;;
     'service remove') options='--user --system --mount-helper --json --config --quiet --help -h' words='' ;;

@@ -1,9 +1,11 @@
+import { resolve } from 'node:path';
 import type { Config } from '@verfs/config';
 import { shellQuoted } from '@verfs/errors';
 import type { Ready } from '@verfs/sdk/daemon';
 import type { Argv } from 'yargs';
 import { type CommonArguments, loadConfig, placeOf } from '../context.ts';
 import { createOutput, type Output } from '../output.ts';
+import { withProgress } from '../progress.ts';
 
 interface MountArguments extends CommonArguments {
   readonly mountpoint?: string | undefined;
@@ -69,17 +71,21 @@ export async function mount(args: MountArguments): Promise<void> {
     volume: args.volume === undefined ? config['volume.path'] : placeOf(args.volume),
     mountpoint: args.mountpoint === undefined ? config['mount.point'] : placeOf(args.mountpoint),
     whenMissing: args.volume === undefined ? 'create' : 'fail',
+    configFile: args.config === undefined ? null : resolve(args.config),
   });
   if (!args.foreground) {
-    announce(await startDaemon(request), false, output);
+    announce(await withProgress('opening the volume', args, () => startDaemon(request)), false, output);
     return;
   }
-  const { stop, release } = stopOnSignals();
+  // Whose terminal goes away wants the mount to go, too; a service manager has settings read again by that signal.
+  const hangUp = process.stdin.isTTY || process.stdout.isTTY ? 'stop' : 'reload';
+  const { stop, release } = stopOnSignals(hangUp);
   try {
     await hostVolume(request, {
       stderr: args.json ? 'silent' : 'text',
       stop: stop.signal,
       notify: 'service manager',
+      hangUp,
       onLog: surviveDefects,
       onReady: (ready) => announce(ready, true, output),
     });

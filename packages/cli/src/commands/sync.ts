@@ -1,6 +1,7 @@
 import type { Argv } from 'yargs';
 import { type CommonArguments, type TargetArguments, targetOf } from '../context.ts';
 import { createOutput } from '../output.ts';
+import { withProgress } from '../progress.ts';
 
 /** Options of `verfs sync`. */
 export const syncBuilder = (yargs: Argv<CommonArguments>) =>
@@ -14,7 +15,7 @@ export async function sync(args: TargetArguments): Promise<void> {
   const output = createOutput(args.json ? 'json' : 'text');
   const { VolumeClient } = await import('@verfs/sdk/control');
   await using client = await VolumeClient.connect((await targetOf(args)).path);
-  await client.sync();
+  await withProgress('making it durable', args, () => client.sync());
   const { volume, mountpoint } = client.served;
   output.result({ volume, mountpoint }, () => [`Everything in ${mountpoint} is durable.`]);
 }

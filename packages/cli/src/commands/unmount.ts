@@ -2,6 +2,7 @@ import { DaemonDiedError, NotMountedError } from '@verfs/errors';
 import type { Argv } from 'yargs';
 import { type CommonArguments, type TargetArguments, targetOf } from '../context.ts';
 import { createOutput } from '../output.ts';
+import { withProgress } from '../progress.ts';
 
 /** Options of `verfs unmount`. */
 export const unmountBuilder = (yargs: Argv<CommonArguments>) =>
@@ -24,7 +25,7 @@ export async function unmount(args: TargetArguments): Promise<void> {
   if (served !== undefined) {
     try {
       await using client = await VolumeClient.to(served);
-      const { daemon } = await client.unmount();
+      const { daemon } = await withProgress('making it durable', args, () => client.unmount());
       const { volume, mountpoint, pid } = served;
       output.result({ volume, mountpoint, daemon }, () => [
         `Unmounted ${mountpoint}. Everything is durable.`,

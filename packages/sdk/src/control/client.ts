@@ -1,4 +1,5 @@
 import { connect, type Socket } from 'node:net';
+import type { LiveKey } from '@verfs/config';
 import {
   CancelledError,
   DaemonDiedError,
@@ -9,7 +10,7 @@ import {
   restoreError,
   TimeoutError,
 } from '@verfs/errors';
-import type { GcProgress, GcStatus, Reclaimable, Stats, VolumeInfo } from '@verfs/native';
+import type { GcProgress, GcStatus, Reclaimable, Stats, Usage, VolumeInfo } from '@verfs/native';
 import {
   CancellationTokenSource,
   createMessageConnection,
@@ -18,6 +19,8 @@ import {
   SocketMessageReader,
   SocketMessageWriter,
 } from 'vscode-jsonrpc/node';
+import type { Cancellable } from '../cancellable.ts';
+import type { LiveValues } from '../daemon/live-settings.ts';
 import { currentMounts, fileSystemType, isStale, mountOf, resolveLinks, showsVolume } from '../mounts.ts';
 import type { VolumePolicy } from '../policy.ts';
 import { mayServe, registered, type Served, socketPath } from '../registry.ts';
@@ -233,9 +236,27 @@ export class VolumeClient implements AsyncDisposable {
     return this.#quick('stats');
   }
 
+  /** What everything at and below `path` takes, from the root of the volume. */
+  usage(path = '', { signal }: Cancellable = {}): Promise<Usage> {
+    return this.#long('usage', { path }, { signal });
+  }
+
   /** What the superblock says. */
   info(): Promise<VolumeInfo> {
     return this.#quick('info');
+  }
+
+  /**
+   * Changes a setting until the volume is unmounted; `value` is as in the configuration. Resolves with all that can be
+   * changed so.
+   */
+  setConfig(key: string, value: string | number): Promise<LiveValues> {
+    return this.#long('configSet', { key, value });
+  }
+
+  /** Has the daemon read its configuration again; resolves with the keys that were changed. */
+  reloadConfig(): Promise<readonly LiveKey[]> {
+    return this.#quick('configReload');
   }
 
   /** Collects garbage now; resolves when it is done. Cancelled, it goes on. */

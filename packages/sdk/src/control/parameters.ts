@@ -20,6 +20,8 @@ export const controlParameters = {
     socket: z.string(),
   }),
   snapshotReceive: z.strictObject({ rollback: z.boolean(), socket: z.string() }),
+  usage: z.strictObject({ path: z.string() }),
+  configSet: z.strictObject({ key: z.string(), value: z.union([z.string(), z.number()]) }),
   policySet: z.strictObject({ changes: z.record(z.string(), z.union([z.string(), z.number()])) }),
   policyRun: z.strictObject({ mode: z.enum(['done', 'dry-run']) }),
   vaultCreate: z.strictObject({ compressed: z.boolean(), socket: z.string() }),

@@ -1,3 +1,4 @@
+import type { LiveKey } from '@verfs/config';
 import type {
   Damage,
   GcProgress,
@@ -6,10 +7,12 @@ import type {
   Snapshot,
   SnapshotChange,
   Stats,
+  Usage,
   VaultStatus,
   VolumeInfo,
 } from '@verfs/native';
 import type { PolicyRun, PolicyStatus } from '@verfs/snapshots';
+import type { LiveValues } from '../daemon/live-settings.ts';
 import type { ControlParameters } from './parameters.ts';
 
 /** How far a daemon is with the policy of its volume. */
@@ -55,6 +58,8 @@ export interface ControlMethods {
   status: DaemonStatus;
   stats: Stats;
   info: VolumeInfo;
+  /** Looks at everything at and below a path. */
+  usage: Usage;
   /** Collects garbage; answers when it is done. */
   gc: GcProgress;
   gcPlan: Reclaimable;
@@ -63,6 +68,10 @@ export interface ControlMethods {
   sync: null;
   /** Answers once everything is durable and the mount is gone from the tree of names. */
   unmount: Unmounted;
+  /** The settings that can be changed while it is mounted, as they are now. */
+  configSet: LiveValues;
+  /** The keys that were changed. */
+  configReload: readonly LiveKey[];
   snapshots: Snapshot[];
   snapshotCreate: Snapshot;
   snapshotDelete: null;

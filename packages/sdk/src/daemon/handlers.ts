@@ -2,6 +2,7 @@ import type { SnapshotCalls, StreamCalls } from '@verfs/native';
 import type { ControlHandlers } from '../control/protocol.ts';
 import type { LocalVault } from '../local-vault.ts';
 import type { LocalPolicy } from '../policy.ts';
+import type { LiveSettings } from './live-settings.ts';
 
 type SnapshotMethod = Extract<keyof ControlHandlers, `snapshot${string}` | `policy${string}` | 'interruptedReceive'>;
 
@@ -53,6 +54,14 @@ export function snapshotHandlers(
       onChange();
       return run;
     },
+  };
+}
+
+/** What a daemon does for the methods about settings. */
+export function settingsHandlers(settings: LiveSettings): Pick<ControlHandlers, 'configSet' | 'configReload'> {
+  return {
+    configSet: ({ key, value }) => settings.set(key, value),
+    configReload: () => settings.reload(),
   };
 }
 

@@ -13,10 +13,12 @@ import { checkMountpoint } from '../preflight.ts';
 import { forgetDead, prepareRuntimeDirectory, register, registered, socketPath, unregister } from '../registry.ts';
 import { version } from '../version.ts';
 import { type Found, findOrCreate } from './find-or-create.ts';
-import { snapshotHandlers, vaultHandlers } from './handlers.ts';
+import { settingsHandlers, snapshotHandlers, vaultHandlers } from './handlers.ts';
+import { LiveSettings } from './live-settings.ts';
 import type { DaemonRequest } from './request.ts';
 import { PolicyScheduler } from './scheduler.ts';
 import { type ServiceManager, serviceManager } from './service-manager.ts';
+import type { HangUp } from './signals.ts';
 
 /** A mount that answers. */
 export interface Ready {
@@ -33,6 +35,8 @@ export interface HostSurroundings {
   readonly stop: AbortSignal;
   /** Whether the service manager that started this process is told how it goes: not by a detached daemon. */
   readonly notify?: 'service manager' | undefined;
+  /** Whether SIGHUP has the configuration read again. */
+  readonly hangUp: HangUp;
   /** Called with the log once it is open: from then on what went wrong can be told there. */
   onLog?(log: Log): void;
   /** Called once the kernel answers at the mountpoint. */
@@ -107,6 +111,7 @@ class Host {
   readonly #scheduler: PolicyScheduler | undefined;
   readonly #stop = new AbortController();
   readonly #manager: ServiceManager | undefined;
+  readonly #settings: LiveSettings;
   #closing: Promise<void> | undefined;
 
   constructor(
@@ -115,7 +120,9 @@ class Host {
     volume: NativeVolume,
     log: Log,
     manager: ServiceManager | undefined,
+    settings: LiveSettings,
   ) {
+    this.#settings = settings;
     this.#manager = manager;
     this.#request = request;
     this.#info = info;
@@ -148,11 +155,13 @@ class Host {
       return { state: 'mounted', ...identity, since, logFile, dirtyBytes, damaged, policy };
     };
     const handlers: ControlHandlers = {
+      ...settingsHandlers(this.#settings),
       ...vaultHandlers(this.#vault),
       ...snapshotHandlers(this.#volume, this.#policy, () => this.#scheduler?.wake()),
       status,
       stats: () => this.#volume.stats(),
       info: () => this.#volume.info(),
+      usage: ({ path: within }, { signal }) => this.#volume.usage(within, signal),
       gc: () => this.#volume.gc(),
       gcPlan: () => this.#volume.gcPlan(),
       gcStatus: () => this.#volume.gcStatus(),
@@ -232,6 +241,22 @@ class Host {
   }
 }
 
+/** Has SIGHUP read the configuration again. Returns what ends that. */
+function reloadOnHangUp(settings: LiveSettings, manager: ServiceManager | undefined, log: Log): () => void {
+  const onHangUp = async () => {
+    manager?.reloading();
+    try {
+      await settings.reload();
+    } catch (thrown) {
+      log.error(`the configuration stays as it is: ${toVerfsError(thrown).message}`);
+    } finally {
+      manager?.reloaded();
+    }
+  };
+  process.on('SIGHUP', onHangUp);
+  return () => process.off('SIGHUP', onHangUp);
+}
+
 interface Place {
   readonly info: VolumeInfo;
   readonly mountpoint: string;
@@ -242,7 +267,7 @@ async function openAndServe(
   request: DaemonRequest,
   { info, mountpoint, logFile }: Place,
   stream: LogStream,
-  { stop, notify }: HostSurroundings,
+  { stop, notify, hangUp }: HostSurroundings,
   onReady: (status: DaemonStatus) => void,
 ): Promise<void> {
   const log = stream.for('daemon');
@@ -254,7 +279,14 @@ async function openAndServe(
     try {
       throwIfStopped(stop);
       await detachLeftovers(info.path, log);
-      await new Host(request, info, volume, log, manager).serve(mountpoint, logFile, stop, onReady);
+      const settings = new LiveSettings(request, volume, stream, log);
+      const host = new Host(request, info, volume, log, manager, settings);
+      const release = hangUp === 'reload' ? reloadOnHangUp(settings, manager, log) : () => undefined;
+      try {
+        await host.serve(mountpoint, logFile, stop, onReady);
+      } finally {
+        release();
+      }
     } finally {
       // Closed already unless an error came before `serve`: closing again is harmless.
       await volume.close().catch(() => undefined);

@@ -4,5 +4,5 @@
  */
 export { type HostSurroundings, hostVolume, type Ready } from './host.ts';
 export { type DaemonRequest, daemonRequest } from './request.ts';
-export { stopOnSignals, surviveDefects } from './signals.ts';
+export { type HangUp, stopOnSignals, surviveDefects } from './signals.ts';
 export { startDaemon } from './start.ts';

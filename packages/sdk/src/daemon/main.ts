@@ -8,7 +8,7 @@ import { stopOnSignals, surviveDefects } from './signals.ts';
 // What a volume holds is for its owner only.
 process.umask(0o077);
 
-const { stop } = stopOnSignals();
+const { stop } = stopOnSignals('reload');
 
 function report(message: DaemonReport): Promise<void> {
   return new Promise((resolve) => {
@@ -30,6 +30,7 @@ async function run(request: DaemonRequest): Promise<number> {
   try {
     await hostVolume(request, {
       stderr: 'silent',
+      hangUp: 'reload',
       stop: stop.signal,
       onLog: surviveDefects,
       onReady: (ready) => {

@@ -5,6 +5,8 @@ import { createOptionsOf, mountOptionsOf, openOptionsOf } from '../options.ts';
 
 /** Everything that a daemon has to know; it crosses a process boundary as JSON. */
 export interface DaemonRequest {
+  /** The configuration file that was named, absolute; without one the first of the usual ones that is there. */
+  readonly configFile: string | null;
   /** Directory of the volume, absolute. */
   readonly volume: string;
   readonly mountpoint: string;
@@ -28,7 +30,7 @@ export interface DaemonRequest {
 /** The request that `config` makes for one mount. */
 export function daemonRequest(
   config: Config,
-  at: Pick<DaemonRequest, 'volume' | 'mountpoint' | 'whenMissing'>,
+  at: Pick<DaemonRequest, 'volume' | 'mountpoint' | 'whenMissing' | 'configFile'>,
 ): DaemonRequest {
   return {
     ...at,

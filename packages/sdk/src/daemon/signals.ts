@@ -1,21 +1,20 @@
 import type { Log } from '@verfs/log';
 
-const signals = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
+/** What SIGHUP means to a process. */
+export type HangUp = 'stop' | 'reload';
 
 /**
  * A signal that fires when the process is told to end. Later ones change nothing: ending waits for the last barrier,
- * which is never cut short.
+ * which is never cut short. With `hangUp` as `reload`, SIGHUP is nothing until somebody listens to it.
  */
-export function stopOnSignals(): { readonly stop: AbortController; release(): void } {
+export function stopOnSignals(hangUp: HangUp): { readonly stop: AbortController; release(): void } {
   const stop = new AbortController();
   const onSignal = (name: NodeJS.Signals) => stop.abort(`signal ${name}`);
-  for (const name of signals) {
-    process.on(name, onSignal);
-  }
+  const ignore = () => undefined;
+  const onHangUp = hangUp === 'stop' ? onSignal : ignore;
+  process.on('SIGTERM', onSignal).on('SIGINT', onSignal).on('SIGHUP', onHangUp);
   const release = () => {
-    for (const name of signals) {
-      process.off(name, onSignal);
-    }
+    process.off('SIGTERM', onSignal).off('SIGINT', onSignal).off('SIGHUP', onHangUp);
   };
   return { stop, release };
 }
