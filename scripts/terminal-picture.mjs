@@ -42,7 +42,7 @@ function record() {
         throw new Hindrance(`${command}: ${said.stdout}`);
       }
       // Where it was recorded is nothing for a picture, nor is which process it was.
-      const told = said.stdout.replaceAll(home, '/home/you').replaceAll(/process \d+/g, 'process 4711');
+      const told = said.stdout.replaceAll(home, '~').replaceAll(/process \d+/g, 'process 4711');
       shown.push(
         { kind: 'command', text: command },
         ...told

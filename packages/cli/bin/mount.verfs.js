@@ -2,5 +2,5 @@
 import module from 'node:module';
 
 module.enableCompileCache?.();
-const { mountHelper } = await import('../dist/mount-helper.js');
-await mountHelper(process.argv.slice(2));
+const { mountProgram } = await import('../dist/mount-program.js');
+await mountProgram(process.argv.slice(2));

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
-import { mountCall, unmountCall } from '../src/mount-helper.ts';
+import { mountCall, unmountCall } from '../src/mount-program.ts';
 import { escapedPath, unitName, unitText, unitWord } from '../src/service/unit.ts';
 
 const plan = {
@@ -16,7 +16,7 @@ const plan = {
 
 describe('a unit', () => {
   test('has the name that systemd-escape makes of the mountpoint', () => {
-    for (const path of ['/mnt/a', '/home/me/my verfs', '/mnt/.hidden/x-y', '/ä/%b', '/a//b/', '/']) {
+    for (const path of ['/mnt/a', '/srv/me/my verfs', '/mnt/.hidden/x-y', '/ä/%b', '/a//b/', '/']) {
       const said = execFileSync('systemd-escape', ['--path', path], { encoding: 'utf8' }).trim();
       expect([path, escapedPath(path)]).toEqual([path, said]);
     }

@@ -103,8 +103,8 @@ async function mountpointOf(args: ServiceArguments): Promise<string> {
 export async function serviceInstall(args: InstallArguments): Promise<void> {
   const output = createOutput(args.json ? 'json' : 'text');
   if (args['mount-helper'] === true) {
-    const { installHelpers } = await import('../service/helpers.ts');
-    const installed = onFiles('/sbin', installHelpers);
+    const { installPrograms } = await import('../service/mount-programs.ts');
+    const installed = onFiles('/sbin', installPrograms);
     output.result({ installed }, () => [
       `Wrote ${installed.join(', ')}.`,
       'A line of /etc/fstab: /srv/volume /mnt/volume verfs defaults,nofail 0 0',
@@ -153,8 +153,8 @@ export async function serviceInstall(args: InstallArguments): Promise<void> {
 export async function serviceRemove(args: ServiceArguments): Promise<void> {
   const output = createOutput(args.json ? 'json' : 'text');
   if (args['mount-helper'] === true) {
-    const { removeHelpers } = await import('../service/helpers.ts');
-    const removed = onFiles('/sbin', removeHelpers);
+    const { removePrograms } = await import('../service/mount-programs.ts');
+    const removed = onFiles('/sbin', removePrograms);
     output.result({ removed }, () => [`Removed ${removed.join(', ')}.`]);
     return;
   }

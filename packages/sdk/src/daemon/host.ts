@@ -17,8 +17,8 @@ import { settingsHandlers, snapshotHandlers, vaultHandlers } from './handlers.ts
 import { LiveSettings } from './live-settings.ts';
 import type { DaemonRequest } from './request.ts';
 import { PolicyScheduler } from './scheduler.ts';
-import { type ServiceManager, serviceManager } from './service-manager.ts';
 import type { HangUp } from './signals.ts';
+import { type ServiceManager, serviceManager } from './supervision.ts';
 
 /** A mount that answers. */
 export interface Ready {

@@ -23,7 +23,7 @@ function helperText(what: 'mount' | 'umount'): string {
 }
 
 /** Writes them, and returns their paths. */
-export function installHelpers(): string[] {
+export function installPrograms(): string[] {
   return Object.entries(helpers).map(([name, what]) => {
     const path = join(directory, name);
     writeFileSync(path, helperText(what), { mode: 0o755 });
@@ -33,7 +33,7 @@ export function installHelpers(): string[] {
 }
 
 /** Removes them, and returns their paths. */
-export function removeHelpers(): string[] {
+export function removePrograms(): string[] {
   return Object.keys(helpers).map((name) => {
     const path = join(directory, name);
     rmSync(path, { force: true });

@@ -90,7 +90,7 @@ function system(program: 'mount' | 'umount', words: readonly string[]): number {
 const wrongUsage = 1;
 
 /** Runs the helper and sets the exit code of the process. */
-export async function mountHelper(argv: readonly string[]): Promise<void> {
+export async function mountProgram(argv: readonly string[]): Promise<void> {
   const [what, ...args] = argv;
   const call = what === 'umount' ? unmountCall(args) : mountCall(args);
   const { main } = await import('./main.ts');
