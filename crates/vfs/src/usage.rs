@@ -95,7 +95,9 @@ impl Vfs {
         }
         let mut usage = Usage::default();
         let mut seen = 0;
-        let mut passes = vec![0..u128::MAX];
+        // But for an id of ones alone, which no hash will ever be.
+        let all = 0..u128::MAX;
+        let mut passes = vec![all];
         let mut is_first = true;
         while let Some(prefixes) = passes.pop() {
             let mut counted = Counted { prefixes, references: HashMap::new() };
