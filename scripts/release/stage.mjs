@@ -160,7 +160,7 @@ export function stagePlatform(target, into, { notices, billOfMaterials }) {
   const file = addonFile(target);
   writeFileSync(
     join(into, 'README.md'),
-    `# ${platformPackage(target)}\n\nThe native part of [verfs](https://www.npmjs.com/package/verfs) for ${target.rust}. Install \`verfs\` instead.\n`,
+    `# ${platformPackage(target)}\n\nThe native part of verfs for ${target.rust}. Install \`verfs\` instead.\n`,
   );
   writeJson(join(into, 'package.json'), {
     name: platformPackage(target),
