@@ -291,6 +291,7 @@ describe('the command line', () => {
     await refused('VERFS_E_USAGE', ['volume', 'inof'], 'did you mean info?');
     await refused('VERFS_E_USAGE', ['mount', sandbox.mountpoint, '--volum', 'x'], 'volum');
     await refused('VERFS_E_USAGE', ['mount', sandbox.mountpoint, '--volume'], 'volume');
+    await refused('VERFS_E_USAGE', ['volume', 'create', '--chunker'], 'chunker');
     await refused('VERFS_E_USAGE', ['mount', sandbox.mountpoint, '-o', 'wrongoption'], 'wrongoption');
     await refused('VERFS_E_USAGE', ['status', sandbox.mountpoint, '--volume', sandbox.volume]);
     await refused('VERFS_E_USAGE', []);

@@ -97,6 +97,8 @@ export async function main(argv: readonly string[]): Promise<void> {
       }
     });
   } catch (thrown) {
-    process.exitCode = reportFailure(thrown, form);
+    // Of a command that is loaded first, yargs throws some of what is wrong past `fail`.
+    const isUsage = thrown instanceof Error && thrown.name === 'YError';
+    process.exitCode = reportFailure(isUsage ? new UsageError(thrown.message) : thrown, form);
   }
 }
