@@ -2,11 +2,11 @@ import { fstatSync } from 'node:fs';
 import type { CommonArguments } from './context.ts';
 import { formatBytes } from './format.ts';
 
-/** What takes less is not told of, in milliseconds. */
+/** What takes less is not told of on a terminal, in milliseconds. */
 const silentMs = 2000;
 /** How often a line on a terminal is written anew, in milliseconds. */
 const terminalMs = 500;
-/** How often a line is written where they stay, in milliseconds. */
+/** When a line is written first, and how often, where lines stay, in milliseconds. */
 const plainMs = 10_000;
 
 /** Tells people on standard error how far something is. */
@@ -33,8 +33,8 @@ export function transferText(bytes: number, seconds: number, whole?: number): st
 }
 
 /**
- * Tells how far `what` is, once it takes more than two seconds: on a terminal in one line, else in lines from time to
- * time; with `--quiet` and `--json` not at all.
+ * Tells how far `what` is: on a terminal in one line, once it takes more than two seconds, else in lines every ten; with
+ * `--quiet` and `--json` not at all.
  */
 export function startProgress(what: string, args: CommonArguments): Progress {
   const { stderr } = process;
@@ -49,10 +49,13 @@ export function startProgress(what: string, args: CommonArguments): Progress {
   const isSilent = args.quiet === true || args.json;
   const timer = isSilent
     ? undefined
-    : setTimeout(() => {
-        show();
-        repeat = setInterval(show, stderr.isTTY ? terminalMs : plainMs).unref();
-      }, silentMs).unref();
+    : setTimeout(
+        () => {
+          show();
+          repeat = setInterval(show, stderr.isTTY ? terminalMs : plainMs).unref();
+        },
+        stderr.isTTY ? silentMs : plainMs,
+      ).unref();
   let repeat: NodeJS.Timeout | undefined;
   return {
     set: (now) => {

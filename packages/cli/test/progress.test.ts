@@ -48,7 +48,7 @@ describe('what takes more than two seconds', () => {
     const progress = startProgress('copying', ordinary);
     jest.advanceTimersByTime(25_000);
     progress.end();
-    expect(written).toEqual(['copying: 0:02\n', 'copying: 0:12\n', 'copying: 0:22\n']);
+    expect(written).toEqual(['copying: 0:10\n', 'copying: 0:20\n']);
   });
 
   test.each([[{ json: true }], [{ json: false, quiet: true }]])('is not told with %j', (args) => {
