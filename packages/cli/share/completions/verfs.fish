@@ -19,7 +19,7 @@ complete -c verfs -f -n __fish_use_subcommand -a service -d 'Have a volume mount
 complete -c verfs -f -n __fish_use_subcommand -a completion -d 'Print what makes a shell complete the words of verfs'
 complete -c verfs -n '__fish_seen_subcommand_from mount' -l volume -r -d 'Directory of the volume'
 complete -c verfs -n '__fish_seen_subcommand_from mount' -l foreground -s f -d 'Serve it in this process'
-complete -c verfs -n '__fish_seen_subcommand_from mount' -s o -r -d 'Mount options, as of mount(8): ro, noatime, …'
+complete -c verfs -n '__fish_seen_subcommand_from mount' -s o -r -d 'Mount options, as of mount(8): ro, noatime, private, …'
 complete -c verfs -n '__fish_seen_subcommand_from mount' -l metrics -r -d 'Serve metrics for Prometheus: 127.0.0.1:PORT, or unix:PATH'
 complete -c verfs -n '__fish_seen_subcommand_from mount' -l allow-other -d 'Let other users enter the mount'
 complete -c verfs -n '__fish_seen_subcommand_from unmount' -l volume -r -d 'Directory of the volume'
