@@ -22,6 +22,7 @@ pub use diff::SnapshotDiff;
 pub use error::{ERROR_CODES, EngineError};
 pub use gc::{Background, GcStatus};
 pub use options::{CreateOptions, MountOptions, OpenOptions, ReadOnly};
+pub use snapshots::SnapshotWork;
 pub use stats::{Damage, OpLatency, Stats, VolumeInfo};
 pub use vault::{
     FreedMemory, LOCK_GRACE, RekeyState, VaultCompression, VaultSecret, VaultState, VaultStatus, watch_freed_memory,

@@ -1,20 +1,35 @@
 //! Snapshots of a volume, for callers without a mount; and what the mount has to forget after them.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use verfs_base::Ino;
-use verfs_fuse::{Invalidation, VolumeMount};
+use verfs_fuse::{Invalidation, SnapshotMaker, VolumeMount};
 use verfs_vfs::{
-    Context, Copied, CopyMode, CopyProgress, FileKind, NURSERY, Outdated, SNAPSHOT_TEXT_MAX_BYTES, Snapshot, VfsError,
+    Context, Copied, CopyMode, CopyProgress, FileKind, NURSERY, Outdated, SNAPSHOT_TEXT_MAX_BYTES, Snapshot, Vfs,
+    VfsError, create_snapshot_of_both, create_snapshot_while_locked,
 };
 
+use crate::vault::SnapshotPartner;
 use crate::{EngineError, VaultState, Volume};
 
+/// How far a clone, a restoration or a rollback is; zeros when none is under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SnapshotWork {
+    /// Files and directories that a copy made.
+    pub inodes: u64,
+    /// How many it will have, where that is known; else 0.
+    pub of_inodes: u64,
+    /// Bytes of these files.
+    pub bytes: u64,
+    /// Records that a rollback looked at.
+    pub records: u64,
+}
+
 impl Volume {
-    /// Makes a snapshot of the whole tree as it is.
+    /// Makes a snapshot of the whole tree as it is, the vault included: both as they are at one instant.
     ///
     /// # Errors
     /// [`EngineError::SnapshotExists`], [`EngineError::SnapshotName`], [`EngineError::Usage`] for a note that is too
@@ -22,7 +37,8 @@ impl Volume {
     /// [`EngineError::Closed`].
     pub fn create_snapshot(&self, name: &[u8], note: &[u8]) -> Result<Snapshot, EngineError> {
         self.refuse_read_only()?;
-        let snapshot = self.vfs().create_snapshot(name, note).map_err(|error| match error {
+        let made = self.make_snapshot(name, note);
+        made.map_err(|error| match error {
             VfsError::Exists => EngineError::SnapshotExists { name: text(name) },
             VfsError::NameTooLong => EngineError::SnapshotName { name: text(name) },
             VfsError::InvalidArgument if note.len() > SNAPSHOT_TEXT_MAX_BYTES => {
@@ -30,13 +46,7 @@ impl Volume {
             }
             VfsError::InvalidArgument => EngineError::SnapshotName { name: text(name) },
             error => self.snapshot_error(name, error),
-        })?;
-        if let Err(error) = self.vault().snapshot_made(&snapshot) {
-            // One without the vault's part would show a later one.
-            self.vfs().delete_snapshot(name).map_err(|error| self.snapshot_error(name, error))?;
-            return Err(error);
-        }
-        Ok(snapshot)
+        })
     }
 
     /// The snapshots, oldest first.
@@ -54,7 +64,7 @@ impl Volume {
     /// [`EngineError::SnapshotNotFound`], [`EngineError::SnapshotHeld`], and those of every change.
     pub fn delete_snapshot(&self, name: &[u8]) -> Result<(), EngineError> {
         self.refuse_read_only()?;
-        self.vfs().delete_snapshot(name).map_err(|error| match error {
+        self.remove_snapshot(name).map_err(|error| match error {
             VfsError::Busy => {
                 let holds = self.vfs().snapshot(name).map(|snapshot| snapshot.holds).unwrap_or_default();
                 let holders = holds.iter().map(|hold| text(hold)).collect::<Vec<_>>().join(", ");
@@ -62,9 +72,40 @@ impl Volume {
                 EngineError::SnapshotHeld { name: text(name), by }
             }
             error => self.snapshot_error(name, error),
-        })?;
-        self.vault().snapshot_deleted(name);
+        })
+    }
+
+    /// Makes a snapshot of the tree, and of the vault at the same instant.
+    fn make_snapshot(&self, name: &[u8], note: &[u8]) -> Result<Snapshot, VfsError> {
+        let (_pairing, vault) = self.vault().pair()?;
+        match &vault {
+            SnapshotPartner::None => self.vfs().create_snapshot(name, note),
+            SnapshotPartner::Locked(vault) => create_snapshot_while_locked(self.vfs(), vault, name, note),
+            SnapshotPartner::Open(vault) => create_snapshot_of_both(self.vfs(), vault, name, note),
+        }
+    }
+
+    /// Deletes a snapshot, and what the vault has of it.
+    fn remove_snapshot(&self, name: &[u8]) -> Result<(), VfsError> {
+        let (_pairing, vault) = self.vault().pair()?;
+        self.vfs().delete_snapshot(name)?;
+        let settled = match vault {
+            SnapshotPartner::None => Ok(()),
+            SnapshotPartner::Locked(_) => self.settle_vault(),
+            SnapshotPartner::Open(vault) => match vault.delete_snapshot(name) {
+                Ok(()) | Err(VfsError::NotFound) => Ok(()),
+                Err(error) => Err(EngineError::from_vfs(self.path(), error)),
+            },
+        };
+        if let Err(error) = settled {
+            tracing::warn!(%error, "the vault's part of a snapshot goes later");
+        }
         Ok(())
+    }
+
+    /// From now on who makes or deletes a snapshot in a mount does what these calls do.
+    pub(crate) fn make_snapshots_of_mounts(self: &Arc<Self>) {
+        self.vault().door().make_snapshots_by(OfMounts(Arc::downgrade(self)));
     }
 
     /// Adds a reason not to delete a snapshot.
@@ -102,34 +143,40 @@ impl Volume {
         })
     }
 
-    /// Makes the tree what it was when the snapshot was made. A mount shows it when the call returns.
+    /// Makes the tree what it was when the snapshot was made, and the vault too, if it is open; a locked one stays as it
+    /// is. A mount shows it when the call returns.
     ///
     /// # Errors
     /// [`EngineError::SnapshotNotFound`], and those of every change. After [`EngineError::Io`] the volume takes no
-    /// changes any more; opening it again completes the rollback.
+    /// changes any more; opening it again completes the rollback of the tree.
     pub fn rollback(&self, name: &[u8]) -> Result<(), EngineError> {
         self.refuse_read_only()?;
+        let (_pairing, vault) = self.vault().pair().map_err(|error| self.snapshot_error(name, error))?;
         let outdated = self.vfs().rollback(name).map_err(|error| self.snapshot_error(name, error))?;
         self.tell_outdated(&outdated);
+        match vault {
+            SnapshotPartner::None | SnapshotPartner::Locked(_) => {}
+            SnapshotPartner::Open(vault) => match vault.rollback(name) {
+                Ok(outdated) => self.vault().tell_outdated(&outdated),
+                // The snapshot is older than the vault.
+                Err(VfsError::NotFound) => {}
+                Err(error) => return Err(self.snapshot_error(name, error)),
+            },
+        }
         // There may have been a copy under way when the snapshot was made.
         self.clear_interrupted_copies()
     }
 
     /// Tells the kernel of a mount, if there is one, what a rollback or a stream changed.
     pub(crate) fn tell_outdated(&self, outdated: &Outdated) {
-        if self.session().lock().is_none() {
-            return;
-        }
-        let told = self.vfs().outdated_names(outdated, &mut |names| {
-            tell_kernel(self.session(), || {
-                names.into_iter().map(|(parent, name)| Invalidation::Entry { parent, name })
-            });
-        });
-        if let Err(error) = told {
-            tracing::warn!(%error, "can't find all names that changed; the kernel may show some as they were");
-        }
-        // Nobody looks the root up, so it isn't among those that are kept.
-        tell_kernel(self.session(), || outdated.inodes.iter().copied().chain([Ino::ROOT]).map(Invalidation::Inode));
+        tell_outdated(self.vfs(), self.session(), outdated);
+    }
+
+    /// How far the clone, the restoration or the rollback is that is under way.
+    #[must_use]
+    pub fn snapshot_work(&self) -> SnapshotWork {
+        let (Copied { files, directories, bytes }, of_inodes) = *self.copying().lock();
+        SnapshotWork { inodes: files + directories, of_inodes, bytes, records: self.vfs().rolled_back_records() }
     }
 
     /// Makes the new directory `path` a copy of a snapshot, which shares all data with it. `progress` may end it; then
@@ -190,7 +237,13 @@ impl Volume {
             Some(_) => {}
         }
         let there = self.way(to).len();
-        let copied = self.vfs().copy_out(name, from, to, mode, progress);
+        let is_whole = from.iter().all(|byte| *byte == b'/');
+        let whole = self.vfs().snapshot(name).ok().filter(|_| is_whole).map_or(0, |snapshot| snapshot.inodes);
+        let copied = self.vfs().copy_out(name, from, to, mode, &mut |copied| {
+            *self.copying().lock() = (copied, whole);
+            progress(copied)
+        });
+        *self.copying().lock() = (Copied::default(), 0);
         tell_kernel(self.session(), || {
             let nursery = (Ino::ROOT, Bytes::from_static(NURSERY));
             let mut way = self.way(to);
@@ -268,6 +321,19 @@ impl Volume {
     }
 }
 
+/// Makes the snapshots of a volume's mounts as long as it is open.
+struct OfMounts(Weak<Volume>);
+
+impl SnapshotMaker for OfMounts {
+    fn create(&self, name: &[u8]) -> Result<(), VfsError> {
+        self.0.upgrade().ok_or(VfsError::Closed)?.make_snapshot(name, b"").map(drop)
+    }
+
+    fn delete(&self, name: &[u8]) -> Result<(), VfsError> {
+        self.0.upgrade().ok_or(VfsError::Closed)?.remove_snapshot(name)
+    }
+}
+
 /// A mount that may be there.
 pub(crate) type SessionSlot = Mutex<Option<Arc<VolumeMount>>>;
 
@@ -277,6 +343,21 @@ pub(crate) fn tell_kernel<I: IntoIterator<Item = Invalidation>>(slot: &SessionSl
     if let Some(mount) = mount {
         mount.session().invalidate_all(changes());
     }
+}
+
+/// Tells the kernel of a tree's mount, if there is one, what a rollback or a stream changed.
+pub(crate) fn tell_outdated(vfs: &Vfs, slot: &SessionSlot, outdated: &Outdated) {
+    if slot.lock().is_none() {
+        return;
+    }
+    let told = vfs.outdated_names(outdated, &mut |names| {
+        tell_kernel(slot, || names.into_iter().map(|(parent, name)| Invalidation::Entry { parent, name }));
+    });
+    if let Err(error) = told {
+        tracing::warn!(%error, "can't find all names that changed; the kernel may show some as they were");
+    }
+    // Nobody looks the root up, so it isn't among those that are kept.
+    tell_kernel(slot, || outdated.inodes.iter().copied().chain([Ino::ROOT]).map(Invalidation::Inode));
 }
 
 /// A directory changed, and what one of its names leads to.

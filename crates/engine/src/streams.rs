@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::ops::ControlFlow;
 
-use verfs_vfs::{ResumeToken, Sent, Snapshot, StreamError, TargetChanges, VfsError};
+use verfs_vfs::{LockedVaults, ResumeToken, Sent, Snapshot, StreamError, TargetChanges, VfsError};
 
 use crate::{EngineError, Volume};
 
@@ -25,7 +25,9 @@ impl Volume {
     ) -> Result<Sent, EngineError> {
         self.refuse_closed()?;
         let resume = resume.map(parse_token).transpose()?;
-        self.vfs().send(name, base, resume, out, &mut |_| progress()).map_err(|error| match error {
+        let vault = self.vault().for_stream()?;
+        let sent = self.vfs().send_with_vault((name, base), resume, vault.as_ref(), out, &mut |_| progress());
+        sent.map_err(|error| match error {
             StreamError::Volume(VfsError::NotFound) => match base {
                 Some(base) if self.vfs().snapshot(name).is_ok() => EngineError::snapshot_not_found(base),
                 Some(_) | None => EngineError::snapshot_not_found(name),
@@ -34,7 +36,7 @@ impl Volume {
                 "a stream leads from an older snapshot to a newer one: `verfs snapshot list` has the oldest first"
                     .to_owned(),
             ),
-            StreamError::Mismatch(detail) => EngineError::StreamMismatch {
+            StreamError::Mismatch(detail) if resume.is_some() => EngineError::StreamMismatch {
                 detail,
                 advice: "take it from `verfs receive --status`, and name the snapshot and `--from` as before",
             },
@@ -56,7 +58,8 @@ impl Volume {
         progress: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Snapshot, EngineError> {
         self.refuse_read_only()?;
-        let received = self.vfs().receive(source, changes, &mut |_| progress());
+        let vaults: &dyn LockedVaults = &**self.vault();
+        let received = self.vfs().receive_with_vault(source, changes, Some(vaults), &mut |_| progress());
         let received = received.map_err(|error| self.stream_error(error))?;
         self.tell_outdated(&received.outdated);
         Ok(received.snapshot)

@@ -16,7 +16,7 @@ use verfs_format::superblock::{FORMAT_VERSION, ID_SECRET_BYTES, SUPERBLOCK_FILE,
 use verfs_fuse::{MountRole, Operation, SessionOptions, VaultShown, VolumeMount};
 use verfs_meta::{EngineKind, MetaStore};
 use verfs_store::{ChunkStore, GcProgress, Reclaimable};
-use verfs_vfs::{Vfs, VfsParts};
+use verfs_vfs::{Copied, Vfs, VfsParts};
 
 use crate::gc::{Collector, GcStatus};
 use crate::lock::VolumeLock;
@@ -24,7 +24,7 @@ use crate::runtime_directory::{Outside, mountpoint_outside};
 use crate::snapshots::SessionSlot;
 use crate::stats::{latencies, resident_bytes};
 use crate::tasks::{StopSignal, Tasks};
-use crate::vault::{LOCK_GRACE, Unsaved, VaultPlace, VaultSetting, VaultSlot};
+use crate::vault::{LOCK_GRACE, Unsaved, VaultGround, VaultPlace, VaultSetting, VaultSlot, complete_receive};
 use crate::{CreateOptions, Damage, EngineError, MountOptions, OpenOptions, ReadOnly, Stats, VolumeInfo};
 
 /// Directory of the metadata engine.
@@ -44,8 +44,10 @@ pub struct Volume {
     vfs: Arc<Vfs>,
     collector: Collector,
     session: Arc<SessionSlot>,
-    vault: VaultSlot,
+    vault: Arc<VaultSlot>,
     tasks: Tasks,
+    /// The copy under way, and how many inodes it will have.
+    copying: Mutex<(Copied, u64)>,
     lock: Mutex<Option<VolumeLock>>,
 }
 
@@ -252,14 +254,27 @@ impl Volume {
             chunker: Arc::clone(&chunker),
             clock: Arc::clone(&clock),
         };
-        let vfs = match Vfs::open(parts, options.vfs((owner.uid(), owner.gid()))) {
+        let ground = VaultGround {
+            path: path.to_path_buf(),
+            uuid: superblock.uuid,
+            id_secret: superblock.id_secret,
+            meta: Arc::clone(&meta),
+            clock: Arc::clone(&clock),
+            options: options.clone(),
+        };
+        // The vault's part first: with the tree's the stream is applied.
+        let opened = complete_receive(&ground, &*disk).and_then(|()| {
+            let vfs = Vfs::open(parts, options.vfs((owner.uid(), owner.gid())));
+            vfs.map_err(|error| EngineError::from_vfs(path, error))
+        });
+        let vfs = match opened {
             Ok(vfs) => vfs,
             Err(error) => {
                 if let Err(error) = store.close() {
                     tracing::error!(%error, "closing the chunk store after a failed start");
                 }
                 close_meta(&*meta);
-                return Err(EngineError::from_vfs(path, error));
+                return Err(error);
             }
         };
         let collector = Collector::start(Arc::clone(&store), Arc::clone(&vfs), disk, Arc::clone(&clock), options.gc());
@@ -276,18 +291,13 @@ impl Volume {
             }
         };
         let session: Arc<SessionSlot> = Arc::new(Mutex::new(None));
-        let vault = VaultSlot::new(VaultSetting {
-            path: path.to_path_buf(),
-            uuid: superblock.uuid,
-            id_secret: superblock.id_secret,
-            meta: Arc::clone(&meta),
+        let vault = Arc::new(VaultSlot::new(VaultSetting {
+            ground,
             chunker,
-            clock,
-            options: options.clone(),
             owner: (owner.uid(), owner.gid()),
             tree: Arc::clone(&vfs),
             session: Arc::clone(&session),
-        });
+        }));
         let volume = Arc::new(Volume {
             path: path.to_path_buf(),
             superblock,
@@ -299,10 +309,13 @@ impl Volume {
             session,
             vault,
             tasks: Tasks::new(),
+            copying: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         });
         if options.read_only == ReadOnly::No {
+            volume.make_snapshots_of_mounts();
             volume.clear_interrupted_copies()?;
+            volume.settle_vault()?;
         }
         Ok(volume)
     }
@@ -315,6 +328,11 @@ impl Volume {
     /// Where its session is while it is mounted.
     pub(crate) fn session(&self) -> &Arc<SessionSlot> {
         &self.session
+    }
+
+    /// The copy under way, and how many inodes it will have, if that is known.
+    pub(crate) fn copying(&self) -> &Mutex<(Copied, u64)> {
+        &self.copying
     }
 
     /// Starts a thread that ends with the volume at the latest.
@@ -528,7 +546,7 @@ impl Volume {
     }
 
     /// The vault.
-    pub(crate) fn vault(&self) -> &VaultSlot {
+    pub(crate) fn vault(&self) -> &Arc<VaultSlot> {
         &self.vault
     }
 
@@ -580,6 +598,7 @@ impl Volume {
         // What they do with the tree fails now, if it did not end.
         self.tasks.join();
         self.collector.stop();
+        self.vault.close();
         let store = self.store.close().map_err(|error| EngineError::from_store(&self.path, &error));
         let meta = self.meta.close().map_err(|error| EngineError::from_meta(&self.path, &error));
         drop(lock);

@@ -11,31 +11,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use support::secrets::Secrets;
 use support::{Mount, mountpoint, new_volume};
 use verfs_engine::{
     EngineError, LOCK_GRACE, MountOptions, OpenOptions, RekeyState, VaultCompression, VaultSecret, VaultState, Volume,
 };
 
 const CANARY: &str = "canary-c0ffee-of-the-vault";
-
-/// Secrets of a test's vault: a password and its key file.
-struct Secrets {
-    key_file: String,
-}
-
-impl Secrets {
-    fn new() -> Secrets {
-        Secrets { key_file: VaultSecret::new_key_file().unwrap() }
-    }
-
-    fn with(&self, password: &str) -> VaultSecret {
-        VaultSecret::new(password.as_bytes().to_vec(), self.key_file.as_bytes().to_vec()).unwrap()
-    }
-
-    fn right(&self) -> VaultSecret {
-        self.with("pass word")
-    }
-}
 
 /// A mounted volume with a locked vault.
 fn with_vault() -> (Mount, Secrets) {
@@ -354,6 +336,13 @@ fn snapshots_have_the_past_of_the_vault_also_when_it_was_locked() {
     assert_eq!(past("locked").unwrap(), "two");
     assert!(past("before-it-was-used").is_err());
     assert!(past("gone").is_err());
+    // Made with mkdir, it has the vault as well; the vault's own follow those of the volume.
+    fs::create_dir(mount.path(".snapshots/made")).unwrap();
+    assert_eq!(past("made").unwrap(), "three");
+    let refused = fs::create_dir(mount.path(".vault/.snapshots/own"));
+    assert_eq!(errno(refused), libc::EROFS);
+    fs::remove_dir(mount.path(".snapshots/made")).unwrap();
+    assert!(past("made").is_err());
     mount.volume().delete_snapshot(b"open").unwrap();
     assert!(past("open").is_err());
     // A lock ends these as well.

@@ -32,7 +32,8 @@ pub use log_frame::{
 pub use snapshot::{ChangeList, DeadList, DeadReference, PruneProgress, SnapshotRecord};
 pub use stream::{
     STREAM_BODY_MAX_BYTES, STREAM_CHECK_BYTES, STREAM_HEAD_BYTES, STREAM_MAGIC, STREAM_RESUME_MAGIC,
-    STREAM_WINDOW_CHUNKS, StreamBegin, StreamCheck, StreamFrame, StreamRun, StreamRunData,
+    STREAM_VAULT_MAGIC, STREAM_WINDOW_CHUNKS, SealedRecord, StreamBegin, StreamCheck, StreamFrame, StreamRun,
+    StreamRunData, StreamVault,
 };
 pub use versioned::{encode_versioned, record_of_versioned, split_versioned};
 pub use xattr::Xattrs;

@@ -1,13 +1,14 @@
 //! The stream that `send` makes of a snapshot and `receive` applies.
 //!
 //! ```text
-//! stream:  magic 8 "VFSSEND1" | frames, the first one `begin`, the last one `end`
+//! stream:  magic 8 "VFSSEND1", with a vault in it "VFSSEND2" | frames, the first one `begin`, the last one `end`
 //! resumed: magic 8 "VFSSENDR" | stream id 16 | offset 8, little-endian | the stream's bytes from there on
 //! frame:   length 4, little-endian: bytes of the body | kind 1 | body | check 16
 //! check:   XXH3-128, little-endian, of the check before it (zeros before the first), kind and body
 //!
 //! 1 begin     stream id 16 | snapshot uuid 16 | base uuid 16 (zeros: none) | name (v + bytes) | note (v + bytes)
-//!             | created (seconds zigzag, nanos v)
+//!             | created (seconds zigzag, nanos v) | with a vault: its part
+//! vault       id 16 | snapshot v | base v (0: none) | counters | wrapped keys (v + bytes)
 //! 2 inode     ino v | 0: gone, or 1 | inode record
 //! 3 dirent    parent v | name (v + bytes) | 0: gone, or 1 | dirent record
 //! 4 symlink   ino v | 0: gone, or 1 | target
@@ -19,28 +20,35 @@
 //!                      | 2: that many bytes
 //!                      | 3: as in the base, at the same place
 //! 8 end       frames v: how many came before
+//! 9 sealed    key (v + bytes) | died v (0: nothing) | 0: gone, or 1 | stored value      of the vault
+//! 10 block    chunk id 16 | raw length v | encoding 1 | stored bytes                    of the vault
 //! ```
+//! What is of the vault is as it is stored there, and stands behind all else: lists of changes first. `died` is the epoch
+//! in which what the base has at the key died.
+//!
 //! Chunks stand before the first segment that refers to them, and reach back [`STREAM_WINDOW_CHUNKS`] at most.
 
 use bytes::Bytes;
-use verfs_base::{Ino, Timestamp};
+use verfs_base::{ChunkId, Epoch, Ino, Timestamp};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::DecodeError;
 use crate::content::{ContentId, SEGMENT_BYTES};
-use crate::inode::{DirentRecord, InodeRecord};
+use crate::inode::{DirentRecord, InodeRecord, TreeCounters};
 use crate::pack::CHUNK_MAX_BYTES;
 use crate::varint::{Reader, put_bytes, put_i64, put_u64};
 use crate::xattr::Xattrs;
 
 /// First bytes of a stream.
 pub const STREAM_MAGIC: [u8; 8] = *b"VFSSEND1";
+/// First bytes of a stream that has a vault in it.
+pub const STREAM_VAULT_MAGIC: [u8; 8] = *b"VFSSEND2";
 /// First bytes of the rest of a stream.
 pub const STREAM_RESUME_MAGIC: [u8; 8] = *b"VFSSENDR";
 /// How many chunks a run may reach back.
 pub const STREAM_WINDOW_CHUNKS: u64 = 1 << 16;
 /// Longest body of a frame: a chunk with its head.
-pub const STREAM_BODY_MAX_BYTES: usize = CHUNK_MAX_BYTES as usize + 64;
+pub const STREAM_BODY_MAX_BYTES: usize = CHUNK_MAX_BYTES as usize + 256;
 /// Bytes of a frame before its body.
 pub const STREAM_HEAD_BYTES: usize = 5;
 /// Bytes of a frame behind its body.
@@ -61,6 +69,23 @@ pub struct StreamBegin {
     pub note: Bytes,
     /// When it was made.
     pub created: Timestamp,
+    /// The vault's part.
+    pub vault: Option<StreamVault>,
+}
+
+/// What a stream has of a vault.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamVault {
+    /// What its seals are bound to.
+    pub id: [u8; 16],
+    /// The vault's own number of the snapshot, which is the same wherever the stream goes.
+    pub snapshot: Epoch,
+    /// Its number of the base; without one the stream has the whole vault.
+    pub base: Option<Epoch>,
+    /// Counters of its tree.
+    pub counters: TreeCounters,
+    /// The record of its wrapped keys.
+    pub keys: Bytes,
 }
 
 /// What a run of a segment is in a stream.
@@ -109,6 +134,21 @@ pub enum StreamFrame {
     Segment(ContentId, u32, Vec<StreamRun>),
     /// Nothing follows; so many frames came before.
     End(u64),
+    /// A record of the vault as it is stored, or that it is gone.
+    Sealed(SealedRecord),
+    /// A chunk of the vault as it is stored: raw length, encoding, bytes.
+    Block(ChunkId, u32, u8, Bytes),
+}
+
+/// A record of a vault in a stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SealedRecord {
+    /// Its key, as it is stored.
+    pub key: Bytes,
+    /// When what the base has of it died; `None` if the base has nothing of it.
+    pub died: Option<Epoch>,
+    /// Its value, as it is stored; `None`: it is gone.
+    pub value: Option<Bytes>,
 }
 
 /// The check of the frames so far.
@@ -176,6 +216,9 @@ impl StreamFrame {
                 put_bytes(&mut out, &begin.note);
                 put_i64(&mut out, begin.created.seconds);
                 put_u64(&mut out, u64::from(begin.created.nanos));
+                if let Some(vault) = &begin.vault {
+                    vault.encode(&mut out);
+                }
                 1
             }
             StreamFrame::Inode(ino, record) => {
@@ -217,6 +260,20 @@ impl StreamFrame {
                 put_u64(&mut out, *frames);
                 8
             }
+            StreamFrame::Sealed(SealedRecord { key, died, value }) => {
+                put_bytes(&mut out, key);
+                put_u64(&mut out, died.map_or(0, |died| died.0));
+                put_option(&mut out, value.as_ref(), |value, out| out.extend_from_slice(value));
+                9
+            }
+            StreamFrame::Block(chunk, raw_len, encoding, stored) => {
+                out.reserve(stored.len() + 24);
+                out.extend_from_slice(&chunk.0);
+                put_u64(&mut out, u64::from(*raw_len));
+                out.push(*encoding);
+                out.extend_from_slice(stored);
+                10
+            }
         };
         (kind, out)
     }
@@ -253,6 +310,12 @@ impl StreamFrame {
                 StreamFrame::Segment(content, index, runs)
             }
             8 => StreamFrame::End(reader.u64()?),
+            9 => StreamFrame::Sealed(SealedRecord {
+                key: Bytes::copy_from_slice(reader.bytes()?),
+                died: Some(reader.u64()?).filter(|died| *died > 0).map(Epoch),
+                value: read_option(reader, take_rest)?,
+            }),
+            10 => StreamFrame::Block(ChunkId(reader.array()?), reader.u32()?, reader.u8()?, take_rest(reader)?),
             _ => return Err(DecodeError::Invalid("kind of frame")),
         };
         reader.clone().finish()?;
@@ -270,11 +333,37 @@ impl StreamBegin {
             name: Bytes::copy_from_slice(reader.bytes()?),
             note: Bytes::copy_from_slice(reader.bytes()?),
             created: Timestamp { seconds: reader.i64()?, nanos: reader.u32()? },
+            vault: if reader.remaining() > 0 { Some(StreamVault::read(reader)?) } else { None },
         };
         if begin.created.nanos >= 1_000_000_000 {
             return Err(DecodeError::Invalid("time"));
         }
         Ok(begin)
+    }
+}
+
+impl StreamVault {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.id);
+        put_u64(out, self.snapshot.0);
+        put_u64(out, self.base.map_or(0, |base| base.0));
+        self.counters.encode(out);
+        put_bytes(out, &self.keys);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let vault = StreamVault {
+            id: reader.array()?,
+            snapshot: Epoch(reader.u64()?),
+            base: Some(reader.u64()?).filter(|base| *base > 0).map(Epoch),
+            counters: TreeCounters::read(reader)?,
+            keys: Bytes::copy_from_slice(reader.bytes()?),
+        };
+        // Epochs are far from the end of their numbers: there is always a next one.
+        match vault.base.is_some_and(|base| base >= vault.snapshot) || vault.snapshot.0 >= u64::from(u32::MAX) << 16 {
+            true => Err(DecodeError::Invalid("number of a snapshot")),
+            false => Ok(vault),
+        }
     }
 }
 

@@ -34,6 +34,13 @@ use crate::varint::{Reader, put_bytes, put_i64, put_u64};
 
 /// System value: the vault's wrapped keys, in the metadata of the volume.
 pub const SYSTEM_VAULT_KEYS: &[u8] = b"Svault.keys";
+/// System value: what the vault's seals are bound to, 16 bytes, in the metadata of the volume; without it the volume's uuid.
+/// A vault that came in a stream has the one that it had at the sender.
+pub const SYSTEM_VAULT_ID: &[u8] = b"Svault.id";
+/// System value: the wrapped keys that came in a stream last, in the metadata of the volume.
+pub const SYSTEM_VAULT_RECEIVED: &[u8] = b"Svault.received";
+/// System value of the vault's own tree: the epoch in which it forgot old data keys last, a varint.
+pub const SYSTEM_REKEYED: &[u8] = b"Svault.rekeyed";
 /// System value of the vault's own tree, while it gets a new data key: number of that key, a varint, and of the first pack
 /// that has no seal of an older one, a varint.
 pub const SYSTEM_REKEY: &[u8] = b"Svault.rekey";

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use verfs_base::{ChunkId, Epoch, GroupId, Ino, Timestamp};
 use verfs_format::{
     ChangeList, ContentId, DeadList, DeadReference, DirentRecord, FrameBuilder, InodeFlags, InodeKind, InodeRecord,
-    InodeScope, LogEntry, OrphanRecord, PruneProgress, Run, RunData, Segment, SnapshotRecord, StreamBegin, StreamCheck,
-    StreamFrame, StreamRun, StreamRunData, TreeCounters, Xattrs, decode_frame, encode_versioned, keys,
-    record_of_versioned, split_versioned,
+    InodeScope, LogEntry, OrphanRecord, PruneProgress, Run, RunData, SealedRecord, Segment, SnapshotRecord,
+    StreamBegin, StreamCheck, StreamFrame, StreamRun, StreamRunData, StreamVault, TreeCounters, Xattrs, decode_frame,
+    encode_versioned, keys, record_of_versioned, split_versioned,
 };
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -184,6 +184,7 @@ fn frames_of_streams_are_those_of_format_1() {
                 name: Bytes::from_static(b"n"),
                 note: Bytes::new(),
                 created: Timestamp { seconds: 5, nanos: 6 },
+                vault: None,
             }),
             "010101010101010101010101010101010202020202020202020202020202020200000000000000000000000000000000016e000a06",
         ),
@@ -214,6 +215,43 @@ fn frames_of_streams_are_those_of_format_1() {
             "0701040900080102030202616201 03",
         ),
         (StreamFrame::End(300), "ac02"),
+        (
+            StreamFrame::Begin(StreamBegin {
+                stream: [1; 16],
+                uuid: [2; 16],
+                base: Some([4; 16]),
+                name: Bytes::from_static(b"n"),
+                note: Bytes::new(),
+                created: Timestamp { seconds: 5, nanos: 6 },
+                vault: Some(StreamVault {
+                    id: [5; 16],
+                    snapshot: Epoch(7),
+                    base: Some(Epoch(2)),
+                    counters: TreeCounters { inodes: 3, directories: 1, logical_bytes: 300 },
+                    keys: Bytes::from_static(b"kk"),
+                }),
+            }),
+            &format!(
+                "{}{}{}016e000a06{}07020301ac02026b6b",
+                "01".repeat(16),
+                "02".repeat(16),
+                "04".repeat(16),
+                "05".repeat(16)
+            ),
+        ),
+        (
+            StreamFrame::Sealed(SealedRecord {
+                key: Bytes::from_static(b"k"),
+                died: Some(Epoch(3)),
+                value: Some(Bytes::from_static(b"v")),
+            }),
+            "016b030176",
+        ),
+        (StreamFrame::Sealed(SealedRecord { key: Bytes::from_static(b"k"), died: None, value: None }), "016b0000"),
+        (
+            StreamFrame::Block(ChunkId([3; 16]), 300, 0x81, Bytes::from_static(b"z")),
+            &format!("{}ac02817a", "03".repeat(16)),
+        ),
     ];
     for (frame, expected) in frames {
         let (kind, body) = frame.encode();

@@ -48,4 +48,4 @@ pub use snapshots::VolumeMount;
 pub use stats::{LaneStats, OperationStats, SessionStats};
 
 pub use tree::{Lifetime, Opening, Tree};
-pub use vault::{MountRole, VaultDoor, VaultGate, VaultShown};
+pub use vault::{MountRole, SnapshotMaker, VaultDoor, VaultGate, VaultShown};

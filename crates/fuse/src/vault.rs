@@ -9,7 +9,7 @@ mod gate;
 mod gated;
 mod in_tree;
 
-pub use door::{VaultDoor, VaultShown};
+pub use door::{SnapshotMaker, VaultDoor, VaultShown};
 pub use gate::VaultGate;
 pub(crate) use gated::Gated;
 pub(crate) use in_tree::TreeWithVault;

@@ -104,6 +104,17 @@ fn seal_context(chunk: ChunkId, raw_len: u32, encoding: u8) -> [u8; 21] {
     context
 }
 
+/// A block as packs store it, without what binds it to a pack's volume.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredBlock {
+    /// Bytes of the chunk.
+    pub raw_len: u32,
+    /// How it is stored, as in packs.
+    pub encoding: u8,
+    /// What is stored.
+    pub stored: Bytes,
+}
+
 /// Reads blocks; one for a volume, used from any thread.
 pub struct BlockDecoder {
     seed: RecordSeed,
@@ -166,6 +177,24 @@ impl BlockDecoder {
     pub fn block<'a>(&self, chunk: ChunkId, record: &'a [u8]) -> Result<Block<'a>, String> {
         let Verified { header, stored, .. } = self.verify(chunk, record)?;
         let header_bytes = *record.first_chunk().ok_or_else(|| "the record is too short".to_owned())?;
+        Ok(Block { header, header_bytes, stored })
+    }
+
+    /// The record header of a block that another volume stored, for this volume's packs. Needs no key.
+    ///
+    /// # Errors
+    /// What is wrong with the block, in words.
+    pub fn adopt<'a>(&self, chunk: ChunkId, block: &'a StoredBlock) -> Result<Block<'a>, String> {
+        let StoredBlock { raw_len, encoding, stored } = block;
+        let header = RecordHeader {
+            chunk,
+            raw_len: *raw_len,
+            stored_len: u32::try_from(stored.len()).map_err(|_| "it is too long".to_owned())?,
+            encoding: *encoding,
+        };
+        let header_bytes = header.encode(self.seed, stored);
+        let record = [&header_bytes[..], stored].concat();
+        self.verify(chunk, &record)?;
         Ok(Block { header, header_bytes, stored })
     }
 

@@ -13,7 +13,7 @@ mod seal;
 mod sealed;
 mod writer;
 
-pub use block::{Block, BlockDecoder, BlockEncoder, BlockSeal, Compression};
+pub use block::{Block, BlockDecoder, BlockEncoder, BlockSeal, Compression, StoredBlock};
 pub use error::{PackError, Result};
 pub use layout::{PACKS_DIR, index_path, pack_dir, pack_path};
 pub use scan::{PackScan, ScannedBlock, scan_pack};

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use verfs_base::{Disk, DiskFile, PackId};
-use verfs_format::pack::record_bytes;
+use verfs_format::pack::{RecordHeader, record_bytes};
 
 use crate::layout::pack_path;
 use crate::scan::scan_pack;
 use crate::seal::{load_index, remove_lone_index, store_index};
-use crate::{BlockDecoder, IndexEntry, IndexTable, PackError, Result};
+use crate::{BlockDecoder, IndexEntry, IndexTable, PackError, Result, StoredBlock};
 
 /// What an index takes beside its bytes.
 const INDEX_OVERHEAD_BYTES: u64 = 128;
@@ -60,6 +60,27 @@ impl PackReader {
     /// # Errors
     /// [`PackError::Damaged`] for anything but what was written, or what the disk says.
     pub fn read(&self, decoder: &BlockDecoder, entry: IndexEntry) -> Result<Bytes> {
+        let record = self.record(entry)?;
+        decoder.decode(entry.chunk, record.into()).map_err(|reason| self.damaged_at(entry, &reason))
+    }
+
+    /// Reads the block at `entry` as it is stored, and checks it as far as that needs no key.
+    ///
+    /// # Errors
+    /// As [`PackReader::read`].
+    pub fn read_stored(&self, decoder: &BlockDecoder, entry: IndexEntry) -> Result<StoredBlock> {
+        let record = self.record(entry)?;
+        let block = decoder.block(entry.chunk, &record).map_err(|reason| self.damaged_at(entry, &reason))?;
+        let RecordHeader { raw_len, encoding, .. } = block.header;
+        Ok(StoredBlock { raw_len, encoding, stored: Bytes::copy_from_slice(block.stored) })
+    }
+
+    fn damaged_at(&self, entry: IndexEntry, reason: &str) -> PackError {
+        PackError::Damaged { pack: self.pack, detail: format!("block at {}: {reason}", entry.offset) }
+    }
+
+    /// The bytes of the record at `entry`.
+    fn record(&self, entry: IndexEntry) -> Result<Vec<u8>> {
         let damaged = |detail: String| PackError::Damaged { pack: self.pack, detail };
         let mut record = vec![0; record_bytes(entry.stored_len) as usize];
         match self.file.read_exact_at(&mut record, u64::from(entry.offset)) {
@@ -69,9 +90,7 @@ impl PackReader {
             }
             Err(error) => return Err(PackError::of_disk("read", &self.path)(error)),
         }
-        decoder
-            .decode(entry.chunk, record.into())
-            .map_err(|reason| damaged(format!("block at {}: {reason}", entry.offset)))
+        Ok(record)
     }
 }
 

@@ -14,9 +14,9 @@ use verfs_meta::WriteBatch;
 use crate::accounts::Statement;
 use crate::appender::Placed;
 use crate::ledger::{Imbalance, Ledger, PackDelta, Prefer};
-use crate::pipeline::{BatchStatus, Inbound, StoreJob, Ticket, Work};
+use crate::pipeline::{BatchStatus, Data, Inbound, StoreJob, Ticket, Work};
 use crate::slot::Turn;
-use crate::{ChunkStore, Result, StoreError};
+use crate::{ChunkStore, Result, StoreError, StoredBlock};
 
 /// Chunks are looked up in the metadata this many at a time.
 const LOOKUP_MAX_CHUNKS: usize = 64;
@@ -125,8 +125,18 @@ impl ChunkBatch {
             return Err(StoreError::ChunkLength { len: data.len() });
         }
         let id = self.store.id_of(&data);
-        self.put_as(id, data, indexed).inspect_err(|error| self.status.fail(error.clone()))?;
+        self.put_as(id, Data::Raw(data), indexed).inspect_err(|error| self.status.fail(error.clone()))?;
         Ok(id)
+    }
+
+    /// Stores a chunk as another volume stored it, and takes 1 reference. Nobody checks that it is the one of this id: a
+    /// vault's chunks are bound to theirs by their seals.
+    ///
+    /// # Errors
+    /// As [`ChunkBatch::put`].
+    pub fn put_stored(&mut self, id: ChunkId, block: StoredBlock) -> Result<()> {
+        self.status.check()?;
+        self.put_as(id, Data::Block(block), Indexed::Yes).inspect_err(|error| self.status.fail(error.clone()))
     }
 
     /// Takes `count` more references of a chunk that this batch puts, or that has references in the volume as it was
@@ -170,7 +180,7 @@ impl ChunkBatch {
         }
     }
 
-    fn put_as(&mut self, id: ChunkId, data: Bytes, indexed: Indexed) -> Result<()> {
+    fn put_as(&mut self, id: ChunkId, data: Data, indexed: Indexed) -> Result<()> {
         match self.changes.entry(id) {
             Entry::Occupied(mut known) => {
                 let change = known.get_mut();
@@ -189,14 +199,14 @@ impl ChunkBatch {
                 new.insert(Change { references: 1, content, earlier: Earlier::NotRead, placed: None });
                 if content == Content::Stored {
                     self.misses += 1;
-                    let ticket = self.enter_gate(data.len() as u64)?;
+                    let ticket = self.enter_gate(data.raw_len() as u64)?;
                     self.store_chunk(Inbound { id, data, ticket })?;
                     return Ok(());
                 }
             }
         }
-        let ticket = self.enter_gate(data.len() as u64)?;
-        self.waiting_bytes += data.len() as u64;
+        let ticket = self.enter_gate(data.raw_len() as u64)?;
+        self.waiting_bytes += data.raw_len() as u64;
         self.waiting.push(Inbound { id, data, ticket });
         if self.waiting.len() >= LOOKUP_MAX_CHUNKS || self.waiting_bytes >= LOOKUP_MAX_BYTES {
             self.look_up()?;
@@ -233,7 +243,7 @@ impl ChunkBatch {
         let ids: Vec<ChunkId> = waiting.iter().map(|inbound| inbound.id).collect();
         let records = self.store.core.chunk_records(&ids)?;
         for (inbound, record) in waiting.into_iter().zip(records) {
-            let usable = record.is_some_and(|record| self.is_usable(inbound.id, &record, inbound.data.len()));
+            let usable = record.is_some_and(|record| self.is_usable(inbound.id, &record, inbound.data.raw_len()));
             let change = self.change(inbound.id);
             change.earlier = Earlier::Read(record);
             if usable {
@@ -255,7 +265,7 @@ impl ChunkBatch {
 
     /// Hands a chunk to the workers.
     fn store_chunk(&mut self, inbound: Inbound) -> Result<()> {
-        self.job_bytes += inbound.data.len() as u64;
+        self.job_bytes += inbound.data.raw_len() as u64;
         self.job.push(inbound);
         if self.job_bytes >= JOB_BYTES { self.send_job() } else { Ok(()) }
     }

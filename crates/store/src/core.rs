@@ -12,7 +12,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use verfs_base::{ChunkId, Clock, Disk, PackId};
 use verfs_format::chunk_record::{ChunkRecord, chunk_key};
 use verfs_meta::{MetaError, MetaStore};
-use verfs_pack::{BlockDecoder, IndexEntry, IndexTable, PackError, SealedPacks};
+use verfs_pack::{BlockDecoder, IndexEntry, IndexTable, PackError, SealedPacks, StoredBlock};
 
 use crate::accounts::Accounts;
 use crate::appender::Appender;
@@ -144,10 +144,31 @@ impl Core {
         if let Some(data) = self.load_from_recent(chunk) {
             return Ok(data);
         }
+        self.find_in_packs(chunk, |pack| self.load_from(pack, chunk))
+    }
+
+    /// The block of a chunk as it is stored.
+    pub(crate) fn stored(&self, chunk: ChunkId) -> Result<StoredBlock> {
+        self.check_open()?;
+        self.find_in_packs(chunk, |pack| {
+            let absent = || PackError::Damaged { pack, detail: "the chunk is not in its pack".to_owned() };
+            if let Some(live) = self.live.get(pack) {
+                return live.reader.read_stored(&self.decoder, live.find(chunk).ok_or_else(absent)?);
+            }
+            let entry = self.sealed.index(pack)?.find(chunk).ok_or_else(absent)?;
+            self.sealed.reader(pack)?.read_stored(&self.decoder, entry)
+        })
+    }
+
+    fn find_in_packs<T>(
+        &self,
+        chunk: ChunkId,
+        read: impl Fn(PackId) -> std::result::Result<T, PackError>,
+    ) -> Result<T> {
         let record = self.chunk_record(chunk)?.ok_or(StoreError::Missing { chunk })?;
         let mut pack = record.pack;
         loop {
-            let error = match self.load_from(pack, chunk) {
+            let error = match read(pack) {
                 Ok(data) => return Ok(data),
                 Err(error) => error,
             };

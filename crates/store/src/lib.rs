@@ -34,3 +34,4 @@ pub use gc::{GcEnd, GcPhase, GcProgress, Pace, Reclaimable, Resealed};
 pub use options::StoreOptions;
 pub use stats::{Damage, StoreStats};
 pub use store::ChunkStore;
+pub use verfs_pack::StoredBlock;

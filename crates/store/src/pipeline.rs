@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 use parking_lot::{Condvar, Mutex};
 use verfs_base::ChunkId;
-use verfs_pack::{BlockEncoder, Compression};
+use verfs_pack::{BlockEncoder, Compression, StoredBlock};
 
 use crate::core::Core;
 use crate::live::LivePack;
@@ -32,9 +32,27 @@ pub(crate) enum Work {
 /// A chunk on its way into a pack.
 pub(crate) struct Inbound {
     pub(crate) id: ChunkId,
-    pub(crate) data: Bytes,
+    pub(crate) data: Data,
     /// Lets the next one in when this one is stored, or dropped for whatever reason.
     pub(crate) ticket: Ticket,
+}
+
+/// What is to be stored of a chunk.
+pub(crate) enum Data {
+    /// Its bytes.
+    Raw(Bytes),
+    /// What another volume stored of it.
+    Block(StoredBlock),
+}
+
+impl Data {
+    /// Bytes of the chunk.
+    pub(crate) fn raw_len(&self) -> usize {
+        match self {
+            Data::Raw(bytes) => bytes.len(),
+            Data::Block(block) => block.raw_len as usize,
+        }
+    }
 }
 
 /// Chunks of one batch to be stored.
@@ -222,9 +240,19 @@ impl Worker {
         }
     }
 
-    fn store(&mut self, status: &BatchStatus, id: ChunkId, data: &[u8]) -> Result<()> {
+    fn store(&mut self, status: &BatchStatus, id: ChunkId, data: &Data) -> Result<()> {
         status.check()?;
-        self.core.appender.append(&self.encoder.encode(id, data)?)
+        match data {
+            Data::Raw(bytes) => self.core.appender.append(&self.encoder.encode(id, bytes)?),
+            Data::Block(block) => {
+                let refused = |reason: String| StoreError::Io {
+                    context: format!("storing chunk {id} as another volume stored it"),
+                    kind: std::io::ErrorKind::InvalidData,
+                    message: reason,
+                };
+                self.core.appender.append(&self.core.decoder.adopt(id, block).map_err(refused)?)
+            }
+        }
     }
 
     fn guarded(&mut self, task: &'static str, run: impl FnOnce(&mut Self)) {

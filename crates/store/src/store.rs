@@ -9,7 +9,7 @@ use verfs_base::{ChunkId, Clock, Disk, GroupId, Ino};
 use verfs_format::pack::PACK_MAX_BYTES;
 use verfs_format::{DecodeError, FrameBuilder, FrameHeader, LogEntry};
 use verfs_meta::MetaStore;
-use verfs_pack::BlockDecoder;
+use verfs_pack::{BlockDecoder, StoredBlock};
 
 use crate::accounts::Accounts;
 use crate::core::Core;
@@ -118,6 +118,14 @@ impl ChunkStore {
     /// [`StoreError::Damaged`], [`StoreError::Missing`], or what the disk or the metadata engine says.
     pub fn read(&self, id: ChunkId) -> Result<Bytes> {
         self.core.read(id)
+    }
+
+    /// The chunk as it is stored, verified as far as that needs no key.
+    ///
+    /// # Errors
+    /// As [`ChunkStore::read`].
+    pub fn stored(&self, id: ChunkId) -> Result<StoredBlock> {
+        self.core.stored(id)
     }
 
     /// The whole chunk if it is in memory.

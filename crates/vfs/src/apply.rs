@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use verfs_base::{Epoch, GroupId};
@@ -14,7 +15,7 @@ use verfs_store::{ChunkBatch, StoreError};
 
 use crate::commit::put_system;
 use crate::history::{ChangedKeys, Version, corrupt, version_at};
-use crate::load::{decode_inode, decode_segment, meta_error};
+use crate::load::{decode_inode, decode_segment, meta_error, store_error};
 use crate::versions::{Next, SnapshotIds, Versions, put_used};
 use crate::volume::VfsParts;
 use crate::{Result, VfsError};
@@ -42,6 +43,8 @@ pub(crate) struct Return<'a> {
     pub(crate) steps: Steps<'a>,
     /// The snapshot.
     pub(crate) to: Epoch,
+    /// Counts the records that it looked at.
+    pub(crate) records: &'a AtomicU64,
 }
 
 /// A record, if it can be decoded: one that can't is no reason to leave the tree between two states.
@@ -84,19 +87,7 @@ impl Steps<'_> {
 
     /// Logs a failure of the chunk store and says what the caller gets.
     pub(crate) fn store_error(&self, error: &StoreError) -> VfsError {
-        match error {
-            StoreError::OutOfSpace => VfsError::NoSpace,
-            StoreError::Meta(error) => self.meta_error(error),
-            StoreError::Closed => VfsError::Closed,
-            StoreError::Damaged { .. }
-            | StoreError::Missing { .. }
-            | StoreError::Io { .. }
-            | StoreError::Option { .. }
-            | StoreError::ChunkLength { .. } => {
-                tracing::error!(%error, "chunk store");
-                VfsError::Io
-            }
-        }
+        store_error(None, error)
     }
 
     /// The tree's counters as they are committed.
@@ -202,6 +193,7 @@ impl Return<'_> {
                 true => written.batch.delete(Bytes::from_static(keys::SYSTEM_ROLLBACK)),
             }
             self.step(&part, written, &mut counters)?;
+            self.records.fetch_add(part.len() as u64, Ordering::Relaxed);
             if !rest.is_empty() {
                 group = group.next();
             }

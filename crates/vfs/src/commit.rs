@@ -9,10 +9,14 @@ use bytes::Bytes;
 use parking_lot::MutexGuard;
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use verfs_base::{Epoch, Ino};
-use verfs_format::{ContentId, InodeKind, InodeRecord, OrphanRecord, Segment, encode_versioned, keys, varint};
+use verfs_format::{
+    ContentId, InodeKind, InodeRecord, OrphanRecord, PruneProgress, Segment, SnapshotRecord, encode_versioned, keys,
+    varint,
+};
 use verfs_meta::WriteBatch;
 
 use crate::VfsError;
+use crate::companion::Fate;
 use crate::content_commit::ContentCommit;
 use crate::group::{EpochEnd, Group, Reap, ReapExtent, ReapExtras};
 use crate::load::decode_inode;
@@ -43,13 +47,20 @@ struct Committed {
     /// What single snapshots use, where that changed.
     used: BTreeMap<Epoch, u64>,
     pruned: Option<Pruned>,
+    /// Whether the snapshot that the group ends with, if any, is made.
+    is_made: bool,
 }
 
 /// Runs until the filesystem is closed. A panic makes the volume read-only instead of silently never committing.
 pub(crate) fn run(shared: &Shared) {
     if catch_unwind(AssertUnwindSafe(|| commit_groups(shared))).is_err() {
         tracing::error!("the committer panicked; the volume takes no more changes");
-        shared.state.lock().failure = Some(Failure::Store);
+        let mut state = shared.state.lock();
+        state.failure = Some(Failure::Store);
+        if let Some(closing) = &state.closing {
+            closing.group.companion.decide(Fate::Lost);
+        }
+        drop(state);
         shared.progress.notify_all();
     }
 }
@@ -63,12 +74,14 @@ fn commit_groups(shared: &Shared) {
                     break;
                 }
                 Err(VfsError::NoSpace) => {
+                    group.companion.decide(Fate::Lost);
                     if !wait_for_space(shared) {
                         return;
                     }
                 }
                 Err(error) => {
                     tracing::error!(group = group.id.0, %error, "a group could not be committed; the volume takes no more changes");
+                    group.companion.decide(Fate::Lost);
                     let mut state = shared.state.lock();
                     state.failure = Some(Failure::Store);
                     shared.progress.notify_all();
@@ -84,8 +97,12 @@ fn next_group(shared: &Shared) -> Option<Arc<Group>> {
     let interval = Duration::from_millis(u64::from(shared.options.group_interval_ms));
     let mut state = shared.state.lock();
     loop {
+        // Closed by whoever made a snapshot of two trees.
+        if let Some(closing) = &state.closing {
+            return Some(Arc::clone(&closing.group));
+        }
         match state.open.first_change {
-            _ if state.freeze == Freeze::Frozen => shared.work.wait(&mut state),
+            _ if state.freeze == Freeze::Frozen || state.meeting => shared.work.wait(&mut state),
             Some(_) if state.close_requested || state.shutdown => return Some(close(&mut state, shared)),
             Some(first_change) => {
                 let age = shared.monotonic().saturating_sub(first_change);
@@ -105,8 +122,8 @@ fn next_group(shared: &Shared) -> Option<Arc<Group>> {
     }
 }
 
-/// Moves the open group out, in constant time, and opens the next one.
-fn close(state: &mut State, shared: &Shared) -> Arc<Group> {
+/// Moves the open group out, in constant time, and opens the next one. No other one is being committed.
+pub(crate) fn close(state: &mut State, shared: &Shared) -> Arc<Group> {
     let next = state.open.id.next();
     match state.open.ends {
         EpochEnd::No => {}
@@ -207,24 +224,30 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
     let unfinished_contents: FxHashSet<ContentId> = unfinished.iter().map(|reap| reap.content).collect();
     put_records(&mut versions, group, records, &gone, &Releases { released, unfinished: unfinished_contents });
     let mut grown = versions.finish().map_err(|error| shared.meta_error(&error))?;
-    put_system_records(&mut batch, group);
-    prune::count_shared(&*parts.meta, group, &mut grown).map_err(|error| shared.meta_error(&error))?;
-    let used = put_used(&*parts.meta, &mut batch, &grown).map_err(|error| shared.meta_error(&error))?;
-    let pruned = prune::step(&*parts.meta, &mut batch, &mut chunks, group, shared.options.prune_step)
+    let is_made = group.companion.is_made();
+    put_system_records(&mut batch, group, is_made);
+    let begins = |record: &SnapshotRecord| record.pruning == Some(PruneProgress::Waiting);
+    let begun: Vec<Epoch> = group.snapshots.iter().filter(|(_, record)| begins(record)).map(|(id, _)| *id).collect();
+    prune::count_shared(&*parts.meta, &begun, (&group.held, group.epoch), &mut grown)
         .map_err(|error| shared.meta_error(&error))?;
+    let used = put_used(&*parts.meta, &mut batch, &grown).map_err(|error| shared.meta_error(&error))?;
+    let prune =
+        |prune| prune::step(&*parts.meta, &mut batch, &mut chunks, (prune, group.epoch), shared.options.prune_step);
+    let pruned = group.prune.as_ref().map(prune).transpose().map_err(|error| shared.meta_error(&error))?;
     chunks.finish(&mut batch).map_err(|error| shared.store_error(None, &error))?;
     parts.meta.commit(batch).map_err(|error| shared.meta_error(&error))?;
     // Even if it never gets durable: what the store counts from now on is beside this batch.
     chunks.committed();
     // The batch is visible: it must not be made a second time, whatever happens to its sync.
     while let Err(error) = parts.meta.sync() {
+        group.companion.decide(Fate::Lost);
         let error = shared.meta_error(&error);
         if error != VfsError::NoSpace || !wait_for_space(shared) {
             return Err(error);
         }
     }
     let space = parts.disk.space().ok().map(SpaceGauge::new);
-    Ok(Committed { segments, allocated, unfinished, space, used, pruned })
+    Ok(Committed { segments, allocated, unfinished, space, used, pruned, is_made })
 }
 
 /// Allocation of the group's files as of the last committed group: their records in the group only have a bound. Memory
@@ -361,8 +384,13 @@ fn put_orphan(versions: &mut Versions<'_>, reap: &Reap) {
 }
 
 /// Records of the tree as a whole.
-fn put_system_records(batch: &mut WriteBatch, group: &Group) {
+fn put_system_records(batch: &mut WriteBatch, group: &Group, is_made: bool) {
     for (id, record) in &group.snapshots {
+        // The other tree has none: so neither has this one.
+        let record = match *id == group.epoch && !is_made {
+            true => &SnapshotRecord { pruning: Some(PruneProgress::Waiting), ..record.clone() },
+            false => record,
+        };
         batch.put(keys::snapshot(*id), record.encode());
     }
     let mut counters = Vec::new();
@@ -406,6 +434,10 @@ fn finish(shared: &Shared, group: &Group, committed: Committed) {
         state.space = space;
     }
     state.snapshots.committed(&committed.used, committed.pruned);
+    if !committed.is_made {
+        state.snapshots.unmake(group.epoch);
+    }
+    group.companion.decide(Fate::Durable);
     // At the end of a volume's day the rest is left to the next: nobody waits for it.
     if state.snapshots.is_pruning() && state.freeze == Freeze::No && !state.shutdown {
         state.begin_change(shared.monotonic());

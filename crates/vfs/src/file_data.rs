@@ -7,6 +7,7 @@ use verfs_store::StoreError;
 
 use crate::attributes::drop_set_id;
 use crate::dirty::{DirtyContent, Stored, View};
+use crate::load::store_error;
 use crate::state::{Demand, Need, Node, State, Step, Stop};
 use crate::volume::{FILE_MAX_BYTES, Shared};
 use crate::{AccessTimes, Context, Patience, Result, SetId, Vfs, VfsError};
@@ -258,20 +259,10 @@ impl State {
 impl Shared {
     /// Logs a failure of the chunk store and says what the caller gets.
     pub(crate) fn store_error(&self, ino: Option<Ino>, error: &StoreError) -> VfsError {
-        match error {
-            StoreError::OutOfSpace => VfsError::NoSpace,
-            StoreError::Meta(error) => self.meta_error(error),
-            StoreError::Closed => VfsError::Closed,
-            StoreError::Damaged { .. } | StoreError::Missing { .. } => {
-                tracing::error!(%error, ino = ino.map(|ino| ino.0), "file is damaged");
-                self.note_damage(ino, error);
-                VfsError::Io
-            }
-            StoreError::Io { .. } | StoreError::Option { .. } | StoreError::ChunkLength { .. } => {
-                tracing::error!(%error, ino = ino.map(|ino| ino.0), "chunk store");
-                VfsError::Io
-            }
+        if matches!(error, StoreError::Damaged { .. } | StoreError::Missing { .. }) {
+            self.note_damage(ino, error);
         }
+        store_error(ino, error)
     }
 
     /// Chunks of committed content, to be read ahead. Errors are left to the read that gets there.

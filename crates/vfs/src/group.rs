@@ -9,6 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use verfs_base::{ByteRange, Epoch, GroupId, Ino};
 use verfs_format::{ContentId, DirentRecord, InodeRecord, SnapshotRecord, TreeCounters, Xattrs};
 
+use crate::companion::Companion;
 use crate::directory::Name;
 use crate::dirty::{BLOCK_BYTES, DirtyContent, RangeSet};
 use crate::prune::Prune;
@@ -147,6 +148,8 @@ pub(crate) struct Group {
     pub(crate) snapshots: BTreeMap<Epoch, SnapshotRecord>,
     /// Whether the epoch ends with it.
     pub(crate) ends: EpochEnd,
+    /// Whether its snapshot is one of two trees.
+    pub(crate) companion: Companion,
     /// Snapshots that stand when it closes.
     pub(crate) held: Arc<SnapshotIds>,
     /// A snapshot of which this group removes a part.
@@ -184,6 +187,7 @@ impl Group {
             reap: Vec::new(),
             snapshots: BTreeMap::new(),
             ends: EpochEnd::No,
+            companion: Companion::None,
             held: Arc::default(),
             prune: None,
             nameless: FxHashMap::default(),

@@ -10,6 +10,7 @@ mod allocation;
 mod apply;
 mod attributes;
 mod commit;
+mod companion;
 mod content_commit;
 mod copy_out;
 mod damage;
@@ -30,6 +31,7 @@ mod read_ahead;
 mod recovery;
 mod resident;
 mod rollback;
+mod snapshot_pair;
 mod snapshot_tree;
 mod snapshots;
 mod space;
@@ -47,13 +49,16 @@ pub use damage::DamagedFile;
 pub use diff::{TreeChange, TreeChangeKind};
 pub use error::{Result, VfsError};
 pub use rollback::Outdated;
+pub use snapshot_pair::{create_snapshot_of_both, create_snapshot_while_locked, vault_note};
 pub use snapshot_tree::SnapshotTree;
 pub use snapshots::{Snapshot, TEXT_MAX_BYTES as SNAPSHOT_TEXT_MAX_BYTES};
-pub use stream::{Received, ResumeToken, Sent, StreamError, TargetChanges};
+pub use stream::{Received, ResumeToken, Sent, StreamError, TargetChanges, complete_vault_receive};
 pub use types::{
     AccessTimes, Allocation, Attr, Context, DirEntry, FileFlags, FileKind, FsStat, Listing, NodeKind, Patience, Pin,
     RenameMode, SeekFor, SetAttr, SetId, SetTime, SyncScope, XattrMode,
 };
 pub use usage::{Usage, UsageProgress};
-pub use vault::{Keyring, Retirement, SealedMeta, UnlockedKeys, VaultError, VaultSecrets};
+pub use vault::{
+    Keyring, LockedVault, LockedVaults, Retirement, SealedMeta, UnlockedKeys, VaultError, VaultSecrets, WhileLocked,
+};
 pub use volume::{Vfs, VfsOptions, VfsParts, VfsStats};

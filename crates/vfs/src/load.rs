@@ -4,18 +4,18 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use verfs_base::Ino;
+use verfs_base::{GroupId, Ino};
 use verfs_format::{
     ContentId, DecodeError, DirentRecord, InodeRecord, Segment, Xattrs, keys, record_of_versioned, split_versioned,
 };
 use verfs_meta::{Direction, KeyRange, MetaError};
+use verfs_store::StoreError;
 
 use crate::directory::Name;
 use crate::space::SpaceGauge;
 use crate::state::{Birth, Need, Node, State, xattr_weight};
 use crate::volume::Shared;
 use crate::{Result, VfsError};
-use verfs_base::GroupId;
 
 /// What the store has of a need.
 enum Found {
@@ -212,6 +212,23 @@ pub(crate) fn meta_error(error: &MetaError) -> VfsError {
         MetaError::Closed => VfsError::Closed,
         MetaError::Io(_) | MetaError::Corrupt(_) | MetaError::Unsupported(_) => {
             tracing::error!(%error, "metadata engine");
+            VfsError::Io
+        }
+    }
+}
+
+/// Logs a failure of the chunk store, of an inode if it is known, and says what the caller gets.
+pub(crate) fn store_error(ino: Option<Ino>, error: &StoreError) -> VfsError {
+    match error {
+        StoreError::OutOfSpace => VfsError::NoSpace,
+        StoreError::Meta(error) => meta_error(error),
+        StoreError::Closed => VfsError::Closed,
+        StoreError::Damaged { .. } | StoreError::Missing { .. } => {
+            tracing::error!(%error, ino = ino.map(|ino| ino.0), "file is damaged");
+            VfsError::Io
+        }
+        StoreError::Io { .. } | StoreError::Option { .. } | StoreError::ChunkLength { .. } => {
+            tracing::error!(%error, ino = ino.map(|ino| ino.0), "chunk store");
             VfsError::Io
         }
     }

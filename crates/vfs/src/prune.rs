@@ -13,8 +13,7 @@ use verfs_format::{ChangeList, DeadList, PruneProgress, SnapshotRecord, keys};
 use verfs_meta::{Direction, KeyRange, MetaError, MetaStore, WriteBatch};
 use verfs_store::ChunkBatch;
 
-use crate::group::Group;
-use crate::versions::birth_of;
+use crate::versions::{SnapshotIds, birth_of};
 
 /// A snapshot of which a group removes a part.
 #[derive(Clone, Debug)]
@@ -109,25 +108,23 @@ fn decode_changes(key: &[u8], value: &[u8]) -> ChangeList {
     })
 }
 
-/// Snapshots that this group begins to delete leave what they shared with one other snapshot to that one alone.
+/// Snapshots whose deletion begins leave what they shared with one other snapshot to that one alone.
 pub(crate) fn count_shared(
     meta: &dyn MetaStore,
-    group: &Group,
+    begun: &[Epoch],
+    (held, epoch): (&SnapshotIds, Epoch),
     grown: &mut BTreeMap<Epoch, u64>,
 ) -> Result<(), MetaError> {
-    for (&id, record) in &group.snapshots {
-        if record.pruning != Some(PruneProgress::Waiting) {
-            continue;
-        }
-        let before = group.held.before(id);
-        let after = group.held.after(id);
-        let last = after.unwrap_or(group.epoch);
+    for &id in begun {
+        let before = held.before(id);
+        let after = held.after(id);
+        let last = after.unwrap_or(epoch);
         if before > Epoch(0) {
-            let lives = Lives { births: (group.held.before(before), before), deaths: (id, last) };
+            let lives = Lives { births: (held.before(before), before), deaths: (id, last) };
             *grown.entry(before).or_default() += lives.bytes(meta)?;
         }
         if let Some(after) = after {
-            let end = group.held.after(after).unwrap_or(group.epoch);
+            let end = held.after(after).unwrap_or(epoch);
             let lives = Lives { births: (before, id), deaths: (after, end) };
             *grown.entry(after).or_default() += lives.bytes(meta)?;
         }
@@ -135,16 +132,15 @@ pub(crate) fn count_shared(
     Ok(())
 }
 
-/// Does a part of the deletion that goes with the group: gives back at most `budget` references, or looks at so many
+/// Does a part of a deletion in a batch of epoch `epoch`: gives back at most `budget` references, or looks at so many
 /// histories.
 pub(crate) fn step(
     meta: &dyn MetaStore,
     batch: &mut WriteBatch,
     chunks: &mut ChunkBatch,
-    group: &Group,
+    (prune, epoch): (&Prune, Epoch),
     mut budget: usize,
-) -> Result<Option<Pruned>, MetaError> {
-    let Some(prune) = &group.prune else { return Ok(None) };
+) -> Result<Pruned, MetaError> {
     let mut progress = match &prune.record.pruning {
         None | Some(PruneProgress::Waiting) => PruneProgress::Dead { upper: prune.upper, cursor: Bytes::new() },
         Some(progress) => progress.clone(),
@@ -171,18 +167,18 @@ pub(crate) fn step(
     if budget > 0
         && let PruneProgress::Changes { upper, cursor } = &progress
     {
-        match remove_histories(meta, batch, (prune, group.epoch), *upper, cursor, &mut budget)? {
+        match remove_histories(meta, batch, (prune, epoch), *upper, cursor, &mut budget)? {
             Some(cursor) => progress = PruneProgress::Changes { upper: *upper, cursor },
             None => {
                 batch.delete(keys::snapshot(prune.id));
                 batch.delete(keys::snapshot_used(prune.id));
-                return Ok(Some(Pruned::Gone(prune.id)));
+                return Ok(Pruned::Gone(prune.id));
             }
         }
     }
     let record = SnapshotRecord { pruning: Some(progress), ..prune.record.clone() };
     batch.put(keys::snapshot(prune.id), record.encode());
-    Ok(Some(Pruned::Left(prune.id, record)))
+    Ok(Pruned::Left(prune.id, record))
 }
 
 /// Removes versions that only the snapshot has. Returns the last change list dealt with if there are more.

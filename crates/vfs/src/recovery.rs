@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use parking_lot::{Condvar, Mutex};
 use rustc_hash::FxHashMap;
-use verfs_base::{ByteRange, Epoch, GroupId, Ino, Timestamp};
+use verfs_base::{ByteRange, Disk, Epoch, GroupId, Ino, Timestamp};
 use verfs_format::{
     ContentId, FrameHeader, HEADER_BYTES, InodeFlags, InodeKind, InodeRecord, InodeScope, LogEntry, OrphanRecord,
     TreeCounters, encode_versioned, keys, split_versioned, varint,
@@ -54,7 +54,7 @@ struct Base {
     snapshots: SnapshotTable,
 }
 
-fn system_number(meta: &dyn MetaStore, key: &[u8]) -> std::result::Result<Option<u64>, Unreadable> {
+pub(crate) fn system_number(meta: &dyn MetaStore, key: &[u8]) -> std::result::Result<Option<u64>, Unreadable> {
     match meta.get(key)? {
         None => Ok(None),
         Some(value) => Ok(Some(varint::Reader::new(&value).u64()?)),
@@ -168,6 +168,28 @@ fn read_frames(parts: &VfsParts, parity: u64) -> std::io::Result<Vec<Frame>> {
     Ok(frames)
 }
 
+/// Whether the log has frames of groups behind `committed`. Their bodies are not looked at: one that a crash tore counts.
+pub(crate) fn has_frames_behind(disk: &dyn Disk, committed: GroupId) -> std::io::Result<bool> {
+    for parity in 0..2 {
+        let file = match disk.open_read(&log_path(parity)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let (len, mut at) = (file.len()?, 0);
+        let mut header_bytes = [0; HEADER_BYTES];
+        while at + HEADER_BYTES as u64 <= len {
+            file.read_exact_at(&mut header_bytes, at)?;
+            let Ok(header) = FrameHeader::decode(&header_bytes) else { break };
+            if header.group > committed {
+                return Ok(true);
+            }
+            at += header.frame_bytes() as u64;
+        }
+    }
+    Ok(false)
+}
+
 /// What the metadata has of the inodes that log frames change: counters and releases follow from the difference
 /// between that and what the last frame leaves.
 type Stored = FxHashMap<Ino, Option<InodeRecord>>;
@@ -268,7 +290,8 @@ fn complete_rollback(parts: &VfsParts, base: &Base, options: &VfsOptions) -> Res
     let Some(to) = to else { return Ok(false) };
     tracing::info!(snapshot = to, "completing a rollback");
     let steps = Steps { parts, standing: base.snapshots.standing(), epoch: base.epoch };
-    Return { steps, to: Epoch(to) }.run(base.committed.next(), options.change_window_bytes)?;
+    Return { steps, to: Epoch(to), records: &AtomicU64::new(0) }
+        .run(base.committed.next(), options.change_window_bytes)?;
     Ok(true)
 }
 
@@ -298,6 +321,7 @@ impl Shared {
         let mut state = self.state.lock();
         fresh.commits = state.commits + 1;
         fresh.freeze = state.freeze;
+        fresh.meeting = state.meeting;
         fresh.pins = std::mem::take(&mut state.pins);
         fresh.snapshots.keep_uses(&state.snapshots);
         // Orphans that somebody keeps are not released yet.
@@ -407,6 +431,7 @@ impl Vfs {
             read_ahead,
             whole_tree: Mutex::new(()),
             receiving: Mutex::new(()),
+            rolled_back: AtomicU64::new(0),
         });
         let replayed = frames.len();
         let mut stored = Stored::default();
@@ -469,5 +494,6 @@ fn new_state(base: Base, open: GroupId, space: verfs_base::Space, options: &VfsO
         stalled: None,
         shutdown: false,
         freeze: Freeze::No,
+        meeting: false,
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Nothing else happens meanwhile: operations wait while the volume is frozen. Later snapshots stay as they are.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use verfs_base::{Epoch, Ino};
 use verfs_format::keys;
@@ -86,7 +88,8 @@ impl Shared {
             let state = self.state.lock();
             (state.snapshots.standing(), state.epoch, state.open.id)
         };
-        let back = Return { steps: Steps { parts: &self.parts, standing, epoch }, to };
+        let steps = Steps { parts: &self.parts, standing, epoch };
+        let back = Return { steps, to, records: &self.rolled_back };
         let rebuilt = back.run(group, self.options.change_window_bytes).and_then(|group| self.rebuild(group));
         if rebuilt.is_err() {
             // Some of it may be done: only opening the volume again can finish it.
@@ -109,10 +112,18 @@ impl Vfs {
         // Before anything stops for a name that isn't there.
         let to = self.use_snapshot(name)?;
         shared.freeze()?;
+        shared.rolled_back.store(0, Ordering::Relaxed);
         let gone_back = shared.go_back(to.id());
+        shared.rolled_back.store(0, Ordering::Relaxed);
         shared.thaw();
         gone_back?;
         Ok(self.outdated_since(Some(to)))
+    }
+
+    /// Records that the rollback under way looked at; 0 without one.
+    #[must_use]
+    pub fn rolled_back_records(&self) -> u64 {
+        self.shared.rolled_back.load(Ordering::Relaxed)
     }
 
     /// What changed behind a snapshot, or everything, if the tree was empty.

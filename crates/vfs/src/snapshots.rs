@@ -182,6 +182,11 @@ impl SnapshotTable {
         standing.filter(|(_, entry)| entry.record.uuid == uuid).map(|(id, _)| *id).next()
     }
 
+    /// The standing snapshot of a name, durable or not.
+    pub(crate) fn with_name(&self, name: &[u8]) -> Option<Epoch> {
+        self.by_name.get(name).copied()
+    }
+
     /// Whether a name is taken.
     pub(crate) fn has_name(&self, name: &[u8]) -> bool {
         self.by_name.contains_key(name)
@@ -225,12 +230,39 @@ impl SnapshotTable {
         group.held = Arc::clone(&self.standing);
         // One that was marked in this very group waits for the next: what this one still gives up must be in its lists.
         let begun = self.deleting.first().filter(|id| !group.snapshots.contains_key(id));
-        group.prune = begun.map(|&id| {
-            let entry = &self.entries[&id];
-            let before = self.entries.range(..id).next_back().map_or(Epoch(0), |(id, _)| *id);
-            let after = self.entries.range(Epoch(id.0 + 1)..).next().map(|(id, _)| *id);
-            Prune { id, record: entry.record.clone(), lower: before, upper: after.unwrap_or(group.epoch) }
-        });
+        group.prune = begun.map(|&id| self.prune_of(id, group.epoch));
+    }
+
+    /// What the deletion of a snapshot has to look at, in epoch `epoch`.
+    fn prune_of(&self, id: Epoch, epoch: Epoch) -> Prune {
+        let before = self.entries.range(..id).next_back().map_or(Epoch(0), |(id, _)| *id);
+        let after = self.entries.range(Epoch(id.0 + 1)..).next().map(|(id, _)| *id);
+        Prune { id, record: self.entries[&id].record.clone(), lower: before, upper: after.unwrap_or(epoch) }
+    }
+
+    /// The deletion that is to go on, if there is one, in epoch `epoch`.
+    pub(crate) fn next_prune(&self, epoch: Epoch) -> Option<Prune> {
+        self.deleting.first().map(|&id| self.prune_of(id, epoch))
+    }
+
+    /// The records of those that stand, oldest first.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (Epoch, &SnapshotRecord)> {
+        let standing = self.entries.iter().filter(|(_, entry)| entry.record.pruning.is_none());
+        standing.map(|(id, entry)| (*id, &entry.record))
+    }
+
+    /// The record of one that is there.
+    pub(crate) fn record(&self, id: Epoch) -> Option<&SnapshotRecord> {
+        self.entries.get(&id).map(|entry| &entry.record)
+    }
+
+    /// A snapshot that was not made after all is deleted.
+    pub(crate) fn unmake(&mut self, id: Epoch) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.record.pruning = Some(PruneProgress::Waiting);
+        self.by_name.remove(&entry.record.name);
+        Arc::make_mut(&mut self.standing).remove(id);
+        self.deleting.push(id);
     }
 
     /// What a committed group did with snapshots.
@@ -279,7 +311,7 @@ fn shown(id: Epoch, entry: &Entry) -> Snapshot {
 }
 
 /// Refuses what can't be the name of a directory, or would be taken for an option of a command.
-fn check_name(name: &[u8]) -> Result<()> {
+pub(crate) fn check_name(name: &[u8]) -> Result<()> {
     if name.len() > NAME_MAX_BYTES {
         return Err(VfsError::NameTooLong);
     }
@@ -290,7 +322,58 @@ fn check_name(name: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// What a snapshot that is to be made has beside the tree.
+pub(crate) struct NewSnapshot<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) note: &'a [u8],
+    pub(crate) created: Timestamp,
+    /// Its identity, if it has one already.
+    pub(crate) uuid: Option<[u8; 16]>,
+}
+
+impl<'a> NewSnapshot<'a> {
+    /// Refuses what can't be.
+    pub(crate) fn checked(name: &'a [u8], note: &'a [u8], created: Timestamp) -> Result<Self> {
+        check_name(name)?;
+        match note.len() > TEXT_MAX_BYTES {
+            true => Err(VfsError::InvalidArgument),
+            false => Ok(NewSnapshot { name, note, created, uuid: None }),
+        }
+    }
+
+    /// The identity that it gets at the end of epoch `id`.
+    pub(crate) fn uuid_at(&self, shared: &Shared, id: Epoch) -> [u8; 16] {
+        let identity = [b"snapshot", &id.0.to_le_bytes()[..], &self.created.seconds.to_le_bytes(), self.name].concat();
+        self.uuid.unwrap_or_else(|| shared.parts.store.id_of(&identity).0)
+    }
+}
+
 impl State {
+    /// Makes the open group end with a snapshot, and the epoch with it. The group must not end with one yet.
+    pub(crate) fn end_epoch(&mut self, shared: &Shared, new: &NewSnapshot<'_>) -> Result<Epoch> {
+        if self.snapshots.has_name(new.name) {
+            return Err(VfsError::Exists);
+        }
+        if let Some(error) = self.stalled {
+            return Err(error);
+        }
+        let id = self.epoch;
+        let record = SnapshotRecord {
+            uuid: new.uuid_at(shared, id),
+            name: Bytes::copy_from_slice(new.name),
+            note: Bytes::copy_from_slice(new.note),
+            created: new.created,
+            counters: TreeCounters::default(),
+            holds: Vec::new(),
+            pruning: None,
+        };
+        let made_in = self.open.id;
+        self.snapshots.add(id, Entry { record: record.clone(), used_bytes: 0, made_in, uses: 0 });
+        self.open.snapshots.insert(id, record);
+        self.open.ends = EpochEnd::Snapshot;
+        Ok(id)
+    }
+
     fn change_snapshot(&mut self, id: Epoch, change: impl FnOnce(&mut SnapshotRecord) -> Result<()>) -> Result<()> {
         let Some(entry) = self.snapshots.entries.get_mut(&id) else { return Err(VfsError::NotFound) };
         let mut record = entry.record.clone();
@@ -353,42 +436,28 @@ impl Vfs {
     /// [`VfsError::Exists`], [`VfsError::InvalidArgument`] and [`VfsError::NameTooLong`] for names that can't be,
     /// [`VfsError::NoSpace`], [`VfsError::ReadOnly`], [`VfsError::Io`].
     pub fn create_snapshot(&self, name: &[u8], note: &[u8]) -> Result<Snapshot> {
-        check_name(name)?;
-        if note.len() > TEXT_MAX_BYTES {
-            return Err(VfsError::InvalidArgument);
-        }
-        let created = self.shared.now();
-        let id = self.change_snapshots(|state| {
-            if state.snapshots.by_name.contains_key(name) {
-                return Err(VfsError::Exists);
-            }
-            if let Some(error) = state.stalled {
-                return Err(error);
-            }
-            match state.open.ends {
-                EpochEnd::Snapshot => return Ok(None),
-                EpochEnd::No => {}
-            }
-            let id = state.epoch;
-            let identity = [b"snapshot", &id.0.to_le_bytes()[..], &created.seconds.to_le_bytes(), name].concat();
-            let record = SnapshotRecord {
-                uuid: self.shared.parts.store.id_of(&identity).0,
-                name: Bytes::copy_from_slice(name),
-                note: Bytes::copy_from_slice(note),
-                created,
-                counters: TreeCounters::default(),
-                holds: Vec::new(),
-                pruning: None,
-            };
-            let made_in = state.open.id;
-            state.snapshots.add(id, Entry { record: record.clone(), used_bytes: 0, made_in, uses: 0 });
-            state.open.snapshots.insert(id, record);
-            state.open.ends = EpochEnd::Snapshot;
-            Ok(Some(id))
+        self.create(&NewSnapshot::checked(name, note, self.shared.now())?)
+    }
+
+    pub(crate) fn create(&self, new: &NewSnapshot<'_>) -> Result<Snapshot> {
+        let id = self.change_snapshots(|state| match state.open.ends {
+            EpochEnd::Snapshot if !state.snapshots.has_name(new.name) => Ok(None),
+            EpochEnd::Snapshot | EpochEnd::No => state.end_epoch(&self.shared, new).map(Some),
         })?;
+        self.made_snapshot(id)
+    }
+
+    /// A snapshot that was made just now.
+    pub(crate) fn made_snapshot(&self, id: Epoch) -> Result<Snapshot> {
         let state = self.shared.state.lock();
         // Deleted by somebody else meanwhile: it was made all the same.
         state.snapshots.entries.get(&id).map(|entry| shown(id, entry)).ok_or(VfsError::NotFound)
+    }
+
+    /// The present epoch: what changes now is in no snapshot with a lower number.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.shared.state.lock().epoch
     }
 
     /// The snapshots, oldest first.

@@ -169,6 +169,8 @@ pub(crate) struct State {
     pub(crate) stalled: Option<VfsError>,
     pub(crate) shutdown: bool,
     pub(crate) freeze: Freeze,
+    /// A snapshot of two trees waits until nothing is being committed in both: no group is closed before it.
+    pub(crate) meeting: bool,
 }
 
 impl State {

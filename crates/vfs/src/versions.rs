@@ -19,7 +19,7 @@ const LOOKUP_KEYS: usize = 1024;
 /// Keys of a change list in one record.
 const CHANGES_MAX: usize = 4096;
 /// References of a dead list in one record.
-const DEAD_MAX: usize = 4096;
+pub(crate) const DEAD_MAX: usize = 4096;
 
 /// The snapshots that stand.
 #[derive(Clone, Default, Debug)]

@@ -135,6 +135,8 @@ pub(crate) struct Shared {
     pub(crate) whole_tree: Mutex<()>,
     /// Held by the one stream that is received.
     pub(crate) receiving: Mutex<()>,
+    /// Records that the rollback under way looked at.
+    pub(crate) rolled_back: AtomicU64,
 }
 
 /// An open filesystem. Every method may be called from many threads.

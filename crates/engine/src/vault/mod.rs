@@ -5,7 +5,9 @@
 //! opened and mounted. See docs/decisions/0016-vault.md.
 
 mod attempts;
+mod chunks;
 mod core_dumps;
+mod locked;
 mod open;
 mod rekey;
 mod secret;
@@ -13,9 +15,11 @@ mod slot;
 mod snapshots;
 
 pub use core_dumps::{FreedMemory, watch_freed_memory, wipes_freed_memory};
+pub(crate) use locked::SnapshotPartner;
+pub(crate) use open::complete_receive;
 pub use rekey::RekeyState;
 pub use secret::VaultSecret;
-pub(crate) use slot::{Unsaved, VaultPlace, VaultSetting, VaultSlot};
+pub(crate) use slot::{Unsaved, VaultGround, VaultPlace, VaultSetting, VaultSlot};
 
 use std::time::Duration;
 
@@ -106,7 +110,20 @@ impl Volume {
     /// [`EngineError::VolumeFull`], [`EngineError::Io`]: what was written can't be made durable. Then it stays open.
     pub fn lock_vault(&self, grace: Duration) -> Result<(), EngineError> {
         self.refuse_closed()?;
-        self.vault().lock(grace, Unsaved::StaysOpen)
+        self.vault().lock(grace, Unsaved::StaysOpen)?;
+        self.settle_vault()
+    }
+
+    /// Has the locked vault, if there is one, give back what deleted snapshots had, in the background.
+    pub(crate) fn settle_vault(&self) -> Result<(), EngineError> {
+        if self.refuse_read_only().is_err() || self.vault_status()?.state != VaultState::Locked {
+            return Ok(());
+        }
+        let vault = std::sync::Arc::clone(self.vault());
+        let is_stopped = |stop: &crate::tasks::StopSignal| {
+            stop.try_recv().is_err_and(|error| error == crossbeam_channel::TryRecvError::Disconnected)
+        };
+        self.start_task("verfs-vault-gc", move |stop| vault.settle_locked(&|| is_stopped(stop)))
     }
 
     /// Has the vault opened by other secrets from now on. Durable when it returns; after a crash the old ones open it or

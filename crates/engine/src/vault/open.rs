@@ -1,8 +1,9 @@
 //! The parts of an open vault.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,16 @@ use verfs_codec::crypto::VaultKeys;
 use verfs_format::vault::{VAULT_DIRECTORY, VAULT_PREFIX, VaultCompression, VaultRecord};
 use verfs_fuse::{SessionOptions, VaultGate, VolumeMount};
 use verfs_meta::{MetaStore, PrefixedStore};
-use verfs_store::{ChunkBackend, ChunkStore, Compressed, GcEnd, GcProgress, Pace, StoreOptions};
-use verfs_vfs::{Context, Keyring, Retirement, SealedMeta, SetAttr, UnlockedKeys, Vfs, VfsOptions, VfsParts};
+use verfs_store::{ChunkBackend, ChunkStore, Compressed, GcProgress, StoreError, StoreOptions};
+use verfs_vfs::{
+    Context, Keyring, LockedVault, Retirement, SealedMeta, SetAttr, StreamError, UnlockedKeys, Vfs, VfsOptions,
+    VfsParts,
+};
 
+use super::chunks::VaultChunks;
 use super::core_dumps::NoCoreDumps;
 use super::rekey::{Rekey, RekeyParts, RekeyState};
-use super::slot::VaultSetting;
+use super::slot::{VaultGround, VaultSetting};
 use crate::EngineError;
 use crate::gc::Collector;
 
@@ -44,22 +49,25 @@ pub(super) struct OpenVault {
 }
 
 /// Where the vault's packs and log are.
-fn disk(setting: &VaultSetting) -> Result<Arc<dyn Disk>, EngineError> {
-    let path = setting.path.join(VAULT_DIRECTORY);
-    let about = |error: io::Error| EngineError::from_io(&path, &error);
+fn disk(setting: &VaultGround) -> Result<Arc<dyn Disk>, EngineError> {
+    make_directory(&setting.path).map_err(|error| EngineError::from_io(&setting.path.join(VAULT_DIRECTORY), &error))
+}
+
+fn make_directory(volume: &Path) -> io::Result<Arc<dyn Disk>> {
+    let path = volume.join(VAULT_DIRECTORY);
     match DirBuilder::new().mode(0o700).create(&path) {
-        Ok(()) => File::open(&setting.path).and_then(|directory| directory.sync_all()).map_err(about)?,
+        Ok(()) => File::open(volume)?.sync_all()?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(about(error)),
+        Err(error) => return Err(error),
     }
     Ok(Arc::new(RealDisk::new(path)))
 }
 
-fn records(setting: &VaultSetting) -> Arc<dyn MetaStore> {
+fn records(setting: &VaultGround) -> Arc<dyn MetaStore> {
     Arc::new(PrefixedStore::new(Arc::clone(&setting.meta), VAULT_PREFIX))
 }
 
-fn store_options(setting: &VaultSetting) -> StoreOptions {
+fn store_options(setting: &VaultGround) -> StoreOptions {
     let whole = setting.options.store();
     StoreOptions {
         chunk_cache_bytes: whole.chunk_cache_bytes / LIMITS_SHARE,
@@ -139,6 +147,11 @@ impl OpenVault {
                 Err(error)
             }
         }
+    }
+
+    /// Its chunks.
+    pub(super) fn store(&self) -> &Arc<ChunkStore> {
+        &self.store
     }
 
     /// Its keys.
@@ -223,23 +236,43 @@ impl OpenVault {
     }
 }
 
-/// Collects garbage of a locked vault: sealed blocks are moved as they are.
-pub(super) fn collect_locked(setting: &VaultSetting) -> Result<GcProgress, EngineError> {
-    if !fs::exists(setting.path.join(VAULT_DIRECTORY)).unwrap_or(false) {
-        return Ok(GcProgress::default());
+/// Opens the store of a locked vault's chunks: they are counted, checked and moved as they are.
+pub(super) fn open_locked(ground: &VaultGround) -> impl Fn() -> Result<Arc<ChunkStore>, StoreError> + 'static {
+    let (path, meta) = (ground.path.clone(), records(ground));
+    let (secret, clock, options) = (Box::new(ground.id_secret), Arc::clone(&ground.clock), store_options(ground));
+    move || {
+        let disk = make_directory(&path).map_err(|error| StoreError::Io {
+            context: format!("making {VAULT_DIRECTORY} in {}", path.display()),
+            kind: error.kind(),
+            message: error.to_string(),
+        })?;
+        let backend = ChunkBackend::Locked { secret: secret.clone() };
+        ChunkStore::open_backend(disk, Arc::clone(&meta), backend, Arc::clone(&clock), options.clone())
     }
-    let failed = |error| EngineError::from_store(&setting.path, &error);
-    let backend = ChunkBackend::Locked { secret: Box::new(setting.id_secret) };
-    let store = ChunkStore::open_backend(
-        disk(setting)?,
-        records(setting),
-        backend,
-        Arc::clone(&setting.clock),
-        store_options(setting),
-    )
-    .map_err(failed)?;
-    let collected = store.collect(1, &mut |_: &GcProgress| Pace::Go);
-    let closed = store.close().map_err(failed);
-    let (progress, GcEnd::Done | GcEnd::Stopped) = collected.map_err(failed)?;
-    closed.map(|()| progress)
+}
+
+/// A vault, there or to come, without its keys.
+pub(crate) fn locked_vault(
+    ground: &VaultGround,
+    turn: Arc<Mutex<()>>,
+    store: impl Fn() -> Result<Arc<ChunkStore>, StoreError> + Send + Sync + 'static,
+) -> LockedVault {
+    let disk = Arc::new(RealDisk::new(ground.path.join(VAULT_DIRECTORY)));
+    LockedVault::new(records(ground), disk, turn, ground.keyring(), store)
+}
+
+/// Completes what a crash left of a vault that came in a stream. Nothing else of the volume is open yet.
+pub(crate) fn complete_receive(ground: &VaultGround, volume: &dyn Disk) -> Result<(), EngineError> {
+    let chunks = Arc::new(VaultChunks::new(open_locked(ground)));
+    let open = Arc::clone(&chunks);
+    let vault = locked_vault(ground, Arc::default(), move || open.get());
+    let completed = verfs_vfs::complete_vault_receive(volume, &*ground.meta, &vault);
+    chunks.rest();
+    completed.map_err(|error| match error {
+        StreamError::Volume(error) => EngineError::from_vfs(&ground.path, error),
+        error => {
+            let detail = format!("completing the vault's part of a stream: {error}");
+            EngineError::Io { path: ground.path.clone(), detail }
+        }
+    })
 }

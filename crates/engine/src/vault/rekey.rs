@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use verfs_base::PackId;
 use verfs_codec::crypto::VaultKeys;
 use verfs_format::varint::{Reader, put_u64};
-use verfs_format::vault::SYSTEM_REKEY;
+use verfs_format::vault::{SYSTEM_REKEY, SYSTEM_REKEYED};
 use verfs_meta::{MetaError, MetaStore, WriteBatch};
 use verfs_store::{ChunkStore, GcProgress, Pace, Resealed, StoreError};
 use verfs_vfs::{Keyring, Retirement, SealedMeta, VaultError, Vfs, VfsError};
@@ -157,7 +157,11 @@ fn run(shared: &Shared, parts: &RekeyParts, mut retirement: Retirement) -> Resul
         Resealed::Stopped => return Err(Interrupted::Stopped),
         Resealed::PacksLeft(left) => return Err(Interrupted::PacksLeft(left)),
     }
-    meta.sync()?;
+    let (mut batch, mut value) = (WriteBatch::new(), Vec::new());
+    // Before the end: what was sent of earlier snapshots has seals that nobody can open soon.
+    put_u64(&mut value, vfs.epoch().0);
+    batch.put(SYSTEM_REKEYED, value);
+    with_turn(store, || meta.commit(batch).and_then(|()| meta.sync()))?;
     keyring.end_rekey(&mut retirement, keys)?;
     let mut batch = WriteBatch::new();
     batch.delete(SYSTEM_REKEY);

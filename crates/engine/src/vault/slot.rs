@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use verfs_base::{Clock, OsRng};
 use verfs_chunker::Chunker;
 use verfs_codec::crypto::PasswordCost;
@@ -12,12 +13,13 @@ use verfs_format::superblock::ID_SECRET_BYTES;
 use verfs_fuse::{SessionOptions, VaultDoor, VaultShown};
 use verfs_meta::MetaStore;
 use verfs_store::GcProgress;
-use verfs_vfs::{Context, Keyring, Retirement, Snapshot, VaultError, Vfs, VfsError};
+use verfs_vfs::{Context, Keyring, Outdated, Retirement, UnlockedKeys, VaultError, Vfs, VfsError};
 
 use super::attempts::Attempts;
-use super::open::{OpenVault, collect_locked};
+use super::chunks::VaultChunks;
+use super::open::{OpenVault, open_locked};
 use super::{RekeyState, VaultCompression, VaultSecret, VaultState, VaultStatus, snapshots};
-use crate::snapshots::{SessionSlot, tell_kernel};
+use crate::snapshots::{SessionSlot, tell_kernel, tell_outdated};
 use crate::{EngineError, OpenOptions};
 
 /// How long one try of a password shall take.
@@ -25,22 +27,46 @@ const TRY_TIME: Duration = Duration::from_millis(500);
 /// The name in the root.
 const NAME: &[u8] = b".vault";
 
-/// What a vault needs of its volume.
-pub(crate) struct VaultSetting {
+/// What a vault needs of its volume while it is locked.
+pub(crate) struct VaultGround {
     /// Directory of the volume.
     pub(crate) path: PathBuf,
     pub(crate) uuid: [u8; 16],
     pub(crate) id_secret: [u8; ID_SECRET_BYTES],
     pub(crate) meta: Arc<dyn MetaStore>,
-    pub(crate) chunker: Arc<dyn Chunker>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: OpenOptions,
+}
+
+impl VaultGround {
+    pub(super) fn keyring(&self) -> Keyring {
+        Keyring {
+            meta: Arc::clone(&self.meta),
+            volume: self.uuid,
+            rng: Arc::new(OsRng),
+            clock: Arc::clone(&self.clock),
+        }
+    }
+}
+
+/// What a vault needs of its volume.
+pub(crate) struct VaultSetting {
+    pub(crate) ground: VaultGround,
+    pub(crate) chunker: Arc<dyn Chunker>,
     /// Who owns its root.
     pub(crate) owner: (u32, u32),
     /// The volume's tree.
     pub(crate) tree: Arc<Vfs>,
     /// Where that is mounted.
     pub(crate) session: Arc<SessionSlot>,
+}
+
+impl std::ops::Deref for VaultSetting {
+    type Target = VaultGround;
+
+    fn deref(&self) -> &VaultGround {
+        &self.ground
+    }
 }
 
 /// Where the vault is mounted when it is open, and how.
@@ -61,11 +87,18 @@ pub(crate) enum Unsaved {
 
 /// The vault of a volume, if it has one.
 pub(crate) struct VaultSlot {
-    setting: VaultSetting,
+    pub(super) setting: VaultSetting,
     door: Arc<VaultDoor>,
     /// Held by what makes, opens, locks or mounts it.
-    changing: Mutex<()>,
+    pub(super) changing: Mutex<()>,
     open: Mutex<Option<Arc<OpenVault>>>,
+    /// Held while snapshots are made or deleted, and while the vault comes or goes: a snapshot has it open or locked.
+    pub(super) pairing: Mutex<()>,
+    /// How many wait for what is done with the locked vault to end.
+    pub(super) waiting: AtomicUsize,
+    pub(super) chunks: Arc<VaultChunks>,
+    /// Held by each change of the locked vault.
+    pub(super) turn: Arc<Mutex<()>>,
     place: Mutex<Option<VaultPlace>>,
     attempts: Mutex<Attempts>,
 }
@@ -73,11 +106,16 @@ pub(crate) struct VaultSlot {
 impl VaultSlot {
     /// Locked, or absent. What can't be read now is told when somebody asks for it.
     pub(crate) fn new(setting: VaultSetting) -> VaultSlot {
+        let chunks = Arc::new(VaultChunks::new(open_locked(&setting)));
         let slot = VaultSlot {
             setting,
             door: Arc::default(),
             changing: Mutex::new(()),
             open: Mutex::new(None),
+            pairing: Mutex::new(()),
+            waiting: AtomicUsize::new(0),
+            chunks,
+            turn: Arc::default(),
             place: Mutex::new(None),
             attempts: Mutex::default(),
         };
@@ -97,16 +135,11 @@ impl VaultSlot {
         &self.door
     }
 
-    fn keyring(&self) -> Keyring {
-        Keyring {
-            meta: Arc::clone(&self.setting.meta),
-            volume: self.setting.uuid,
-            rng: Arc::new(OsRng),
-            clock: Arc::clone(&self.setting.clock),
-        }
+    pub(super) fn keyring(&self) -> Keyring {
+        self.setting.keyring()
     }
 
-    fn error(&self, error: VaultError) -> EngineError {
+    pub(super) fn error(&self, error: VaultError) -> EngineError {
         let path = self.setting.path.clone();
         match error {
             VaultError::Exists => EngineError::VaultExists { path },
@@ -118,7 +151,7 @@ impl VaultSlot {
         }
     }
 
-    fn opened(&self) -> Option<Arc<OpenVault>> {
+    pub(super) fn opened(&self) -> Option<Arc<OpenVault>> {
         self.open.lock().clone()
     }
 
@@ -164,12 +197,17 @@ impl VaultSlot {
             Err(error) => return Err(EngineError::from_vfs(&self.setting.path, error)),
         }
         let cost = self.cost()?;
+        let _pairing = self.pairing.lock();
         let keys = self.keyring().create(secret.as_secrets(), cost, compression).map_err(|error| self.error(error))?;
         self.show(VaultShown::Locked);
         // Its tree is made by the first opening, whenever that is: only its mode would be missing.
-        let vault = OpenVault::open(&self.setting, keys)?;
-        let root = vault.close_root(&self.setting);
-        root.and(vault.close(&self.setting))
+        self.chunks.begin_change();
+        let made = OpenVault::open(&self.setting, keys).and_then(|vault| {
+            let root = vault.close_root(&self.setting);
+            root.and(vault.close(&self.setting))
+        });
+        self.chunks.settle(None);
+        made
     }
 
     /// Runs a try of secrets, as often as that is allowed.
@@ -198,12 +236,27 @@ impl VaultSlot {
 
     /// Opens the vault, and mounts it where the volume is mounted.
     pub(crate) fn unlock(&self, secret: &VaultSecret) -> Result<(), EngineError> {
-        let _changing = self.changing.lock();
+        let _changing = self.change_soon();
         if self.opened().is_some() {
             return Err(EngineError::VaultUnlocked { path: self.setting.path.clone() });
         }
+        self.refuse_half_received()?;
         let mut keys = self.attempt(|keyring| keyring.unlock(secret.as_secrets()))?;
         let retirement = keys.retirement.take();
+        let _pairing = self.pairing.lock();
+        self.chunks.begin_change();
+        let opened = self.begin(keys);
+        self.chunks.settle(opened.as_ref().ok().map(|vault| vault.store()));
+        let vault = opened?;
+        if let (Some(retirement), crate::ReadOnly::No) = (retirement, self.setting.options.read_only) {
+            self.start_rekey(&vault, retirement);
+        }
+        *self.open.lock() = Some(vault);
+        Ok(())
+    }
+
+    /// Opens the vault's parts and shows it.
+    fn begin(&self, keys: UnlockedKeys) -> Result<Arc<OpenVault>, EngineError> {
         let vault = Arc::new(OpenVault::open(&self.setting, keys)?);
         let settled = match self.setting.options.read_only {
             crate::ReadOnly::Yes => Ok(()),
@@ -220,11 +273,28 @@ impl VaultSlot {
             }
             return Err(error);
         }
-        if let (Some(retirement), crate::ReadOnly::No) = (retirement, self.setting.options.read_only) {
-            self.start_rekey(&vault, retirement);
+        Ok(vault)
+    }
+
+    /// Of a stream that was applied in part nobody can use anything before the rest is.
+    fn refuse_half_received(&self) -> Result<(), EngineError> {
+        let path = || self.setting.path.clone();
+        match self.setting.meta.get(verfs_format::keys::SYSTEM_RECEIVE) {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => {
+                let detail = "a stream was applied in part: open the volume again".to_owned();
+                Err(EngineError::Io { path: path(), detail })
+            }
+            Err(error) => Err(EngineError::from_meta(&path(), &error)),
         }
-        *self.open.lock() = Some(vault);
-        Ok(())
+    }
+
+    /// For what comes or goes: whoever works on the locked vault ends soon.
+    pub(super) fn change_soon(&self) -> MutexGuard<'_, ()> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let changing = self.changing.lock();
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        changing
     }
 
     fn start_rekey(&self, vault: &OpenVault, retirement: Retirement) {
@@ -268,8 +338,11 @@ impl VaultSlot {
         }
         vault.cut_mount();
         self.show(VaultShown::Locked);
+        let _pairing = self.pairing.lock();
+        self.chunks.begin_change();
         *self.open.lock() = None;
         let closed = vault.close(&self.setting);
+        self.chunks.settle(None);
         if Arc::strong_count(&vault) > 1 {
             tracing::debug!("somebody still looks at the locked vault");
         }
@@ -315,42 +388,36 @@ impl VaultSlot {
         Ok(vault.mount(mountpoint, options)?)
     }
 
-    fn show(&self, shown: VaultShown) {
+    pub(super) fn show(&self, shown: VaultShown) {
         self.door.show(shown);
         tell_kernel(&self.setting.session, VaultDoor::invalidations);
     }
 
-    /// A snapshot of the volume was made.
-    pub(crate) fn snapshot_made(&self, snapshot: &Snapshot) -> Result<(), EngineError> {
-        let Some(vault) = self.opened() else { return Ok(()) };
-        match vault.vfs.create_snapshot(&snapshot.name, &snapshots::mark(snapshot)) {
-            // One of this name that the volume has no more.
-            Err(VfsError::Exists) => vault
-                .vfs
-                .delete_snapshot(&snapshot.name)
-                .and_then(|()| vault.vfs.create_snapshot(&snapshot.name, &snapshots::mark(snapshot))),
-            made => made,
-        }
-        .map(drop)
-        .map_err(|error| EngineError::from_vfs(&self.setting.path, error))
-    }
-
-    /// A snapshot of the volume was deleted.
-    pub(crate) fn snapshot_deleted(&self, name: &[u8]) {
-        let Some(vault) = self.opened() else { return };
-        match vault.vfs.delete_snapshot(name) {
-            Ok(()) | Err(VfsError::NotFound) => {}
-            Err(error) => tracing::warn!(%error, "the vault's part of a snapshot goes when it is opened next"),
+    /// Tells the kernel what a rollback of the open vault changed.
+    pub(crate) fn tell_outdated(&self, outdated: &Outdated) {
+        if let Some(vault) = self.opened() {
+            tell_outdated(&vault.vfs, &vault.mount, outdated);
         }
     }
 
-    /// Collects garbage, whether it is locked or not.
+    /// Collects garbage, whether it is locked or not. Of a locked one it ends early when somebody wants to open it.
     pub(crate) fn collect(&self) -> Result<GcProgress, EngineError> {
         let _changing = self.changing.lock();
         match self.opened() {
             Some(vault) => vault.collect().map_err(|error| EngineError::from_store(&self.setting.path, &error)),
-            None => collect_locked(&self.setting),
+            None if self.locked()?.is_none() => Ok(GcProgress::default()),
+            None => {
+                let collected = self.collect_locked(1, &|| self.waiting.load(Ordering::SeqCst) == 0);
+                self.chunks.rest();
+                collected
+            }
         }
+    }
+
+    /// Nothing of it is open any more. It is locked.
+    pub(crate) fn close(&self) {
+        let _changing = self.change_soon();
+        self.chunks.begin_change();
     }
 
     /// Everything done in it before is durable.

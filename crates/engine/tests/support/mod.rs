@@ -5,6 +5,7 @@ pub mod connection;
 pub mod disk;
 pub mod gate;
 pub mod page;
+pub mod secrets;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -24,7 +24,7 @@ use crate::mount_table::{MountKind, detach_stale};
 use crate::mounting::{self, MountPoint};
 use crate::options::SessionOptions;
 use crate::session::Session;
-use crate::vault::{Gated, VaultGate};
+use crate::vault::{Gated, VaultDoor, VaultGate};
 
 /// A mount that nobody used for that long goes; it takes up to twice as long.
 const IDLE_INTERVAL: Duration = Duration::from_secs(15);
@@ -66,6 +66,8 @@ pub(super) struct Automount {
     options: SessionOptions,
     /// What a lock of the vault ends, if they are the vault's snapshots.
     gate: Option<Arc<VaultGate>>,
+    /// Who makes and deletes them, if they are the volume's.
+    door: Option<Arc<VaultDoor>>,
     /// The tree's mount.
     tree: OnceLock<MountPoint>,
     state: Mutex<State>,
@@ -76,10 +78,9 @@ pub(super) struct Automount {
 impl Automount {
     pub(super) fn new(
         place: Place,
-        vfs: Arc<Vfs>,
-        opened: Arc<OpenedSnapshots>,
+        (vfs, opened): (Arc<Vfs>, Arc<OpenedSnapshots>),
         options: &SessionOptions,
-        gate: Option<Arc<VaultGate>>,
+        (gate, door): (Option<Arc<VaultGate>>, Option<Arc<VaultDoor>>),
     ) -> Automount {
         Automount {
             place,
@@ -88,6 +89,7 @@ impl Automount {
             // Nothing in it waits for the disk to take something.
             options: SessionOptions { sync_threads: 1, ..options.clone() },
             gate,
+            door,
             tree: OnceLock::new(),
             state: Mutex::new(State::Ended),
             changed: Condvar::new(),
@@ -257,7 +259,7 @@ impl Automount {
                 mounting::mount(path, &options)?
             }
         };
-        let tree = Arc::new(SnapshotsTree::new(Arc::clone(&self.vfs), Arc::clone(&self.opened)));
+        let tree = Arc::new(SnapshotsTree::new(Arc::clone(&self.vfs), Arc::clone(&self.opened), self.door.clone()));
         Session::serve_mounted(Arc::new(Gated::new(tree, self.gate.clone())), mounted, &self.options)
     }
 

@@ -84,7 +84,12 @@ impl VolumeMount {
         let shown = shown(vfs, wanted, place.as_ref());
         let opened = Arc::new(OpenedSnapshots::new(Arc::clone(vfs)));
         let place = place.unwrap_or(Place::InTree);
-        let snapshots = Arc::new(Automount::new(place, Arc::clone(vfs), Arc::clone(&opened), options, gate.clone()));
+        let snapshots = Arc::new(Automount::new(
+            place,
+            (Arc::clone(vfs), Arc::clone(&opened)),
+            options,
+            (gate.clone(), door.clone()),
+        ));
         let earlier = Earlier::new(Arc::clone(vfs), opened);
         let tree = TreeWithSnapshots::new(Arc::clone(vfs), shown, Arc::clone(&snapshots), earlier);
         let mounted = mounting::mount(mountpoint, &mount_options)?;

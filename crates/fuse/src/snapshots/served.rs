@@ -13,6 +13,7 @@ use verfs_vfs::{
 use super::numbers;
 use super::opened::{OpenedSnapshots, may_wait};
 use crate::tree::{Lifetime, Opening, Tree};
+use crate::vault::VaultDoor;
 
 /// Cookies of `.` and `..`; behind them comes each snapshot's number.
 const COOKIE_SELF: u64 = 1;
@@ -25,6 +26,8 @@ const MODE_OTHERS_WRITE: u16 = 0o7022;
 pub(super) struct SnapshotsTree {
     vfs: Arc<Vfs>,
     opened: Arc<OpenedSnapshots>,
+    /// Who makes and deletes them; a vault's follow those of the volume.
+    door: Option<Arc<VaultDoor>>,
 }
 
 /// Attributes as this session numbers them.
@@ -33,8 +36,12 @@ fn renumbered(snapshot: Epoch, attr: Attr) -> Result<Attr> {
 }
 
 impl SnapshotsTree {
-    pub(super) fn new(vfs: Arc<Vfs>, opened: Arc<OpenedSnapshots>) -> SnapshotsTree {
-        SnapshotsTree { vfs, opened }
+    pub(super) fn new(vfs: Arc<Vfs>, opened: Arc<OpenedSnapshots>, door: Option<Arc<VaultDoor>>) -> SnapshotsTree {
+        SnapshotsTree { vfs, opened, door }
+    }
+
+    fn door(&self) -> Result<&VaultDoor> {
+        self.door.as_deref().ok_or(VfsError::ReadOnly)
     }
 
     /// The snapshot of a number, and the inode in it. The root is in none.
@@ -156,7 +163,7 @@ impl Tree for SnapshotsTree {
             return Err(VfsError::ReadOnly);
         }
         may_wait(context)?;
-        self.vfs.create_snapshot(name, b"")?;
+        self.door()?.maker()?.create(name)?;
         Self::top(&self.opened.by_name(name)?)
     }
 
@@ -178,7 +185,7 @@ impl Tree for SnapshotsTree {
             return Err(VfsError::ReadOnly);
         }
         may_wait(context)?;
-        self.vfs.delete_snapshot(name)
+        self.door()?.maker()?.delete(name)
     }
 
     fn rename(&self, _: &Context, _: (Ino, &[u8]), _: (Ino, &[u8]), _: RenameMode) -> Result<()> {

@@ -13,8 +13,9 @@ use std::io;
 use std::str::FromStr;
 
 pub(crate) use receive::complete_receive;
-pub use receive::{Received, TargetChanges};
+pub use receive::{Received, TargetChanges, complete_vault_receive};
 pub use send::Sent;
+pub(crate) use spool::SpoolReader;
 
 use crate::VfsError;
 

@@ -8,12 +8,13 @@ use std::io::Read;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use verfs_base::{ChunkId, Epoch, GroupId};
+use verfs_base::{ChunkId, Disk, Epoch, GroupId};
 use verfs_codec::{Decompressor, Encoding};
 use verfs_format::{
     ContentId, DirentRecord, InodeRecord, NameHash, Run, RunData, STREAM_WINDOW_CHUNKS, Segment, SnapshotRecord,
     StreamBegin, StreamFrame, StreamRun, StreamRunData, TreeCounters, keys, split_versioned,
 };
+use verfs_meta::{MetaStore, WriteBatch};
 use verfs_store::{ChunkBatch, Indexed};
 
 use super::StreamError;
@@ -21,10 +22,12 @@ use super::spool::{Filled, SpoolReader, fill, remove_others};
 use crate::apply::Steps;
 use crate::commit::put_system;
 use crate::history::{ChangedKeys, version_at};
+use crate::load::meta_error;
 use crate::rollback::Outdated;
 use crate::snapshots::SnapshotTable;
 use crate::space::SpaceGauge;
 use crate::state::Failure;
+use crate::vault::{LockedVault, LockedVaults};
 use crate::versions::Versions;
 use crate::volume::{Shared, VfsParts};
 use crate::{Snapshot, Vfs, VfsError};
@@ -80,7 +83,7 @@ fn read_step(spool: &mut SpoolReader) -> Result<Step, StreamError> {
         let frame = spool.next()?;
         match &frame {
             StreamFrame::End(_) => return Ok(Step { frames, end: true }),
-            StreamFrame::Begin(_) => continue,
+            StreamFrame::Begin(_) | StreamFrame::Sealed(_) | StreamFrame::Block(..) => continue,
             StreamFrame::Chunk(raw_len, ..) => bytes += u64::from(*raw_len),
             StreamFrame::Inode(..)
             | StreamFrame::Dirent(..)
@@ -112,7 +115,11 @@ impl Applier<'_> {
             StreamFrame::Symlink(ino, _) => keys::symlink(*ino).into(),
             StreamFrame::Xattrs(ino, _) => keys::xattrs(*ino).into(),
             StreamFrame::Segment(content, index, _) => keys::segment(*content, *index).into(),
-            StreamFrame::Begin(_) | StreamFrame::Chunk(..) | StreamFrame::End(_) => return None,
+            StreamFrame::Begin(_)
+            | StreamFrame::Chunk(..)
+            | StreamFrame::Sealed(_)
+            | StreamFrame::Block(..)
+            | StreamFrame::End(_) => return None,
         })
     }
 
@@ -230,7 +237,11 @@ impl Applier<'_> {
                     let segment = self.segment(chunks, (content, index), runs)?;
                     (!segment.runs.is_empty()).then(|| segment.encode().into())
                 }
-                StreamFrame::Begin(_) | StreamFrame::Chunk(..) | StreamFrame::End(_) => continue,
+                StreamFrame::Begin(_)
+                | StreamFrame::Chunk(..)
+                | StreamFrame::Sealed(_)
+                | StreamFrame::Block(..)
+                | StreamFrame::End(_) => continue,
             };
             self.steps.set(chunks, versions, counters, (&key, live, target))?;
         }
@@ -383,6 +394,21 @@ pub(crate) fn complete_receive(
     Ok(true)
 }
 
+/// Runs `act` with the locked vault that a stream's part is for, if it has one.
+fn with_vault(
+    begin: &StreamBegin,
+    vaults: Option<&dyn LockedVaults>,
+    act: &mut dyn FnMut(Option<&LockedVault>) -> Result<(), StreamError>,
+) -> Result<(), StreamError> {
+    let open =
+        || StreamError::Mismatch("the stream has a vault's part, and the vault here is open: lock it".to_owned());
+    match (&begin.vault, vaults) {
+        (None, _) => act(None),
+        (Some(_), None) => Err(open()),
+        (Some(_), Some(vaults)) => vaults.with(&mut |vault| act(Some(vault.ok_or_else(open)?))),
+    }
+}
+
 fn applier(steps: Steps<'_>, base: Option<Epoch>) -> Applier<'_> {
     Applier {
         steps,
@@ -410,7 +436,7 @@ impl Shared {
     }
 
     /// Applies a verified spool to the frozen volume.
-    fn apply_stream(&self, begin: &StreamBegin) -> Result<Option<Epoch>, StreamError> {
+    fn apply_stream(&self, begin: &StreamBegin, vault: Option<&LockedVault>) -> Result<Option<Epoch>, StreamError> {
         let (base, changed) = self.check_base(begin)?;
         if changed == Changed::Since {
             return Err(StreamError::Mismatch("the volume changed since the stream's base".to_owned()));
@@ -419,14 +445,46 @@ impl Shared {
             let state = self.state.lock();
             (state.snapshots.standing(), state.epoch, state.open.id)
         };
-        let spool = SpoolReader::open(&*self.parts.disk, begin.stream)?;
-        let applied = applier(Steps { parts: &self.parts, standing, epoch }, base).run(begin, spool, group);
+        let disk = &*self.parts.disk;
+        let spool = SpoolReader::open(disk, begin.stream)?;
+        let applied = match vault {
+            None => Ok(()),
+            Some(vault) => self.intend(begin).and_then(|()| vault.apply(begin, SpoolReader::open(disk, begin.stream)?)),
+        };
+        let steps = Steps { parts: &self.parts, standing, epoch };
+        let applied = applied.and_then(|()| applier(steps, base).run(begin, spool, group));
         let rebuilt = applied.and_then(|group| Ok(self.rebuild(group)?));
         if rebuilt.is_err() {
             // Some of it may be done: only opening the volume again can finish it.
             self.state.lock().failure = Some(Failure::Store);
         }
         rebuilt.map(|()| base)
+    }
+}
+
+impl Shared {
+    /// From here on the stream is applied to its end, by whoever opens the volume next if need be.
+    fn intend(&self, begin: &StreamBegin) -> Result<(), StreamError> {
+        let mut batch = WriteBatch::new();
+        batch.put(Bytes::from_static(keys::SYSTEM_RECEIVE), Bytes::copy_from_slice(&begin.stream));
+        let meta = &self.parts.meta;
+        Ok(meta.commit(batch).and_then(|()| meta.sync()).map_err(|error| self.meta_error(&error))?)
+    }
+}
+
+/// Completes the vault's part of a stream whose application a crash interrupted, before the volume's tree is opened. `disk`
+/// and `meta` are the volume's.
+///
+/// # Errors
+/// [`StreamError`].
+pub fn complete_vault_receive(disk: &dyn Disk, meta: &dyn MetaStore, vault: &LockedVault) -> Result<(), StreamError> {
+    let intent = meta.get(keys::SYSTEM_RECEIVE).map_err(|error| meta_error(&error))?;
+    let Some(stream) = intent else { return Ok(()) };
+    let stream: [u8; 16] = stream[..].try_into().map_err(|_| damaged("the id of the stream under way"))?;
+    let mut spool = SpoolReader::open(disk, stream)?;
+    match spool.next()? {
+        StreamFrame::Begin(begin) => vault.apply(&begin, spool),
+        _ => Err(damaged("the spool doesn't begin")),
     }
 }
 
@@ -443,12 +501,28 @@ impl Vfs {
         changes: TargetChanges,
         progress: &mut Progress<'_>,
     ) -> Result<Received, StreamError> {
+        self.receive_with_vault(source, changes, None, progress)
+    }
+
+    /// As [`Vfs::receive`], with what the stream has of a vault, for the locked one of this volume, or for its first.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn receive_with_vault(
+        &self,
+        source: &mut dyn Read,
+        changes: TargetChanges,
+        vault: Option<&dyn LockedVaults>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Received, StreamError> {
         let shared = &self.shared;
         let _receiving = shared.receiving.lock();
         shared.barrier()?;
         let disk = &*shared.parts.disk;
         let accept = &mut |begin: &StreamBegin| match (shared.check_base(begin)?, changes) {
-            ((_, Changed::No), _) | ((_, Changed::Since), TargetChanges::RollBack) => Ok(()),
+            ((_, Changed::No), _) | ((_, Changed::Since), TargetChanges::RollBack) => {
+                with_vault(begin, vault, &mut |vault| vault.map_or(Ok(()), |vault| vault.check(begin, changes)))
+            }
             ((_, Changed::Since), TargetChanges::Refuse) => {
                 Err(StreamError::Mismatch("the volume changed since the stream's base".to_owned()))
             }
@@ -465,15 +539,21 @@ impl Vfs {
             let name = name.ok_or(VfsError::NotFound)?.name;
             self.rollback(&name)?;
         }
-        let base = {
+        let mut base = None;
+        with_vault(&begin, vault, &mut |vault| {
+            if let Some(vault) = vault {
+                // It may have changed meanwhile.
+                vault.check(&begin, changes)?;
+            }
             let _whole_tree = shared.whole_tree.lock();
             shared.freeze()?;
-            let applied = shared.apply_stream(&begin);
+            let applied = shared.apply_stream(&begin, vault);
             // It can't go before the lists of what changed behind it were read.
-            let base = applied.map(|base| base.map(|base| shared.use_in(&mut shared.state.lock(), base)));
+            let used = applied.map(|base| base.map(|base| shared.use_in(&mut shared.state.lock(), base)));
             shared.thaw();
-            base?.transpose()?
-        };
+            base = used?.transpose()?;
+            Ok(())
+        })?;
         if let Err(error) = remove_others(disk, None) {
             tracing::warn!(%error, "can't remove the spool of a stream that was received");
         }

@@ -9,14 +9,15 @@ use bytes::Bytes;
 use verfs_base::{ChunkId, Epoch, Ino};
 use verfs_codec::Compressor;
 use verfs_format::{
-    ContentId, InodeKind, InodeRecord, RunData, STREAM_MAGIC, STREAM_RESUME_MAGIC, STREAM_WINDOW_CHUNKS, Segment,
-    StreamBegin, StreamCheck, StreamFrame, StreamRun, StreamRunData, keys,
+    ContentId, InodeKind, InodeRecord, RunData, STREAM_MAGIC, STREAM_RESUME_MAGIC, STREAM_VAULT_MAGIC,
+    STREAM_WINDOW_CHUNKS, Segment, StreamBegin, StreamCheck, StreamFrame, StreamRun, StreamRunData, keys,
 };
 
 use super::{ResumeToken, StreamError};
 use crate::directory::Name;
 use crate::history::ChangedKeys;
 use crate::snapshot_tree::Past;
+use crate::vault::LockedVault;
 use crate::{Vfs, VfsError};
 
 /// Level at which chunks are compressed for the stream: a part of what makes it the same each time.
@@ -296,6 +297,21 @@ impl Vfs {
         out: &mut dyn Write,
         progress: &mut Progress<'_>,
     ) -> Result<Sent, StreamError> {
+        self.send_with_vault((snapshot, base), resume, None, out, progress)
+    }
+
+    /// As [`Vfs::send`], with what the snapshot has of a vault, as it is stored. That may be open.
+    ///
+    /// # Errors
+    /// As there, and [`StreamError::Mismatch`] where the vault can't be sent.
+    pub fn send_with_vault(
+        &self,
+        (snapshot, base): (&[u8], Option<&[u8]>),
+        resume: Option<ResumeToken>,
+        vault: Option<&LockedVault>,
+        out: &mut dyn Write,
+        progress: &mut Progress<'_>,
+    ) -> Result<Sent, StreamError> {
         let shared = &self.shared;
         let used = self.use_snapshot(snapshot)?;
         let used_base = base.map(|base| self.use_snapshot(base)).transpose()?;
@@ -304,7 +320,13 @@ impl Vfs {
         if base.as_ref().is_some_and(|base| base.id >= shown.id) {
             return Err(VfsError::InvalidArgument.into());
         }
-        let identity = [&b"stream"[..], &shown.uuid, &base.as_ref().map(|base| base.uuid).unwrap_or_default()].concat();
+        let part = vault.map(|vault| vault.stream_part(&shown, base.as_ref())).transpose()?.flatten();
+        let mut identity =
+            [&b"stream"[..], &shown.uuid, &base.as_ref().map(|base| base.uuid).unwrap_or_default()].concat();
+        if let Some(part) = &part {
+            // With other keys its bytes are others.
+            identity.extend_from_slice(&part.keys);
+        }
         let stream = shared.parts.store.id_of(&identity).0;
         if let Some(token) = &resume {
             if token.stream != stream {
@@ -332,7 +354,7 @@ impl Vfs {
             known: HashMap::new(),
             window: VecDeque::new(),
         };
-        sender.write(&STREAM_MAGIC)?;
+        sender.write(if part.is_some() { &STREAM_VAULT_MAGIC } else { &STREAM_MAGIC })?;
         sender.put(&StreamFrame::Begin(StreamBegin {
             stream,
             uuid: shown.uuid,
@@ -340,6 +362,7 @@ impl Vfs {
             name: shown.name,
             note: shown.note,
             created: shown.created,
+            vault: part.clone(),
         }))?;
         match &base {
             None => sender.whole()?,
@@ -348,6 +371,9 @@ impl Vfs {
                 let window_bytes = shared.options.change_window_bytes;
                 sender.changes(&mut ChangedKeys::new(&*shared.parts.meta, (after, last), window_bytes))?;
             }
+        }
+        if let (Some(vault), Some(part)) = (vault, &part) {
+            vault.send(part, &mut |frame| sender.put_record(frame))?;
         }
         let frames = sender.frames;
         sender.put(&StreamFrame::End(frames))?;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use verfs_base::{Disk, DiskFile};
 use verfs_format::{
-    STREAM_BODY_MAX_BYTES, STREAM_CHECK_BYTES, STREAM_HEAD_BYTES, STREAM_MAGIC, STREAM_RESUME_MAGIC, StreamBegin,
-    StreamCheck, StreamFrame,
+    STREAM_BODY_MAX_BYTES, STREAM_CHECK_BYTES, STREAM_HEAD_BYTES, STREAM_MAGIC, STREAM_RESUME_MAGIC,
+    STREAM_VAULT_MAGIC, StreamBegin, StreamCheck, StreamFrame,
 };
 
 use super::{ResumeToken, StreamError};
@@ -105,13 +105,16 @@ impl Frames {
         self.check = expected;
         self.count += 1;
         self.room_bytes += match &frame {
-            StreamFrame::Chunk(raw_len, ..) => SpaceGauge::claim_of(u64::from(*raw_len)),
+            StreamFrame::Chunk(raw_len, ..) | StreamFrame::Block(_, raw_len, ..) => {
+                SpaceGauge::claim_of(u64::from(*raw_len))
+            }
             StreamFrame::Begin(_)
             | StreamFrame::Inode(..)
             | StreamFrame::Dirent(..)
             | StreamFrame::Symlink(..)
             | StreamFrame::Xattrs(..)
             | StreamFrame::Segment(..)
+            | StreamFrame::Sealed(_)
             | StreamFrame::End(_) => RECORD_ROOM_BYTES + 4 * len as u64,
         };
         self.ended = matches!(frame, StreamFrame::End(_));
@@ -145,7 +148,7 @@ impl SpoolReader {
         let mut source = io::BufReader::with_capacity(WRITE_BYTES, FileReader { file, at: 0 });
         let mut magic = [0; 8];
         source.read_exact(&mut magic)?;
-        if magic != STREAM_MAGIC {
+        if magic != STREAM_MAGIC && magic != STREAM_VAULT_MAGIC {
             return Err(StreamError::Damaged { detail: "the spool is no stream".to_owned(), resume: None });
         }
         Ok(SpoolReader { source, frames: Frames::new() })
@@ -214,7 +217,7 @@ pub(crate) fn fill(
         _ => error.into(),
     })?;
     let (mut spool, mut frames, begin) = match magic {
-        STREAM_MAGIC => begin_spool(disk, source, accept)?,
+        STREAM_MAGIC | STREAM_VAULT_MAGIC => begin_spool(disk, (&magic, source), accept)?,
         STREAM_RESUME_MAGIC => resume_spool(disk, source, accept)?,
         _ => return Err(StreamError::Damaged { detail: "this is no stream of a snapshot".to_owned(), resume: None }),
     };
@@ -246,7 +249,7 @@ pub(crate) fn fill(
 
 fn begin_spool(
     disk: &dyn Disk,
-    source: &mut dyn Read,
+    (magic, source): (&[u8; 8], &mut dyn Read),
     accept: &mut dyn FnMut(&StreamBegin) -> Result<(), StreamError>,
 ) -> Result<(Spool, Frames, StreamBegin), StreamError> {
     let mut frames = Frames::new();
@@ -257,11 +260,14 @@ fn begin_spool(
         NoFrame::Failed(error) => error.into(),
     })?;
     let StreamFrame::Begin(begin) = frame else { return Err(damaged("it doesn't begin".to_owned())) };
+    if begin.vault.is_some() != (*magic == STREAM_VAULT_MAGIC) {
+        return Err(damaged("it is not of the version that it says".to_owned()));
+    }
     accept(&begin)?;
     remove_others(disk, None)?;
     let file = disk.create(&spool_path(begin.stream))?;
     let mut spool = Spool { file, stream: begin.stream, written: 0, waiting: Vec::new() };
-    spool.take(&STREAM_MAGIC)?;
+    spool.take(magic)?;
     spool.take(&bytes)?;
     Ok((spool, frames, begin))
 }

@@ -4,9 +4,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use verfs_base::{Clock, Rng};
 use verfs_codec::crypto::{CryptoError, KEY_BYTES, KeyMaterial, PasswordCost, VaultKeys, WrappingKey};
-use verfs_format::vault::{SYSTEM_VAULT_KEYS, VaultCompression, VaultRecord};
+use verfs_format::vault::{SYSTEM_VAULT_ID, SYSTEM_VAULT_KEYS, SYSTEM_VAULT_RECEIVED, VaultCompression, VaultRecord};
 use verfs_meta::{MetaError, MetaStore, WriteBatch};
 
 /// What opens a vault.
@@ -119,7 +120,7 @@ impl Keyring {
             wrapped: Vec::new(),
         };
         let record = self.write(record, &material, secrets)?;
-        Ok(self.unlocked(record, &material))
+        self.unlocked(record, &material)
     }
 
     /// The keys. Takes the time of one try, whether the secrets are right or not.
@@ -128,7 +129,7 @@ impl Keyring {
     /// [`VaultError`], but for [`VaultError::Exists`].
     pub fn unlock(&self, secrets: VaultSecrets<'_>) -> Result<UnlockedKeys, VaultError> {
         let (record, material, wrapping) = self.unwrap(secrets)?;
-        let mut unlocked = self.unlocked(record.clone(), &material);
+        let mut unlocked = self.unlocked(record.clone(), &material)?;
         if material.generations().count() > 1 {
             unlocked.retirement = Some(Retirement { record, material, wrapping });
         }
@@ -172,10 +173,50 @@ impl Keyring {
         self.write(record, &material, new).map(|_| ())
     }
 
+    /// The record as it is stored; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`VaultError::Meta`].
+    pub(super) fn stored(&self) -> Result<Option<Bytes>, VaultError> {
+        Ok(self.meta.get(SYSTEM_VAULT_KEYS)?)
+    }
+
+    /// The record as it came in a stream last; `None` if none did.
+    ///
+    /// # Errors
+    /// [`VaultError::Meta`].
+    pub(super) fn received(&self) -> Result<Option<Bytes>, VaultError> {
+        Ok(self.meta.get(SYSTEM_VAULT_RECEIVED)?)
+    }
+
+    /// Takes the keys of a vault that came in a stream. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`VaultError::Meta`].
+    pub(super) fn adopt(&self, id: [u8; 16], record: &Bytes) -> Result<(), VaultError> {
+        let mut batch = WriteBatch::new();
+        batch.put(SYSTEM_VAULT_ID, id.to_vec());
+        batch.put(SYSTEM_VAULT_KEYS, record.clone());
+        batch.put(SYSTEM_VAULT_RECEIVED, record.clone());
+        self.meta.commit(batch)?;
+        Ok(self.meta.sync()?)
+    }
+
+    /// What the seals of the vault are bound to: the volume's uuid, or what it brought from another volume.
+    ///
+    /// # Errors
+    /// [`VaultError::Damaged`], [`VaultError::Meta`].
+    pub fn id(&self) -> Result<[u8; 16], VaultError> {
+        match self.meta.get(SYSTEM_VAULT_ID)? {
+            None => Ok(self.volume),
+            Some(id) => id[..].try_into().map_err(|_| VaultError::Damaged("what it is bound to".to_owned())),
+        }
+    }
+
     fn unwrap(&self, secrets: VaultSecrets<'_>) -> Result<(VaultRecord, KeyMaterial, WrappingKey), VaultError> {
         let record = self.record()?.ok_or(VaultError::Absent)?;
         let wrapping = self.wrapping(&record, secrets)?;
-        match wrapping.unwrap(&record.wrapped, &self.volume, &record.head()) {
+        match wrapping.unwrap(&record.wrapped, &self.id()?, &record.head()) {
             Ok(material) => Ok((record, material, wrapping)),
             // Wrapped keys that were damaged fail the record's checksum.
             Err(CryptoError::Unsealable | CryptoError::UnknownKey { .. }) => Err(VaultError::WrongSecret),
@@ -203,8 +244,8 @@ impl Keyring {
         material: &KeyMaterial,
         wrapping: &WrappingKey,
     ) -> Result<VaultRecord, VaultError> {
-        record.wrapped =
-            wrapping.wrap(material, &self.volume, &record.head(), self.rng.as_ref()).map_err(VaultError::Crypto)?;
+        let id = self.id()?;
+        record.wrapped = wrapping.wrap(material, &id, &record.head(), self.rng.as_ref()).map_err(VaultError::Crypto)?;
         let mut batch = WriteBatch::new();
         batch.put(SYSTEM_VAULT_KEYS, record.encode());
         self.meta.commit(batch)?;
@@ -213,13 +254,13 @@ impl Keyring {
     }
 
     fn wrapping(&self, record: &VaultRecord, secrets: VaultSecrets<'_>) -> Result<WrappingKey, VaultError> {
-        WrappingKey::derive(secrets.password, secrets.key_file, &record.salt, &self.volume, cost(record))
+        WrappingKey::derive(secrets.password, secrets.key_file, &record.salt, &self.id()?, cost(record))
             .map_err(VaultError::Crypto)
     }
 
-    fn unlocked(&self, record: VaultRecord, material: &KeyMaterial) -> UnlockedKeys {
-        let keys = Arc::new(VaultKeys::new(material, self.volume, Arc::clone(&self.rng)));
-        UnlockedKeys { record, keys, retirement: None }
+    fn unlocked(&self, record: VaultRecord, material: &KeyMaterial) -> Result<UnlockedKeys, VaultError> {
+        let keys = Arc::new(VaultKeys::new(material, self.id()?, Arc::clone(&self.rng)));
+        Ok(UnlockedKeys { record, keys, retirement: None })
     }
 }
 

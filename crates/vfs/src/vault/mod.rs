@@ -4,10 +4,16 @@
 //! where the vault is mounted, passwords' sources. Data flows from a [`crate::Vfs`] that knows of no vault through
 //! [`SealedMeta`] into the engine; chunks and log frames are sealed by `verfs-store`.
 
+mod clear_meta;
 mod keyring;
 mod keys;
+mod locked;
+mod receive;
 mod sealed_meta;
+mod send;
 mod values;
+mod walk;
 
 pub use keyring::{Keyring, Retirement, UnlockedKeys, VaultError, VaultSecrets};
+pub use locked::{LockedVault, LockedVaults, WhileLocked};
 pub use sealed_meta::SealedMeta;

@@ -64,6 +64,17 @@ impl SealedMeta {
         Ok(next)
     }
 
+    /// A record that goes to history keeps its seal: a stream has the same bytes of it before and after.
+    fn sealed_before(&self, stored_key: &[u8], value: &Bytes) -> Result<Option<Bytes>> {
+        if stored_key.first() != Some(&verfs_format::keys::HISTORY) {
+            return Ok(None);
+        }
+        let live_key = keys::record_key(stored_key);
+        let Some(live) = self.inner.get(live_key)? else { return Ok(None) };
+        let is_it = values::open(&self.keys, live_key, &live).is_ok_and(|(_, opened)| opened == *value);
+        Ok(is_it.then_some(live))
+    }
+
     fn open_value(&self, key: &[u8], stored_key: &[u8], stored_value: Option<Bytes>) -> Result<Option<Bytes>> {
         let Some(stored_value) = stored_value else { return Ok(None) };
         let (found, value) = values::open(&self.keys, stored_key, &stored_value)?;
@@ -176,7 +187,10 @@ impl MetaStore for SealedMeta {
             let stored_key = keys::stored(&self.keys, &key);
             match change {
                 Change::Put(value) => {
-                    let value = values::seal(&self.keys, &key, &stored_key, value)?;
+                    let value = match self.sealed_before(&stored_key, &value)? {
+                        Some(sealed) => sealed,
+                        None => values::seal(&self.keys, &key, &stored_key, value)?,
+                    };
                     sealed.put(stored_key, value);
                 }
                 Change::Delete => sealed.delete(stored_key),

@@ -107,6 +107,24 @@ pub(super) fn open(keys: &VaultKeys, stored_key: &[u8], stored_value: &[u8]) -> 
     })
 }
 
+/// What is clear of a stored value: nothing of one that is a secret as a whole.
+pub(super) fn clear(stored_key: &[u8], stored_value: &[u8]) -> Result<Bytes> {
+    if matches!(Kind::of(stored_key), Kind::Clear) {
+        return Ok(Bytes::copy_from_slice(stored_value));
+    }
+    let mut reader = Reader::new(stored_value);
+    let secret_len = reader.u64().ok().and_then(|len| usize::try_from(len).ok()).ok_or_else(changed)?;
+    let seal_len = secret_len.checked_add(SEAL_OVERHEAD_BYTES).ok_or_else(changed)?;
+    let rest = reader.rest();
+    let clear_len = rest.len().checked_sub(seal_len).ok_or_else(changed)?;
+    Ok(Bytes::copy_from_slice(&rest[..clear_len]))
+}
+
+/// Whether a key's value is stored with a seal.
+pub(super) fn is_sealed(stored_key: &[u8]) -> bool {
+    !matches!(Kind::of(stored_key), Kind::Clear)
+}
+
 /// The stored value sealed with the newest data key; `None` if it is so already, or has no seal.
 pub(super) fn reseal(keys: &VaultKeys, stored_key: &[u8], stored_value: &[u8]) -> Result<Option<Bytes>> {
     if matches!(Kind::of(stored_key), Kind::Clear) {

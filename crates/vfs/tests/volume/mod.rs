@@ -94,7 +94,7 @@ pub fn slow() -> VfsOptions {
     VfsOptions { group_interval_ms: 3_600_000, ..VfsOptions::default() }
 }
 
-fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
+pub fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
