@@ -36,6 +36,19 @@ pub struct Snapshot {
     pub holds: Vec<String>,
 }
 
+/// How far the clone, the restoration or the rollback is that is under way. All zero when none is.
+#[napi(object)]
+pub struct SnapshotWork {
+    /// Files and directories that a copy made.
+    pub inodes: i64,
+    /// How many it will have, where that is known; else 0.
+    pub of_inodes: i64,
+    /// Bytes of these files.
+    pub bytes: i64,
+    /// Records that a rollback looked at.
+    pub records: i64,
+}
+
 /// A difference between two states of a volume. Paths begin at the root of the volume, without a slash.
 #[napi(object)]
 pub struct SnapshotChange {
@@ -220,6 +233,22 @@ impl Volume {
             Ok(())
         };
         Call { name: "snapshotRestore", place: Place::Apart, work, undo: drop }.begin_watched(env, signal)
+    }
+
+    /// How far the clone, the restoration or the rollback is that is under way.
+    #[napi]
+    pub fn snapshot_work<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, SnapshotWork>> {
+        let inner = self.inner()?;
+        let work = move || {
+            let engine::SnapshotWork { inodes, of_inodes, bytes, records } = inner.snapshot_work();
+            Ok(SnapshotWork {
+                inodes: js_integer(inodes),
+                of_inodes: js_integer(of_inodes),
+                bytes: js_integer(bytes),
+                records: js_integer(records),
+            })
+        };
+        Call { name: "snapshotWork", place: Place::Pool(Kind::Ask), work, undo: drop }.begin(env, None)
     }
 }
 

@@ -1,4 +1,5 @@
 import { fstatSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { CommonArguments } from './context.ts';
 import { formatBytes } from './format.ts';
 
@@ -71,12 +72,30 @@ export function startProgress(what: string, args: CommonArguments): Progress {
   };
 }
 
-/** Runs `work`, and tells how long it takes. */
-export async function withProgress<T>(what: string, args: CommonArguments, work: () => Promise<T>): Promise<T> {
+/** How often it is asked how far something is, in milliseconds. */
+const askedMs = 500;
+
+/** Runs `work`, and tells how long it takes, and what `howFar` says meanwhile, if it is given. */
+export async function withProgress<T>(
+  what: string,
+  args: CommonArguments,
+  work: () => Promise<T>,
+  howFar?: () => Promise<string>,
+): Promise<T> {
   const progress = startProgress(what, args);
+  let isDone = false;
+  const watch = async () => {
+    while (howFar !== undefined && !isDone) {
+      await sleep(askedMs, undefined, { ref: false });
+      progress.set(await howFar());
+    }
+  };
+  // What can't be told is no reason to stop.
+  watch().catch(() => undefined);
   try {
     return await work();
   } finally {
+    isDone = true;
     progress.end();
   }
 }

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { serveControl } from '../../sdk/src/control/server.ts';
@@ -81,6 +82,25 @@ const json = async (...words: string[]) => {
 };
 
 describe('verfs snapshot', () => {
+  test('what takes long tells on a terminal how far it is, and with --quiet nothing', async () => {
+    const { isTTY } = process.stderr;
+    process.stderr.isTTY = true;
+    await calls.snapshotCreate('a', '');
+    calls.work = { inodes: 3, ofInodes: 10, bytes: 2048, records: 0 };
+    calls.waits = () => sleep(2800);
+    const commands = { clone: ['a', '/x'], restore: ['a', 'x'], rollback: ['a'] };
+    for (const [command, words] of Object.entries(commands)) {
+      const { err } = await verfs('snapshot', command, ...words);
+      expect(err).toMatch(/(cloning|restoring x|rolling back): 3 of 10 files, 2\.0 KiB, 0:0[23]\n$/);
+    }
+    calls.work = { inodes: 0, ofInodes: 0, bytes: 0, records: 12 };
+    expect((await verfs('snapshot', 'rollback', 'a')).err).toMatch(/rolling back: 12 records, 0:0[23]\n$/);
+    expect((await verfs('snapshot', 'rollback', 'a', '--quiet')).err).toBe('');
+    calls.waits = async () => undefined;
+    expect((await verfs('snapshot', 'rollback', 'a')).err).toBe('');
+    process.stderr.isTTY = isTTY;
+  }, 30_000);
+
   test('takes, lists, holds and deletes', async () => {
     expect((await verfs('snapshot', 'list')).out[0]).toContain('There is no snapshot.');
     expect(await verfs('snapshot', 'create', 'monday', '--note', 'before')).toMatchObject({

@@ -18,7 +18,7 @@ import type {
 } from '@verfs/bindings';
 import { CancelledError } from '@verfs/errors';
 import { addon, fromAddon } from './addon.ts';
-import type { Snapshot, SnapshotCalls, SnapshotChange } from './snapshots.ts';
+import type { Snapshot, SnapshotCalls, SnapshotChange, SnapshotWork } from './snapshots.ts';
 import type { ReceiveRequest, SendRequest, StreamCalls } from './streams.ts';
 import type { VaultCalls, VaultStatus } from './vault.ts';
 
@@ -38,7 +38,7 @@ export type {
   VolumeInfo,
 } from '@verfs/bindings';
 export { addonFile, addonPackage, currentPlatform, type Platform } from './platform.ts';
-export type { Snapshot, SnapshotCalls, SnapshotChange } from './snapshots.ts';
+export type { Snapshot, SnapshotCalls, SnapshotChange, SnapshotWork } from './snapshots.ts';
 export type { ReceiveRequest, SendRequest, StreamCalls } from './streams.ts';
 export type { VaultCalls, VaultStatus } from './vault.ts';
 
@@ -193,6 +193,10 @@ export class NativeVolume implements SnapshotCalls, StreamCalls, VaultCalls {
 
   async snapshotRestore(name: string, path: string, target: string | undefined, signal?: Signal): Promise<void> {
     await translated(() => this.#volume.snapshotRestore(name, path, target, signal));
+  }
+
+  snapshotWork(): Promise<SnapshotWork> {
+    return translated(() => this.#volume.snapshotWork());
   }
 
   snapshotSend(request: SendRequest, signal?: Signal): Promise<number> {

@@ -31,6 +31,18 @@ export interface SnapshotChange {
   readonly sizeAfter?: number | undefined;
 }
 
+/** How far the clone, the restoration or the rollback is that is under way. All zero when none is. */
+export interface SnapshotWork {
+  /** Files and directories that a copy made. */
+  readonly inodes: number;
+  /** How many it will have, where that is known; else 0. */
+  readonly ofInodes: number;
+  /** Bytes of these files. */
+  readonly bytes: number;
+  /** Records that a rollback looked at. */
+  readonly records: number;
+}
+
 /**
  * What can be done with the snapshots of a volume: by the engine in this process, or through a daemon. Paths are
  * those of files in the volume, from its root. Calls reject with `CancelledError` when their signal fires.
@@ -61,4 +73,6 @@ export interface SnapshotCalls {
     target: string | undefined,
     signal?: AbortSignal | undefined,
   ): Promise<void>;
+  /** How far the one of these is that is under way. */
+  snapshotWork(): Promise<SnapshotWork>;
 }

@@ -15,6 +15,7 @@ export type {
   Reclaimable,
   Snapshot,
   SnapshotChange,
+  SnapshotWork,
   Stats,
   Usage,
   VaultStatus,

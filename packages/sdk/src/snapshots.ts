@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import type { Snapshot, SnapshotCalls, SnapshotChange, StreamCalls } from '@verfs/native';
+import type { Snapshot, SnapshotCalls, SnapshotChange, SnapshotWork, StreamCalls } from '@verfs/native';
 import type { Cancellable } from './cancellable.ts';
 import { type ReceiveOptions, receive, type SendOptions, send } from './streams.ts';
 
@@ -92,6 +92,11 @@ export class Snapshots {
    */
   restore(name: string, path: string, options: { readonly to?: string | undefined } & Cancellable = {}): Promise<void> {
     return this.#calls.snapshotRestore(name, path, options.to, options.signal);
+  }
+
+  /** How far the clone, the restoration or the rollback is that is under way, whoever began it. */
+  work(): Promise<SnapshotWork> {
+    return this.#calls.snapshotWork();
   }
 
   /**

@@ -1,5 +1,13 @@
 import { SnapshotExistsError, SnapshotHeldError, SnapshotNotFoundError } from '@verfs/errors';
-import type { ReceiveRequest, SendRequest, Snapshot, SnapshotCalls, SnapshotChange, StreamCalls } from '@verfs/native';
+import type {
+  ReceiveRequest,
+  SendRequest,
+  Snapshot,
+  SnapshotCalls,
+  SnapshotChange,
+  SnapshotWork,
+  StreamCalls,
+} from '@verfs/native';
 
 /** Snapshots without a volume: a list. Calls that are not about the list are noted. */
 export class FakeSnapshots implements SnapshotCalls, StreamCalls {
@@ -76,19 +84,31 @@ export class FakeSnapshots implements SnapshotCalls, StreamCalls {
     }
   }
 
+  /** How far is told that something is. */
+  work: SnapshotWork = { inodes: 0, ofInodes: 0, bytes: 0, records: 0 };
+  /** What clones, restorations and rollbacks wait for. */
+  waits: () => Promise<void> = async () => undefined;
+
+  async snapshotWork(): Promise<SnapshotWork> {
+    return this.work;
+  }
+
   async snapshotRollback(name: string): Promise<void> {
     this.#find(name);
     this.noted.push(['rollback', name]);
+    await this.waits();
   }
 
   async snapshotClone(name: string, path: string): Promise<void> {
     this.#find(name);
     this.noted.push(['clone', name, path]);
+    await this.waits();
   }
 
   async snapshotRestore(name: string, path: string, target: string | undefined): Promise<void> {
     this.#find(name);
     this.noted.push(['restore', name, path, target]);
+    await this.waits();
   }
 
   async snapshotSend({ name }: SendRequest): Promise<number> {

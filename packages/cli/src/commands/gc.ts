@@ -1,15 +1,11 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { UsageError } from '@verfs/errors';
 import type { GcProgress, GcStatus, Reclaimable } from '@verfs/sdk';
 import type { Argv } from 'yargs';
 import type { CommonArguments, TargetArguments } from '../context.ts';
 import { formatBytes, formatRows } from '../format.ts';
 import { createOutput } from '../output.ts';
-import { startProgress } from '../progress.ts';
+import { withProgress } from '../progress.ts';
 import { type VolumeAccess, withVolume } from '../volume-access.ts';
-
-/** How often a collection that runs is looked at, in milliseconds. */
-const progressMs = 500;
 
 interface GcArguments extends TargetArguments {
   readonly now?: boolean | undefined;
@@ -50,23 +46,9 @@ const planText = ({ packs, deadBytes, liveBytes }: Reclaimable): string[] => [
 ];
 
 /** Collects, and tells people meanwhile how far it is. */
-async function collect(volume: VolumeAccess, args: CommonArguments): Promise<GcProgress> {
-  const progress = startProgress('collecting', args);
-  let done = false;
-  const watch = async () => {
-    while (!done) {
-      await sleep(progressMs, undefined, { ref: false });
-      progress.set(progressText((await volume.gcStatus()).running));
-    }
-  };
-  // What can't be told is no reason to stop.
-  watch().catch(() => undefined);
-  try {
-    return await volume.gc();
-  } finally {
-    done = true;
-    progress.end();
-  }
+function collect(volume: VolumeAccess, args: CommonArguments): Promise<GcProgress> {
+  const howFar = async () => progressText((await volume.gcStatus()).running);
+  return withProgress('collecting', args, () => volume.gc(), howFar);
 }
 
 /** Collects garbage, or tells about it. */

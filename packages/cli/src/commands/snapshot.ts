@@ -184,17 +184,31 @@ export async function snapshotDiff(
   });
 }
 
+/** Runs `act`, and tells people meanwhile how far it is. */
+function withWork(what: string, args: CommonArguments, snapshots: Snapshots, act: () => Promise<void>): Promise<void> {
+  return withProgress(what, args, act, async () => {
+    const { inodes, ofInodes, bytes, records } = await snapshots.work();
+    const files = `${inodes}${ofInodes > 0 ? ` of ${ofInodes}` : ''} files, ${formatBytes(bytes)}`;
+    return records > 0 ? `${records} records` : inodes > 0 ? files : '';
+  });
+}
+
 /** Makes the volume what it was. */
 export async function snapshotRollback(args: NameArguments): Promise<void> {
-  await withVolume(args, ({ snapshots }) => withProgress('rolling back', args, () => snapshots.rollback(args.name)));
-  outputOf(args).result({ name: args.name }, () => [`The volume is what it was in the snapshot ${args.name}.`]);
+  const vault = await withVolume(args, async (volume) => {
+    await withWork('rolling back', args, volume.snapshots, () => volume.snapshots.rollback(args.name));
+    return (await volume.vault.status()).state;
+  });
+  const kept = 'The vault is locked and stays as it is: unlock it, and roll back again, for the vault as well.';
+  const text = `The volume is what it was in the snapshot ${args.name}.`;
+  outputOf(args).result({ name: args.name }, () => (vault === 'locked' ? [text, kept] : [text]));
 }
 
 /** Makes a copy that can be written. */
 export async function snapshotClone(args: NameArguments & { readonly directory: string }): Promise<void> {
   const path = await withVolume(args, async ({ snapshots }, mountpoint) => {
     const inner = pathInVolume(args.directory, mountpoint, process.cwd());
-    await withProgress('cloning', args, () => snapshots.clone(args.name, inner));
+    await withWork('cloning', args, snapshots, () => snapshots.clone(args.name, inner));
     return inner;
   });
   outputOf(args).result({ name: args.name, path }, () => [`${printable(path)} is a copy of ${args.name}.`]);
@@ -214,7 +228,7 @@ export async function snapshotRestore(
       throw new UsageError('Two of the paths have the same name, and --to is one directory');
     }
     for (const { path, target: place } of plan) {
-      await withProgress(`restoring ${printable(path)}`, args, () =>
+      await withWork(`restoring ${printable(path)}`, args, snapshots, () =>
         snapshots.restore(args.name, path, place === path ? {} : { to: place }),
       );
     }

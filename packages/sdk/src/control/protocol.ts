@@ -6,6 +6,7 @@ import type {
   Reclaimable,
   Snapshot,
   SnapshotChange,
+  SnapshotWork,
   Stats,
   Usage,
   VaultStatus,
@@ -82,6 +83,8 @@ export interface ControlMethods {
   snapshotRollback: null;
   snapshotClone: null;
   snapshotRestore: null;
+  /** How far the clone, restoration or rollback is that is under way. */
+  snapshotWork: SnapshotWork;
   /** Bytes of the stream; answers when they are written to the caller's socket. */
   snapshotSend: number;
   /** Answers when the volume is what the stream from the caller's socket says. */

@@ -4,6 +4,7 @@ import type {
   Snapshot,
   SnapshotCalls,
   SnapshotChange,
+  SnapshotWork,
   StreamCalls,
   VaultStatus,
 } from '@verfs/native';
@@ -75,6 +76,10 @@ export class RemoteSnapshots implements SnapshotCalls, StreamCalls {
 
   async snapshotRestore(name: string, path: string, target: string | undefined, signal?: Signal): Promise<void> {
     await this.#request('snapshotRestore', { name, path, target }, { signal });
+  }
+
+  snapshotWork(): Promise<SnapshotWork> {
+    return this.#request('snapshotWork', undefined, {});
   }
 
   snapshotSend(request: SendRequest, signal?: Signal): Promise<number> {

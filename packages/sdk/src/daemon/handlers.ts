@@ -36,6 +36,7 @@ export function snapshotHandlers(
     snapshotRollback: ({ name }, { signal }) => done(volume.snapshotRollback(name, signal)),
     snapshotClone: ({ name, path }, { signal }) => done(volume.snapshotClone(name, path, signal)),
     snapshotRestore: ({ name, path, target }, { signal }) => done(volume.snapshotRestore(name, path, target, signal)),
+    snapshotWork: () => volume.snapshotWork(),
     snapshotSend: (request, { signal }) => volume.snapshotSend(request, signal),
     snapshotReceive: async (request, { signal }) => {
       const snapshot = await volume.snapshotReceive(request, signal);
