@@ -47,6 +47,8 @@ export declare class Volume {
    * Cancelled in time, all is as before.
    */
   snapshotRestore(name: string, path: string, target?: string | undefined | null, signal?: AbortSignal | undefined | null): Promise<undefined>
+  /** How far the clone, the restoration or the rollback is that is under way. */
+  snapshotWork(): Promise<SnapshotWork>
   /** Writes the stream of a snapshot to a socket; resolves to the bytes of the stream when all is written. */
   snapshotSend(options: SendOptions, signal?: AbortSignal | undefined | null): Promise<number>
   /**
@@ -344,6 +346,18 @@ export interface SnapshotChange {
   sizeBefore?: number
   /** Of files that are there after. */
   sizeAfter?: number
+}
+
+/** How far the clone, the restoration or the rollback is that is under way. All zero when none is. */
+export interface SnapshotWork {
+  /** Files and directories that a copy made. */
+  inodes: number
+  /** How many it will have, where that is known; else 0. */
+  ofInodes: number
+  /** Bytes of these files. */
+  bytes: number
+  /** Records that a rollback looked at. */
+  records: number
 }
 
 /** State and counters of an open volume. */
