@@ -12,18 +12,25 @@ pub struct Failure {
     code: String,
     message: String,
     path: Option<String>,
+    errno: Option<i32>,
 }
 
 impl Failure {
+    /// An error number of the operating system, positive.
+    pub fn system(errno: i32) -> Self {
+        let message = std::io::Error::from_raw_os_error(errno).to_string();
+        Self { code: "VERFS_SYSTEM".to_owned(), message, path: None, errno: Some(errno) }
+    }
+
     /// Arguments that make no sense.
     pub fn usage(what: impl Into<String>) -> Self {
-        Self { code: "VERFS_E_USAGE".to_owned(), message: what.into(), path: None }
+        Self { code: "VERFS_E_USAGE".to_owned(), message: what.into(), path: None, errno: None }
     }
 
     /// The caller's AbortSignal fired.
     pub fn cancelled(call: &str) -> Self {
         let message = format!("{call} was cancelled by its AbortSignal. Call again to do it.");
-        Self { code: "VERFS_E_CANCELLED".to_owned(), message, path: None }
+        Self { code: "VERFS_E_CANCELLED".to_owned(), message, path: None, errno: None }
     }
 
     /// A panic that was caught; `payload` is what it was raised with.
@@ -35,7 +42,7 @@ impl Failure {
             .unwrap_or("no message");
         let message =
             format!("{call} failed by a defect of VerFS ({text}). Please report it together with the log file.");
-        Self { code: "VERFS_E_INTERNAL".to_owned(), message, path: None }
+        Self { code: "VERFS_E_INTERNAL".to_owned(), message, path: None, errno: None }
     }
 
     /// The error object to reject with. Only on the JavaScript thread.
@@ -49,6 +56,9 @@ impl Failure {
     fn error_object<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let mut object = env.create_error(Error::new(Status::GenericFailure, self.message.as_str()))?;
         object.set_named_property("code", self.code.as_str())?;
+        if let Some(errno) = self.errno {
+            object.set_named_property("errno", -errno)?;
+        }
         if let Some(path) = &self.path {
             object.set_named_property("path", path.as_str())?;
         }
@@ -62,6 +72,7 @@ impl From<EngineError> for Failure {
             code: error.code().to_owned(),
             message: error.to_string(),
             path: error.path().map(|path| path.display().to_string()),
+            errno: None,
         }
     }
 }

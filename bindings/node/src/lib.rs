@@ -6,6 +6,7 @@
 
 mod call;
 mod failure;
+mod files;
 mod gc;
 mod log;
 mod notify;

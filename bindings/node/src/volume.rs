@@ -10,7 +10,7 @@ use verfs_engine as engine;
 
 use crate::call::{Call, Place};
 use crate::options::{CreateOptions, MountOptions, OpenOptions};
-use crate::pool::{Kind, Pool, run_apart};
+use crate::pool::{Kind, drop_elsewhere};
 use crate::stats::{Stats, VolumeInfo};
 use crate::wiping_allocator;
 
@@ -185,15 +185,6 @@ impl Drop for Volume {
         let Some(inner) = self.inner.take() else {
             return;
         };
-        let job = Box::new(move || drop(inner));
-        let refused = match Pool::get(Kind::Work) {
-            Ok(pool) => pool.submit(job).err(),
-            Err(_) => Some(job as Box<dyn FnOnce() + Send>),
-        };
-        if let Some(job) = refused
-            && let Err(error) = run_apart("verfs-node-drop", job)
-        {
-            tracing::error!("a volume was dropped on the JavaScript thread: {error}");
-        }
+        drop_elsewhere(inner);
     }
 }

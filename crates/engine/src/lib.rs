@@ -6,6 +6,7 @@
 
 mod diff;
 mod error;
+mod files;
 mod gc;
 mod lock;
 mod options;
@@ -20,6 +21,10 @@ mod volume;
 
 pub use diff::SnapshotDiff;
 pub use error::{ERROR_CODES, EngineError};
+pub use files::{
+    Access, Caller, CopyTarget, Depth, Entries, FileError, Files, Links, Listed, NewTimes, OpenFlags, Watch, WatchEnd,
+    WatchEvent, Who,
+};
 pub use gc::{Background, GcStatus};
 pub use options::{CreateOptions, MountOptions, OpenOptions, ReadOnly};
 pub use snapshots::SnapshotWork;
@@ -33,6 +38,7 @@ pub use verfs_chunker::ChunkerKind;
 pub use verfs_fuse::{AllowOther, SnapshotsDirectory};
 pub use verfs_meta::EngineKind as MetaEngine;
 pub use verfs_store::{GcPhase, GcProgress, Reclaimable};
+pub use verfs_vfs::{Attr, FsStat, SyncScope};
 pub use verfs_vfs::{
     Copied, CopyProgress, FileKind, Sent, Snapshot, TargetChanges, TreeChange, TreeChangeKind, Usage, UsageProgress,
     Vfs,

@@ -352,6 +352,11 @@ impl Volume {
         }
     }
 
+    /// Whether it was opened to be read only.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only == ReadOnly::Yes
+    }
+
     /// For changes.
     pub(crate) fn refuse_read_only(&self) -> Result<(), EngineError> {
         self.refuse_closed()?;

@@ -21,6 +21,12 @@ impl Errno {
     pub(crate) const NO_SUCH_COMMAND: Errno = Errno(libc::ENOTTY);
 }
 
+/// The number, positive, that `error` is to programs.
+#[must_use]
+pub fn errno(error: VfsError) -> i32 {
+    Errno::from(error).0
+}
+
 impl From<VfsError> for Errno {
     fn from(error: VfsError) -> Errno {
         Errno(match error {

@@ -38,14 +38,15 @@ mod vault;
 mod wire;
 mod words;
 
+pub use errno::errno;
 pub use error::FuseError;
 pub use mount_table::{MountEntry, detach_stale, is_stale, mount_table};
 pub use notify::Invalidation;
 pub use operation::Operation;
 pub use options::{AccessMode, AllowOther, SessionOptions, SnapshotsDirectory, TransportChoice};
 pub use session::Session;
-pub use snapshots::VolumeMount;
+pub use snapshots::{NAME as SNAPSHOTS_NAME, VolumeMount};
 pub use stats::{LaneStats, OperationStats, SessionStats};
 
 pub use tree::{Lifetime, Opening, Tree};
-pub use vault::{MountRole, SnapshotMaker, VaultDoor, VaultGate, VaultShown};
+pub use vault::{MountRole, NAME as VAULT_NAME, SnapshotMaker, VaultDoor, VaultGate, VaultShown};

@@ -14,5 +14,5 @@ mod served;
 
 pub use mount::VolumeMount;
 
-/// The name of the directory.
-const NAME: &[u8] = b".snapshots";
+/// The name of the directory, which only a mount shows.
+pub const NAME: &[u8] = b".snapshots";

@@ -16,8 +16,8 @@ pub(crate) use in_tree::TreeWithVault;
 
 use std::sync::Arc;
 
-/// The name of the directory.
-const NAME: &[u8] = b".vault";
+/// The name of the directory, which only a mount shows.
+pub const NAME: &[u8] = b".vault";
 
 /// What of a volume is mounted.
 #[derive(Clone, Debug)]

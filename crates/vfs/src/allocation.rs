@@ -213,7 +213,10 @@ impl Vfs {
         }
         end_of(offset, len)?;
         let range = ByteRange::new(offset, len);
-        self.shared.run_change(context, |state, now| state.allocate(context, ino, range, allocation, now))
+        let set_id =
+            self.shared.run_change(context, |state, now| state.allocate(context, ino, range, allocation, now))?;
+        self.tell_inode(ino);
+        Ok(set_id)
     }
 
     /// The next data or hole of a regular file at or behind `offset`. Zeros that were written count as data.
@@ -248,6 +251,8 @@ impl Vfs {
     /// [`VfsError::IsDirectory`], [`VfsError::FileTooLarge`], [`VfsError::NoSpace`], [`VfsError::NotPermitted`],
     /// [`VfsError::NotFound`], [`VfsError::ReadOnly`], [`VfsError::Io`].
     pub fn copy_range(&self, context: &Context, from: (Ino, u64), to: (Ino, u64), len: u64) -> Result<(u64, SetId)> {
-        self.shared.run_change(context, |state, now| state.copy_range(context, from, to, len, now))
+        let copied = self.shared.run_change(context, |state, now| state.copy_range(context, from, to, len, now))?;
+        self.tell_inode(to.0);
+        Ok(copied)
     }
 }

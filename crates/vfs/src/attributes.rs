@@ -156,6 +156,8 @@ impl Vfs {
     /// [`VfsError::NotFound`], [`VfsError::IsDirectory`] or [`VfsError::InvalidArgument`] for the size of something
     /// that has none, [`VfsError::FileTooLarge`], [`VfsError::NoSpace`], [`VfsError::ReadOnly`], [`VfsError::Io`].
     pub fn setattr(&self, context: &Context, ino: Ino, change: &SetAttr) -> Result<Attr> {
-        self.shared.run_change(context, |state, now| state.set_attributes(context, ino, change, now))
+        let attr = self.shared.run_change(context, |state, now| state.set_attributes(context, ino, change, now))?;
+        self.tell_inode(ino);
+        Ok(attr)
     }
 }

@@ -70,7 +70,7 @@ impl Shared {
         })
     }
 
-    fn path_of(&self, ino: Ino) -> Option<Vec<u8>> {
+    pub(crate) fn path_of(&self, ino: Ino) -> Option<Vec<u8>> {
         let mut names = Vec::new();
         let mut at = ino;
         while at != Ino::ROOT {

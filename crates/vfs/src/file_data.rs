@@ -382,6 +382,32 @@ impl Vfs {
             return Err(VfsError::FileTooLarge);
         }
         let shared = (data.len() > COPY_AHEAD_MIN_BYTES).then(|| Bytes::copy_from_slice(data));
-        self.shared.run_change(context, |state, now| state.write(context, ino, offset, (data, shared.as_ref()), now))
+        let written = self
+            .shared
+            .run_change(context, |state, now| state.write(context, ino, offset, (data, shared.as_ref()), now))?;
+        self.tell_inode(ino);
+        Ok(written)
+    }
+
+    /// Writes all of `data` at the end of the file, wherever that is by then. Returns where it began.
+    ///
+    /// # Errors
+    /// As [`Vfs::write`].
+    pub fn append(&self, context: &Context, ino: Ino, data: &[u8]) -> Result<(u64, SetId)> {
+        let shared = (data.len() > COPY_AHEAD_MIN_BYTES).then(|| Bytes::copy_from_slice(data));
+        let appended = self.shared.run_change(context, |state, now| {
+            let record = state.inode(ino)?;
+            regular(&record)?;
+            let end = record.size;
+            if data.is_empty() {
+                return Ok((end, SetId::Kept));
+            }
+            if end.checked_add(data.len() as u64).is_none_or(|end| end > FILE_MAX_BYTES) {
+                return Err(Stop::Fail(VfsError::FileTooLarge));
+            }
+            Ok((end, state.write(context, ino, end, (data, shared.as_ref()), now)?))
+        })?;
+        self.tell_inode(ino);
+        Ok(appended)
     }
 }

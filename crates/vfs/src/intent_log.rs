@@ -83,7 +83,8 @@ struct Queue {
 /// The two log files and the callers that wait for them.
 #[derive(Debug)]
 pub(crate) struct IntentLog {
-    files: [Arc<dyn DiskFile>; 2],
+    /// None once the volume is closed.
+    files: Mutex<Option<[Arc<dyn DiskFile>; 2]>>,
     file_bytes: u64,
     tail: Mutex<Tail>,
     queue: Mutex<Queue>,
@@ -96,12 +97,24 @@ impl IntentLog {
         let files = [disk.open(&log_path(0))?, disk.open(&log_path(1))?];
         let file_bytes = files[0].len()?.min(files[1].len()?);
         Ok(IntentLog {
-            files,
+            files: Mutex::new(Some(files)),
             file_bytes,
             tail: Mutex::new(Tail { group, offset: 0, sequence, broken: None }),
             queue: Mutex::new(Queue { next: 1, ..Queue::default() }),
             flushed: Condvar::new(),
         })
+    }
+
+    /// The file for the frames of a group.
+    fn file(&self, group: GroupId) -> Result<Arc<dyn DiskFile>> {
+        let files = self.files.lock();
+        let files = files.as_ref().ok_or(VfsError::Closed)?;
+        Ok(Arc::clone(&files[(group.0 % 2) as usize]))
+    }
+
+    /// Lets go of the files: whoever closed the volume may want to unmount the disk.
+    pub(crate) fn close(&self) {
+        *self.files.lock() = None;
     }
 }
 
@@ -321,7 +334,7 @@ impl Shared {
         if tail.offset + bytes.len() as u64 > log.file_bytes {
             return Err(VfsError::NoSpace);
         }
-        let file = &log.files[(cut.open.0 % 2) as usize];
+        let file = log.file(cut.open)?;
         file.write_all_at(&bytes, tail.offset).map_err(|error| self.io_error("writing the intent log", &error))?;
         file.sync_data().map_err(|error| self.io_error("flushing the intent log", &error))?;
         tail.offset += bytes.len() as u64;

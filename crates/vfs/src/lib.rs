@@ -9,6 +9,7 @@ mod acl;
 mod allocation;
 mod apply;
 mod attributes;
+mod changes;
 mod commit;
 mod companion;
 mod content_commit;
@@ -44,6 +45,7 @@ mod versions;
 mod volume;
 mod xattr;
 
+pub use changes::{Change, Changes};
 pub use copy_out::{Copied, CopyMode, CopyProgress, NURSERY};
 pub use damage::DamagedFile;
 pub use diff::{TreeChange, TreeChangeKind};

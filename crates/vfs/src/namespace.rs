@@ -366,6 +366,26 @@ impl Vfs {
         }
     }
 
+    /// Keeps an inode until [`Vfs::end_hold`], beyond its last name: it is open. Apart from pins, which go with a mount.
+    ///
+    /// # Errors
+    /// [`VfsError::NotFound`] when it is gone, [`VfsError::Io`].
+    pub fn hold(&self, context: &Context, ino: Ino) -> Result<()> {
+        self.shared.run(context, |state| {
+            state.inode(ino)?;
+            *state.holds.entry(ino).or_insert(0) += 1;
+            Ok(())
+        })
+    }
+
+    /// Ends one hold. Never waits.
+    pub fn end_hold(&self, ino: Ino) {
+        let mut state = self.shared.state.lock();
+        if state.end_hold(ino) && state.begin_change(self.shared.monotonic()) {
+            self.shared.work.notify_one();
+        }
+    }
+
     /// A symlink's target.
     ///
     /// # Errors
@@ -394,7 +414,9 @@ impl Vfs {
             NodeKind::BlockDevice(number) => (InodeKind::BlockDevice, number),
         };
         let birth = Birth { kind, mode, rdev, target: None };
-        self.shared.run_change(context, |state, now| state.make(context, (parent, &name), &birth, now))
+        let attr = self.shared.run_change(context, |state, now| state.make(context, (parent, &name), &birth, now))?;
+        self.tell_name(parent, &name.bytes);
+        Ok(attr)
     }
 
     /// Makes a directory. `mode` is `0o7777`, the umask already applied.
@@ -404,7 +426,9 @@ impl Vfs {
     pub fn mkdir(&self, context: &Context, parent: Ino, name: &[u8], mode: u16) -> Result<Attr> {
         let name = self.shared.name(parent, name)?;
         let birth = Birth { kind: InodeKind::Directory, mode, rdev: 0, target: None };
-        self.shared.run_change(context, |state, now| state.make(context, (parent, &name), &birth, now))
+        let attr = self.shared.run_change(context, |state, now| state.make(context, (parent, &name), &birth, now))?;
+        self.tell_name(parent, &name.bytes);
+        Ok(attr)
     }
 
     /// Makes a symlink.
@@ -422,7 +446,9 @@ impl Vfs {
         }
         let target = Bytes::copy_from_slice(target);
         let birth = Birth { kind: InodeKind::Symlink, mode: SYMLINK_MODE, rdev: 0, target: Some(&target) };
-        self.shared.run_change(context, |state, now| state.make(context, (parent, &name), &birth, now))
+        let attr = self.shared.run_change(context, |state, now| state.make(context, (parent, &name), &birth, now))?;
+        self.tell_name(parent, &name.bytes);
+        Ok(attr)
     }
 
     /// Gives an inode one more name.
@@ -431,7 +457,9 @@ impl Vfs {
     /// As [`Vfs::mknod`]; [`VfsError::NotPermitted`] for a directory, [`VfsError::TooManyLinks`].
     pub fn link(&self, context: &Context, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr> {
         let name = self.shared.name(parent, name)?;
-        self.shared.run_change(context, |state, now| state.add_link(context, ino, parent, &name, now))
+        let attr = self.shared.run_change(context, |state, now| state.add_link(context, ino, parent, &name, now))?;
+        self.tell_name(parent, &name.bytes);
+        Ok(attr)
     }
 
     /// Removes a name of anything but a directory. O(1) in the size of the file.
@@ -441,7 +469,9 @@ impl Vfs {
     /// [`VfsError::Io`].
     pub fn unlink(&self, context: &Context, parent: Ino, name: &[u8]) -> Result<()> {
         let name = self.shared.name(parent, name)?;
-        self.shared.run_change(context, |state, now| state.remove_file(parent, &name, now))
+        self.shared.run_change(context, |state, now| state.remove_file(parent, &name, now))?;
+        self.tell_name(parent, &name.bytes);
+        Ok(())
     }
 
     /// Removes an empty directory.
@@ -451,7 +481,9 @@ impl Vfs {
     /// [`VfsError::Io`].
     pub fn rmdir(&self, context: &Context, parent: Ino, name: &[u8]) -> Result<()> {
         let name = self.shared.name(parent, name)?;
-        self.shared.run_change(context, |state, now| state.remove_directory(parent, &name, now))
+        self.shared.run_change(context, |state, now| state.remove_directory(parent, &name, now))?;
+        self.tell_name(parent, &name.bytes);
+        Ok(())
     }
 
     /// Moves a name. Atomic: a lookup of the new name finds the old or the new inode, never nothing.
@@ -470,6 +502,10 @@ impl Vfs {
         mode: RenameMode,
     ) -> Result<()> {
         let (name, new_name) = (self.shared.name(parent, name)?, self.shared.name(new_parent, new_name)?);
-        self.shared.run_change(context, |state, now| state.rename((parent, &name), (new_parent, &new_name), mode, now))
+        self.shared
+            .run_change(context, |state, now| state.rename((parent, &name), (new_parent, &new_name), mode, now))?;
+        self.tell_name(parent, &name.bytes);
+        self.tell_name(new_parent, &new_name.bytes);
+        Ok(())
     }
 }

@@ -323,10 +323,12 @@ impl Shared {
         fresh.freeze = state.freeze;
         fresh.meeting = state.meeting;
         fresh.pins = std::mem::take(&mut state.pins);
+        fresh.holds = std::mem::take(&mut state.holds);
         fresh.snapshots.keep_uses(&state.snapshots);
         // Orphans that somebody keeps are not released yet.
-        let is_kept = |reap: &Reap| reap.ino.is_some_and(|ino| fresh.pins.contains_key(&ino));
-        let (kept, released): (Vec<Reap>, Vec<Reap>) = fresh.reapable.drain(..).partition(is_kept);
+        let orphans = std::mem::take(&mut fresh.reapable);
+        let is_kept = |reap: &Reap| reap.ino.is_some_and(|ino| fresh.is_in_use(ino));
+        let (kept, released): (Vec<Reap>, Vec<Reap>) = orphans.into_iter().partition(is_kept);
         fresh.reapable = released.into();
         for reap in kept {
             let Some(ino) = reap.ino else { continue };
@@ -432,6 +434,7 @@ impl Vfs {
             whole_tree: Mutex::new(()),
             receiving: Mutex::new(()),
             rolled_back: AtomicU64::new(0),
+            watchers: crate::changes::Watchers::default(),
         });
         let replayed = frames.len();
         let mut stored = Stored::default();
@@ -478,6 +481,7 @@ fn new_state(base: Base, open: GroupId, space: verfs_base::Space, options: &VfsO
         commits: 0,
         close_requested: false,
         pins: FxHashMap::default(),
+        holds: FxHashMap::default(),
         reapable: base.orphans,
         kept: FxHashMap::default(),
         counters: base.counters,

@@ -153,6 +153,8 @@ pub(crate) struct State {
     pub(crate) commits: u64,
     pub(crate) close_requested: bool,
     pub(crate) pins: FxHashMap<Ino, u64>,
+    /// Inodes that callers beside the kernel have open, and how often.
+    pub(crate) holds: FxHashMap<Ino, u32>,
     /// Contents to be released: with no name and no pin left.
     pub(crate) reapable: VecDeque<Reap>,
     /// Unlinked inodes that a pin keeps, with the epoch in which they lost their last name.
@@ -179,10 +181,11 @@ impl State {
         match self.nodes.get(ino) {
             Some(Node::Present { record, .. }) => {
                 // Without names and pins it waits for its release, maybe since before the volume was opened.
-                if record.nlink == 0 && !self.pins.contains_key(&ino) {
+                let record = *record;
+                if record.nlink == 0 && !self.is_in_use(ino) {
                     return Err(Stop::Fail(VfsError::NotFound));
                 }
-                Ok(*record)
+                Ok(record)
             }
             Some(Node::Gone) => Err(Stop::Fail(VfsError::NotFound)),
             None => Err(Stop::Need(Need::Inode(ino))),
@@ -319,7 +322,27 @@ impl State {
             return false;
         }
         self.pins.remove(&ino);
-        self.kept.remove(&ino).is_some_and(|died| self.release(ino, died))
+        self.release_unused(ino)
+    }
+
+    /// Whether somebody keeps an inode beyond its last name.
+    pub(crate) fn is_in_use(&self, ino: Ino) -> bool {
+        self.pins.contains_key(&ino) || self.holds.contains_key(&ino)
+    }
+
+    /// Ends one hold. `true` if an unlinked inode can now be released.
+    pub(crate) fn end_hold(&mut self, ino: Ino) -> bool {
+        let Some(holds) = self.holds.get_mut(&ino) else { return false };
+        *holds -= 1;
+        if *holds > 0 {
+            return false;
+        }
+        self.holds.remove(&ino);
+        self.release_unused(ino)
+    }
+
+    fn release_unused(&mut self, ino: Ino) -> bool {
+        !self.is_in_use(ino) && self.kept.remove(&ino).is_some_and(|died| self.release(ino, died))
     }
 
     /// An inode lost its last name: released now, or once nobody keeps it.
@@ -337,7 +360,7 @@ impl State {
         }
         let reap = self.reap_of(ino, &record, self.epoch);
         self.open.orphans.push(reap);
-        if self.pins.contains_key(&ino) {
+        if self.is_in_use(ino) {
             self.kept.insert(ino, self.epoch);
             // Its release needs the record: it stays in memory until then.
             self.nodes.change(ino, KEPT);

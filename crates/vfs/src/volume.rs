@@ -14,6 +14,7 @@ use verfs_format::NameHash;
 use verfs_meta::MetaStore;
 use verfs_store::ChunkStore;
 
+use crate::changes::Watchers;
 use crate::damage::DamagedInode;
 use crate::directory::Name;
 use crate::intent_log::IntentLog;
@@ -137,6 +138,7 @@ pub(crate) struct Shared {
     pub(crate) receiving: Mutex<()>,
     /// Records that the rollback under way looked at.
     pub(crate) rolled_back: AtomicU64,
+    pub(crate) watchers: Watchers,
 }
 
 /// An open filesystem. Every method may be called from many threads.
@@ -327,7 +329,10 @@ impl Vfs {
             self.shared.work.notify_all();
             self.shared.progress.notify_all();
         }
-        if committer.join().is_err() {
+        self.shared.watchers.end();
+        let joined = committer.join();
+        self.shared.log.close();
+        if joined.is_err() {
             tracing::error!("the committer thread panicked");
             return Err(VfsError::Io);
         }

@@ -239,7 +239,9 @@ impl Vfs {
     /// [`VfsError::Unsupported`], [`VfsError::NameTooLong`], [`VfsError::NotFound`], [`VfsError::ReadOnly`],
     /// [`VfsError::Io`].
     pub fn setxattr(&self, context: &Context, ino: Ino, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
-        self.shared.run_change(context, |state, now| state.set_xattr(context, ino, (name, value), mode, now))
+        self.shared.run_change(context, |state, now| state.set_xattr(context, ino, (name, value), mode, now))?;
+        self.tell_inode(ino);
+        Ok(())
     }
 
     /// Removes an extended attribute. That there is no access control list to be removed is no error.
@@ -248,6 +250,8 @@ impl Vfs {
     /// [`VfsError::NoAttribute`], [`VfsError::Unsupported`], [`VfsError::NotPermitted`], [`VfsError::NotFound`],
     /// [`VfsError::NameTooLong`], [`VfsError::ReadOnly`], [`VfsError::Io`].
     pub fn removexattr(&self, context: &Context, ino: Ino, name: &[u8]) -> Result<()> {
-        self.shared.run_change(context, |state, now| state.remove_xattr(ino, name, now))
+        self.shared.run_change(context, |state, now| state.remove_xattr(ino, name, now))?;
+        self.tell_inode(ino);
+        Ok(())
     }
 }

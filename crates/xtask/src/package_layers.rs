@@ -7,8 +7,17 @@ use crate::failure::XtaskError;
 use crate::sources::{read, tracked_files};
 
 /// Packages and their levels. A package may import those of lower levels only.
-const LEVELS: &[(&str, u32)] =
-    &[("errors", 0), ("config", 1), ("log", 1), ("native", 1), ("snapshots", 2), ("vault", 2), ("sdk", 3), ("cli", 4)];
+const LEVELS: &[(&str, u32)] = &[
+    ("errors", 0),
+    ("config", 1),
+    ("log", 1),
+    ("native", 1),
+    ("fs", 2),
+    ("snapshots", 2),
+    ("vault", 2),
+    ("sdk", 3),
+    ("cli", 4),
+];
 
 /// The addon's package, and the only package that may import it.
 const BINDINGS: (&str, &str) = ("bindings", "native");

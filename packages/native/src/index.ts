@@ -18,6 +18,7 @@ import type {
 } from '@verfs/bindings';
 import { CancelledError } from '@verfs/errors';
 import { addon, fromAddon } from './addon.ts';
+import type { NativeFiles } from './files.ts';
 import type { Snapshot, SnapshotCalls, SnapshotChange, SnapshotWork } from './snapshots.ts';
 import type { ReceiveRequest, SendRequest, StreamCalls } from './streams.ts';
 import type { VaultCalls, VaultStatus } from './vault.ts';
@@ -37,6 +38,14 @@ export type {
   Usage,
   VolumeInfo,
 } from '@verfs/bindings';
+export {
+  type FileAttributes,
+  type FileEntries,
+  type FileRoom,
+  type FirstEntries,
+  fileFailure,
+  type NativeFiles,
+} from './files.ts';
 export { addonFile, addonPackage, currentPlatform, type Platform } from './platform.ts';
 export type { Snapshot, SnapshotCalls, SnapshotChange, SnapshotWork } from './snapshots.ts';
 export type { ReceiveRequest, SendRequest, StreamCalls } from './streams.ts';
@@ -142,6 +151,15 @@ export class NativeVolume implements SnapshotCalls, StreamCalls, VaultCalls {
 
   info(): Promise<VolumeInfo> {
     return translated(() => this.#volume.info());
+  }
+
+  /** Its files, for the user of this process; `umask` is taken from the modes of what he makes. */
+  files(umask: number): NativeFiles {
+    try {
+      return this.#volume.files(umask);
+    } catch (thrown) {
+      throw fromAddon(thrown);
+    }
   }
 
   snapshotCreate(name: string, note: string, signal?: Signal): Promise<Snapshot> {
