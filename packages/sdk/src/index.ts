@@ -4,6 +4,7 @@
  * the control socket of a daemon.
  */
 export * from '@verfs/errors';
+export type { VolumeFs, VolumePromises } from '@verfs/fs';
 export type {
   CreateOptions,
   Damage,
@@ -30,4 +31,4 @@ export type { Snapshots } from './snapshots.ts';
 export type { ReceiveOptions, SendOptions, TransferOptions } from './streams.ts';
 export type { Password, Vault } from './vault.ts';
 export { version } from './version.ts';
-export { Volume } from './volume.ts';
+export { Volume, type VolumeEvents } from './volume.ts';

@@ -1,4 +1,6 @@
+import { EventEmitter } from 'node:events';
 import { resolve } from 'node:path';
+import { createFs, type VolumeFs } from '@verfs/fs';
 import {
   type CreateOptions,
   type GcProgress,
@@ -19,6 +21,18 @@ import { LocalPolicy, type VolumePolicy } from './policy.ts';
 import { Snapshots } from './snapshots.ts';
 import { Vault } from './vault.ts';
 
+/** What a volume tells to those who asked with `on`. */
+export interface VolumeEvents {
+  /** It was mounted there by this process. */
+  mount: [mountpoint: string];
+  /** Its mount is gone, whoever unmounted it. */
+  unmount: [];
+  /** A collection of garbage that this process asked for is done. */
+  gc: [progress: GcProgress];
+  /** It was closed. */
+  close: [];
+}
+
 /**
  * A volume that this process has open. A process that has a volume open is its only one; use `Volume.connect` for
  * a volume that a daemon serves.
@@ -29,7 +43,7 @@ import { Vault } from './vault.ts';
  * await volume.mount('/mnt/volume');
  * ```
  */
-export class Volume implements AsyncDisposable {
+export class Volume extends EventEmitter<VolumeEvents> implements AsyncDisposable {
   readonly #native: NativeVolume;
   readonly #vault: LocalVault;
   /** The snapshots of the volume. */
@@ -38,8 +52,11 @@ export class Volume implements AsyncDisposable {
   readonly policy: VolumePolicy;
   /** Its encrypted folder. */
   readonly vault: Vault;
+  #fs: VolumeFs | undefined;
+  #isClosed = false;
 
   private constructor(native: NativeVolume, path: string, access: 'read-write' | 'read-only') {
+    super();
     this.#native = native;
     this.snapshots = new Snapshots(native);
     this.policy = new LocalPolicy(path, access, native);
@@ -91,6 +108,20 @@ export class Volume implements AsyncDisposable {
   }
 
   /**
+   * Its files, with the interface of Node's `fs`: no mount and no root rights are needed. Paths begin at the root of the
+   * volume; owners and permissions are those of this process's user, and its umask is the one at the first use.
+   *
+   * ```ts
+   * await volume.fs.promises.writeFile('/notes.txt', 'first line');
+   * const text = await volume.fs.promises.readFile('/notes.txt', 'utf8');
+   * ```
+   */
+  get fs(): VolumeFs {
+    this.#fs ??= createFs(this.#native.files(process.umask()));
+    return this.#fs;
+  }
+
+  /**
    * Mounts the volume at the empty directory `mountpoint`; resolves once the kernel answers. The mount lives as long
    * as this process at most.
    *
@@ -100,6 +131,14 @@ export class Volume implements AsyncDisposable {
   async mount(mountpoint: string, options: MountOptions & Cancellable = {}): Promise<void> {
     const { signal, ...mount } = options;
     await this.#native.mount(mountpoint, checkMountOptions(mount), signal);
+    this.emit('mount', mountpoint);
+    // The wait takes a thread, and keeps the process alive: only where somebody wants to know.
+    if (this.listenerCount('unmount') > 0) {
+      this.#native.waitUnmounted().then(
+        () => this.emit('unmount'),
+        () => undefined,
+      );
+    }
   }
 
   /** Makes everything durable, then unmounts. A mount in use goes when its last user does. Cancelled, it goes on. */
@@ -124,8 +163,10 @@ export class Volume implements AsyncDisposable {
    * @throws VolumeFullError when there is no room even for what is needed of one pack, UsageError for a volume that was
    * opened to be read only, IoError, CancelledError
    */
-  gc(options: Cancellable = {}): Promise<GcProgress> {
-    return this.#native.gc(options.signal);
+  async gc(options: Cancellable = {}): Promise<GcProgress> {
+    const progress = await this.#native.gc(options.signal);
+    this.emit('gc', progress);
+    return progress;
   }
 
   /** What `gc` would find; changes nothing. */
@@ -159,9 +200,13 @@ export class Volume implements AsyncDisposable {
   }
 
   /** Unmounts, makes everything durable, and gives the volume back. Cancelled, it goes on. */
-  close(options: Cancellable = {}): Promise<void> {
+  async close(options: Cancellable = {}): Promise<void> {
     this.#vault.stop();
-    return this.#native.close(options.signal);
+    await this.#native.close(options.signal);
+    if (!this.#isClosed) {
+      this.#isClosed = true;
+      this.emit('close');
+    }
   }
 
   [Symbol.asyncDispose](): Promise<void> {

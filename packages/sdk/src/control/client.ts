@@ -10,6 +10,7 @@ import {
   restoreError,
   TimeoutError,
 } from '@verfs/errors';
+import { createFs, MountedFiles, type VolumeFs } from '@verfs/fs';
 import type { GcProgress, GcStatus, Reclaimable, Stats, Usage, VolumeInfo } from '@verfs/native';
 import {
   CancellationTokenSource,
@@ -108,6 +109,7 @@ export class VolumeClient implements AsyncDisposable {
   readonly policy: VolumePolicy;
   /** Its encrypted folder. */
   readonly vault: Vault;
+  #fs: VolumeFs | undefined;
 
   private constructor(served: Served, socket: Socket) {
     this.served = served;
@@ -165,6 +167,15 @@ export class VolumeClient implements AsyncDisposable {
       const what = `The daemon of ${served.mountpoint} (process ${served.pid}) does not answer`;
       throw daemonDied(served.mountpoint, what, cause);
     }
+  }
+
+  /**
+   * Its files, with the interface of Node's `fs`, through the mount: as `Volume.fs`, with the root of the volume as `/`.
+   * Owners and permissions are those of this process's user, as the kernel sees them.
+   */
+  get fs(): VolumeFs {
+    this.#fs ??= createFs(new MountedFiles(this.served.mountpoint));
+    return this.#fs;
   }
 
   async #request<M extends ControlMethod>(
