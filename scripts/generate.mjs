@@ -2,6 +2,8 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { addonTypes } from './addon.mjs';
+import { apiReference } from './api-reference.mjs';
+import { commonjs } from './commonjs.mjs';
 import { prepare, prepareAddon } from './prepare.mjs';
 import { runScript } from './progress.mjs';
 import { root } from './stamp.mjs';
@@ -22,9 +24,13 @@ await runScript(async () => {
   await prepareAddon();
   writeFileSync(join(root, 'bindings/node/index.d.ts'), await addonTypes());
   await prepare();
-  const { errorsMarkdown } = await import('../packages/errors/dist/index.js');
+  const errors = await import('../packages/errors/dist/index.js');
   const { configMarkdown } = await import('../packages/config/dist/index.js');
-  writeFileSync(join(root, 'docs/ERRORS.md'), errorsMarkdown());
+  writeFileSync(join(root, 'docs/ERRORS.md'), errors.errorsMarkdown());
+  const { code, types } = commonjs(errors);
+  writeFileSync(join(root, 'packages/sdk/commonjs/index.cjs'), code);
+  writeFileSync(join(root, 'packages/sdk/commonjs/index.d.cts'), types);
+  writeFileSync(join(root, 'docs/API.md'), apiReference());
   writeFileSync(join(root, 'docs/CONFIG.md'), configMarkdown());
   await writeReference();
   const { dashboardJson, metricsMarkdown } = await import('../packages/sdk/dist/metrics/index.js');
