@@ -275,6 +275,9 @@ export interface FileEvent {
   filename?: Buffer
 }
 
+/** A path: text, or bytes where a name is no UTF-8. */
+export type FilePath = string | Buffer
+
 /** Room and counts. */
 export interface FileRoom {
   /** Bytes of the disk. */

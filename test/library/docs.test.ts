@@ -100,6 +100,31 @@ describe('examples in the documentation of the code', () => {
   });
 });
 
+test('types for require are whole: they compile without the sources', async () => {
+  const directory = join(repository, 'target', 'docs-test', `types-${process.pid}`);
+  mkdirSync(directory, { recursive: true });
+  try {
+    const file = join(directory, 'use.cts');
+    const lines = [
+      "import verfs = require('verfs');",
+      'export async function use(volume: verfs.Volume, error: unknown): Promise<string | undefined> {',
+      "  const opened = await verfs.Volume.open('path');",
+      "  const text: string = await opened.fs.promises.readFile('/file', 'utf8');",
+      '  // @ts-expect-error: functions that block are missing',
+      "  volume.fs.readFileSync('/file');",
+      '  return error instanceof verfs.VolumeLockedError ? error.path : text;',
+      '}',
+    ];
+    writeFileSync(file, lines.join('\n'));
+    const options = ['--ignoreConfig', '--noEmit', '--module', 'nodenext', '--target', 'es2023', '--strict'];
+    const more = ['--lib', 'es2023,esnext.disposable', '--types', 'node', file];
+    const compiler = join(repository, 'node_modules/.bin/tsc');
+    expect(await run(compiler, [...options, ...more])).toMatchObject({ code: 0, stdout: '' });
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
 test('docs/API.md and the library for require are made from what is there: npm run generate', () => {
   expect(fromRoot('docs/API.md')).toBe(apiReference());
   const { code, types } = commonjs(errors);

@@ -6,6 +6,7 @@ use napi_derive::napi;
 use verfs_engine::{Access, Attr, Entries, FileKind, FsStat, Links, Listed, NewTimes, Timestamp};
 
 /// A path: text, or bytes where a name is no UTF-8.
+#[napi]
 pub type FilePath<'a> = Either<String, BufferSlice<'a>>;
 
 /// Attributes of a file. Times are seconds since 1970 and nanoseconds.
