@@ -5,7 +5,7 @@ import { quietly, step } from './progress.mjs';
 import { hashOf, root, whenChanged } from './stamp.mjs';
 import { checkNode, checkRust, ensureCompiler, ensureFuse } from './system.mjs';
 
-const packages = ['errors', 'config', 'log', 'native', 'snapshots', 'vault', 'sdk', 'cli'];
+const packages = ['errors', 'config', 'log', 'native', 'fs', 'snapshots', 'vault', 'sdk', 'cli'];
 
 async function installModules(at) {
   const hash = hashOf(['package-lock.json', 'package.json'], process.versions.modules);

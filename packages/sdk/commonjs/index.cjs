@@ -40,6 +40,7 @@ exports.NotMountedError = withCode('VERFS_E_NOT_MOUNTED');
 exports.PathExistsError = withCode('VERFS_E_PATH_EXISTS');
 exports.PathNotFoundError = withCode('VERFS_E_PATH_NOT_FOUND');
 exports.PermissionError = withCode('VERFS_E_PERMISSION');
+exports.ServiceError = withCode('VERFS_E_SERVICE');
 exports.SnapshotExistsError = withCode('VERFS_E_SNAPSHOT_EXISTS');
 exports.SnapshotHeldError = withCode('VERFS_E_SNAPSHOT_HELD');
 exports.SnapshotNameError = withCode('VERFS_E_SNAPSHOT_NAME');

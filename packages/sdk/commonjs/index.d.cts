@@ -34,6 +34,7 @@ export declare const NotMountedError: Told<library.NotMountedError>;
 export declare const PathExistsError: Told<library.PathExistsError>;
 export declare const PathNotFoundError: Told<library.PathNotFoundError>;
 export declare const PermissionError: Told<library.PermissionError>;
+export declare const ServiceError: Told<library.ServiceError>;
 export declare const SnapshotExistsError: Told<library.SnapshotExistsError>;
 export declare const SnapshotHeldError: Told<library.SnapshotHeldError>;
 export declare const SnapshotNameError: Told<library.SnapshotNameError>;
