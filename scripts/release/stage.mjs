@@ -31,7 +31,7 @@ const shared = {
 const workspaces = rootManifest.workspaces.map((path) => ({ path, manifest: readJson(`${path}/package.json`) }));
 
 /** What of a workspace's package is published. */
-const parts = ['bin', 'dist', 'share', 'index.d.ts'];
+const parts = ['bin', 'commonjs', 'dist', 'share', 'index.d.ts'];
 const isDevelopmentOnly = (path) => path.endsWith('.map') || path.endsWith('.tsbuildinfo');
 
 /** `exports` without what leads to sources, which are not published. */
@@ -83,12 +83,16 @@ function stageExports(into) {
   return Object.fromEntries(
     Object.entries(publishedExports(rootManifest.exports)).map(([name, conditions]) => {
       const stem = name === '.' ? 'index' : name.slice(2).replaceAll('/', '-');
-      const places = Object.entries(conditions).map(([condition, file]) => {
+      const place = (file) => {
         const at = `lib/${stem}${/(\.d)?\.c?[jt]s$/.exec(file)[0]}`;
         standIn(into, at, file);
-        return [condition, `./${at}`];
-      });
-      return [name, Object.fromEntries(places)];
+        return `./${at}`;
+      };
+      const places = (of) =>
+        Object.fromEntries(
+          Object.entries(of).map(([condition, to]) => [condition, typeof to === 'string' ? place(to) : places(to)]),
+        );
+      return [name, places(conditions)];
     }),
   );
 }
