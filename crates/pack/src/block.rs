@@ -120,13 +120,34 @@ pub struct BlockDecoder {
     seed: RecordSeed,
     seal: BlockSeal,
     idle: Mutex<Vec<Decompressor>>,
+    /// Buffers for records; what they had may be plain.
+    buffers: Mutex<Vec<Vec<u8>>>,
 }
+
+/// Buffers that are kept: as many as threads read at a time.
+const BUFFERS_MAX: usize = 8;
+/// Longest buffer that is kept: a record of the default chunk sizes, incompressible.
+const BUFFER_MAX_BYTES: usize = 256 << 10;
 
 impl BlockDecoder {
     /// A decoder for a volume's records.
     #[must_use]
     pub fn new(seed: RecordSeed, seal: BlockSeal) -> Self {
-        BlockDecoder { seed, seal, idle: Mutex::new(Vec::new()) }
+        BlockDecoder { seed, seal, idle: Mutex::new(Vec::new()), buffers: Mutex::new(Vec::new()) }
+    }
+
+    /// Runs `read` with a buffer of `len` bytes for records. What is in it is left from others.
+    pub(crate) fn with_buffer<T>(&self, len: usize, read: impl FnOnce(&mut [u8]) -> T) -> T {
+        let mut buffer = self.buffers.lock().pop().unwrap_or_default();
+        if buffer.len() < len {
+            buffer.resize(len, 0);
+        }
+        let result = read(&mut buffer[..len]);
+        let mut buffers = self.buffers.lock();
+        if buffers.len() < BUFFERS_MAX && buffer.len() <= BUFFER_MAX_BYTES {
+            buffers.push(buffer);
+        }
+        result
     }
 
     /// The key of the volume's record checksums.
@@ -141,32 +162,20 @@ impl BlockDecoder {
         &self.seal
     }
 
-    /// The raw bytes of `chunk`, from the bytes of its record.
+    /// The raw bytes of `chunk`, from the bytes of its record, in which a seal is opened: they are not to be used again.
     ///
     /// # Errors
     /// What is wrong with the record, in words.
-    pub fn decode(&self, chunk: ChunkId, record: Bytes) -> Result<Bytes, String> {
-        let verified = self.verify(chunk, &record)?;
-        let (header, stored) = (verified.header, verified.stored);
-        match (verified.kind, verified.encoding) {
-            (Kind::Plain, Encoding::Raw) => {
-                Ok(record.slice(RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + header.raw_len as usize))
-            }
-            (Kind::Plain, Encoding::Zstd) => self.decompress(stored, header.raw_len as usize),
-            (Kind::Sealed, encoding) => self.open(&header, encoding, stored),
-        }
-    }
-
-    /// As [`BlockDecoder::decode`], of a record in a buffer that serves others, too: what it answers is a copy.
-    ///
-    /// # Errors
-    /// What is wrong with the record, in words.
-    pub fn decode_copy(&self, chunk: ChunkId, record: &[u8]) -> Result<Bytes, String> {
-        let Verified { kind, encoding, header, stored } = self.verify(chunk, record)?;
-        match (kind, encoding) {
-            (Kind::Plain, Encoding::Raw) => Ok(Bytes::copy_from_slice(stored)),
-            (Kind::Plain, Encoding::Zstd) => self.decompress(stored, header.raw_len as usize),
-            (Kind::Sealed, encoding) => self.open(&header, encoding, stored),
+    pub fn decode(&self, chunk: ChunkId, record: &mut [u8]) -> Result<Bytes, String> {
+        let Verified { kind, encoding, header, .. } = self.verify(chunk, record)?;
+        let stored = &mut record[RECORD_HEADER_BYTES..][..header.stored_len as usize];
+        let encoded = match kind {
+            Kind::Plain => stored,
+            Kind::Sealed => self.open(&header, stored)?,
+        };
+        match encoding {
+            Encoding::Raw => Ok(Bytes::copy_from_slice(encoded)),
+            Encoding::Zstd => self.decompress(encoded, header.raw_len as usize),
         }
     }
 
@@ -240,14 +249,10 @@ impl BlockDecoder {
         Ok(Verified { kind, encoding, header, stored })
     }
 
-    fn open(&self, header: &RecordHeader, encoding: Encoding, stored: &[u8]) -> Result<Bytes, String> {
+    fn open<'s>(&self, header: &RecordHeader, stored: &'s mut [u8]) -> Result<&'s [u8], String> {
         let BlockSeal::Keys(keys) = &self.seal else { return Err("the vault is locked".to_owned()) };
         let context = seal_context(header.chunk, header.raw_len, header.encoding);
-        let encoded = keys.open(SealClass::Chunk, &context, stored).map_err(|error| error.to_string())?;
-        match encoding {
-            Encoding::Raw => Ok(encoded.into()),
-            Encoding::Zstd => self.decompress(&encoded, header.raw_len as usize),
-        }
+        keys.open_in_place(SealClass::Chunk, &context, stored).map_err(|error| error.to_string())
     }
 
     fn decompress(&self, stored: &[u8], raw_len: usize) -> Result<Bytes, String> {

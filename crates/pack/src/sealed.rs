@@ -60,8 +60,9 @@ impl PackReader {
     /// # Errors
     /// [`PackError::Damaged`] for anything but what was written, or what the disk says.
     pub fn read(&self, decoder: &BlockDecoder, entry: IndexEntry) -> Result<Bytes> {
-        let record = self.record(entry)?;
-        decoder.decode(entry.chunk, record.into()).map_err(|reason| self.damaged_at(entry, &reason))
+        self.with_record(decoder, entry, |record| {
+            decoder.decode(entry.chunk, record).map_err(|reason| self.damaged_at(entry, &reason))
+        })
     }
 
     /// Reads the block at `entry` as it is stored, and checks it as far as that needs no key.
@@ -69,28 +70,34 @@ impl PackReader {
     /// # Errors
     /// As [`PackReader::read`].
     pub fn read_stored(&self, decoder: &BlockDecoder, entry: IndexEntry) -> Result<StoredBlock> {
-        let record = self.record(entry)?;
-        let block = decoder.block(entry.chunk, &record).map_err(|reason| self.damaged_at(entry, &reason))?;
-        let RecordHeader { raw_len, encoding, .. } = block.header;
-        Ok(StoredBlock { raw_len, encoding, stored: Bytes::copy_from_slice(block.stored) })
+        self.with_record(decoder, entry, |record| {
+            let block = decoder.block(entry.chunk, record).map_err(|reason| self.damaged_at(entry, &reason))?;
+            let RecordHeader { raw_len, encoding, .. } = block.header;
+            Ok(StoredBlock { raw_len, encoding, stored: Bytes::copy_from_slice(block.stored) })
+        })
     }
 
     fn damaged_at(&self, entry: IndexEntry, reason: &str) -> PackError {
         PackError::Damaged { pack: self.pack, detail: format!("block at {}: {reason}", entry.offset) }
     }
 
-    /// The bytes of the record at `entry`.
-    fn record(&self, entry: IndexEntry) -> Result<Vec<u8>> {
-        let damaged = |detail: String| PackError::Damaged { pack: self.pack, detail };
-        let mut record = vec![0; record_bytes(entry.stored_len) as usize];
-        match self.file.read_exact_at(&mut record, u64::from(entry.offset)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                return Err(damaged(format!("the file ends inside the block at {}", entry.offset)));
+    /// Reads the record at `entry` into a buffer of the decoder's, for `take`.
+    fn with_record<T>(
+        &self,
+        decoder: &BlockDecoder,
+        entry: IndexEntry,
+        take: impl FnOnce(&mut [u8]) -> Result<T>,
+    ) -> Result<T> {
+        decoder.with_buffer(record_bytes(entry.stored_len) as usize, |record| {
+            match self.file.read_exact_at(record, u64::from(entry.offset)) {
+                Ok(()) => take(record),
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(PackError::Damaged {
+                    pack: self.pack,
+                    detail: format!("the file ends inside the block at {}", entry.offset),
+                }),
+                Err(error) => Err(PackError::of_disk("read", &self.path)(error)),
             }
-            Err(error) => return Err(PackError::of_disk("read", &self.path)(error)),
-        }
-        Ok(record)
+        })
     }
 }
 
@@ -120,8 +127,8 @@ impl PackReader {
         let bytes = &mut buffer[..span];
         self.file.read_exact_at(bytes, u64::from(first.offset)).map_err(PackError::of_disk("read", &self.path))?;
         for (number, entry) in entries.iter().enumerate() {
-            let record = bytes.get(range(entry)).unwrap_or_default();
-            if let Ok(data) = decoder.decode_copy(entry.chunk, record) {
+            let record = bytes.get_mut(range(entry)).unwrap_or_default();
+            if let Ok(data) = decoder.decode(entry.chunk, record) {
                 take(number, data);
             }
         }

@@ -235,7 +235,10 @@ impl ChunkStore {
         for pack in self.core.claim_full_packs() {
             self.core.seal(&pack);
         }
-        self.core.write_pending()
+        let written = self.core.write_pending();
+        // Whoever holds on to a closed store holds no content.
+        self.core.cache.clear();
+        written
     }
 }
 

@@ -186,6 +186,11 @@ impl VaultKeys {
         self.page.write().fill(material);
     }
 
+    /// Wipes them although somebody may still hold on to them: from now on nothing is sealed or opened.
+    pub fn forget(&self) {
+        self.page.write().zeroize();
+    }
+
     /// Identity of a chunk: 128 bits of BLAKE3, keyed.
     #[must_use]
     pub fn chunk_id(&self, raw: &[u8]) -> [u8; 16] {
@@ -233,12 +238,35 @@ impl VaultKeys {
     /// # Errors
     /// [`CryptoError::Unsealable`], [`CryptoError::UnknownKey`].
     pub fn open(&self, class: SealClass, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        let generation = seal::generation_of(sealed)?;
+        self.with_key_of(class, context, sealed, |key, binding, sealed| seal::open(key, binding, sealed))
+    }
+
+    /// The plain bytes of a seal, in its place. One that can't be opened stays as it is.
+    ///
+    /// # Errors
+    /// As [`VaultKeys::open`].
+    pub fn open_in_place<'s>(
+        &self,
+        class: SealClass,
+        context: &[u8],
+        sealed: &'s mut [u8],
+    ) -> Result<&'s [u8], CryptoError> {
+        self.with_key_of(class, context, sealed, |key, binding, sealed| seal::open_in_place(key, binding, sealed))
+    }
+
+    fn with_key_of<S: AsRef<[u8]>, T>(
+        &self,
+        class: SealClass,
+        context: &[u8],
+        sealed: S,
+        open: impl FnOnce(&[u8; KEY_BYTES], &Binding<'_>, S) -> Result<T, CryptoError>,
+    ) -> Result<T, CryptoError> {
+        let generation = seal::generation_of(sealed.as_ref())?;
         let page = self.page.read();
         let mut known = page.data[..page.count].iter();
         let keys = known.find(|keys| keys.generation == generation).ok_or(CryptoError::UnknownKey { generation })?;
         let binding = Binding { class, volume: &self.volume, generation, context };
-        seal::open(keys.of(class), &binding, sealed)
+        open(keys.of(class), &binding, sealed)
     }
 }
 

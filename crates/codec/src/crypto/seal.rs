@@ -6,6 +6,8 @@
 //! ```
 //! A random nonce of 192 bits may be drawn 2^80 times with one key before two are equal with a chance of 2^-32.
 
+use std::ops::Range;
+
 use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use verfs_base::Rng;
@@ -90,17 +92,40 @@ pub(super) fn generation_of(sealed: &[u8]) -> Result<u32, CryptoError> {
 
 /// The plain bytes of a seal.
 pub(super) fn open(key: &[u8; KEY_BYTES], binding: &Binding<'_>, sealed: &[u8]) -> Result<Vec<u8>, CryptoError> {
-    let body = sealed.get(GENERATION_BYTES..).ok_or(CryptoError::Unsealable)?;
-    let (nonce, body) = body.split_first_chunk::<NONCE_BYTES>().ok_or(CryptoError::Unsealable)?;
-    let (ciphertext, tag) = body.split_last_chunk::<TAG_BYTES>().ok_or(CryptoError::Unsealable)?;
-    let mut plain = ciphertext.to_vec();
-    XChaCha20Poly1305::new(&(*key).into())
-        .decrypt_inout_detached(
-            &(*nonce).into(),
-            &binding.associated_data(),
-            plain.as_mut_slice().into(),
-            &(*tag).into(),
-        )
-        .map_err(|_| CryptoError::Unsealable)?;
+    let (nonce, ciphertext, tag) = parts(sealed).ok_or(CryptoError::Unsealable)?;
+    let mut plain = sealed[ciphertext].to_vec();
+    decrypt(key, binding, (&nonce, &tag), &mut plain)?;
     Ok(plain)
+}
+
+/// As [`open`], in the place of the seal, which is left as it was when it can't be opened.
+pub(super) fn open_in_place<'s>(
+    key: &[u8; KEY_BYTES],
+    binding: &Binding<'_>,
+    sealed: &'s mut [u8],
+) -> Result<&'s [u8], CryptoError> {
+    let (nonce, ciphertext, tag) = parts(sealed).ok_or(CryptoError::Unsealable)?;
+    let text = &mut sealed[ciphertext];
+    decrypt(key, binding, (&nonce, &tag), text)?;
+    Ok(text)
+}
+
+/// Nonce, where the ciphertext is, and tag.
+fn parts(sealed: &[u8]) -> Option<([u8; NONCE_BYTES], Range<usize>, [u8; TAG_BYTES])> {
+    let (nonce, body) = sealed.get(GENERATION_BYTES..)?.split_first_chunk::<NONCE_BYTES>()?;
+    let (ciphertext, tag) = body.split_last_chunk::<TAG_BYTES>()?;
+    let start = GENERATION_BYTES + NONCE_BYTES;
+    Some((*nonce, start..start + ciphertext.len(), *tag))
+}
+
+/// The tag is looked at first: what it doesn't fit is not changed.
+fn decrypt(
+    key: &[u8; KEY_BYTES],
+    binding: &Binding<'_>,
+    (nonce, tag): (&[u8; NONCE_BYTES], &[u8; TAG_BYTES]),
+    text: &mut [u8],
+) -> Result<(), CryptoError> {
+    XChaCha20Poly1305::new(&(*key).into())
+        .decrypt_inout_detached(&(*nonce).into(), &binding.associated_data(), text.into(), &(*tag).into())
+        .map_err(|_| CryptoError::Unsealable)
 }

@@ -125,6 +125,8 @@ proptest! {
         keys.seal(class, &context, &plain, &mut sealed).unwrap();
         assert_eq!(sealed.len(), plain.len() + SEAL_OVERHEAD_BYTES);
         assert_eq!(keys.open(class, &context, &sealed).as_ref(), Ok(&plain));
+        let mut place = sealed.clone();
+        assert_eq!(keys.open_in_place(class, &context, &mut place), Ok(plain.as_slice()));
         let elsewhere = [context.as_slice(), b"x"].concat();
         assert!(keys.open(class, &elsewhere, &sealed).is_err());
         for other in CLASSES.into_iter().filter(|other| *other != class) {
@@ -133,6 +135,9 @@ proptest! {
         let mut changed = sealed.clone();
         changed[flip.index(sealed.len())] ^= 1;
         assert!(keys.open(class, &context, &changed).is_err());
+        let mut place = changed.clone();
+        assert!(keys.open_in_place(class, &context, &mut place).is_err());
+        assert_eq!(place, changed);
         assert!(keys.open(class, &context, &sealed[..flip.index(sealed.len())]).is_err());
     }
 }
@@ -197,6 +202,17 @@ fn wrapped_keys_come_back_with_the_password_the_key_file_the_volume_and_the_cont
     let right = derive(b"pw", 1, 2, VOLUME);
     assert_eq!(right.unwrap(&wrapped, &[8; 16], b"head").unwrap_err(), CryptoError::Unsealable);
     assert_eq!(right.unwrap(&wrapped, &VOLUME, b"Head").unwrap_err(), CryptoError::Unsealable);
+}
+
+#[test]
+fn forgotten_keys_open_and_seal_nothing_whoever_holds_them() {
+    let keys = Arc::new(keys());
+    let held = Arc::clone(&keys);
+    let mut sealed = Vec::new();
+    keys.seal(SealClass::Record, b"k", b"v", &mut sealed).unwrap();
+    keys.forget();
+    assert_eq!(held.open(SealClass::Record, b"k", &sealed), Err(CryptoError::UnknownKey { generation: 1 }));
+    assert_eq!(held.seal(SealClass::Record, b"k", b"v", &mut sealed), Err(CryptoError::Keys("none")));
 }
 
 /// A clock on which everything takes so many milliseconds.
