@@ -156,6 +156,11 @@ export declare class Volume {
   vaultCheck(socket: string, signal?: AbortSignal | undefined | null): Promise<undefined>
   /** Locks the vault. Operations under way may last for `grace_ms`. */
   vaultLock(graceMs: number, signal?: AbortSignal | undefined | null): Promise<undefined>
+  /**
+   * Writes the files in the open vault that were found damaged to a socket: path, pack and what is wrong of each, with
+   * a zero behind each of them. Names don't get into the memory of JavaScript, which can't be wiped.
+   */
+  vaultDamaged(socket: string, signal?: AbortSignal | undefined | null): Promise<undefined>
   /** Gives the open vault a new data key, and begins to seal anew what it has. */
   vaultRekey(socket: string, signal?: AbortSignal | undefined | null): Promise<undefined>
   /** Has the vault opened by the second of the secrets that come from a socket, instead of by the first. */

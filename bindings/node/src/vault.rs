@@ -5,7 +5,7 @@
 //! on the socket, for each secret: length 4, little-endian | password | length 4 | content of the key file
 //! ```
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -191,6 +191,27 @@ impl Volume {
         let inner = self.inner()?;
         let work = move || Ok(inner.lock_vault(Duration::from_millis(grace_ms.into()))?);
         Call { name: "vaultLock", place: Place::Apart, work, undo: drop }.begin(env, signal)
+    }
+
+    /// Writes the files in the open vault that were found damaged to a socket: path, pack and what is wrong of each, with
+    /// a zero behind each of them. Names don't get into the memory of JavaScript, which can't be wiped.
+    #[napi]
+    pub fn vault_damaged<'env>(
+        &self,
+        env: &'env Env,
+        socket: String,
+        #[napi(ts_arg_type = "AbortSignal | undefined | null")] signal: Option<Object<'_>>,
+    ) -> napi::Result<PromiseRaw<'env, ()>> {
+        let inner = self.inner()?;
+        let work = move |wanted: &Wanted<'_>| {
+            let mut line = Line::connect(Path::new(&socket), wanted)?;
+            let parts = inner.vault_damaged()?.into_iter().flat_map(|file| [file.path, file.pack, file.detail]);
+            let text: Vec<u8> = parts.flat_map(|part| [part.as_bytes(), &[0]].concat()).collect();
+            let failed =
+                |error: std::io::Error| EngineError::Io { path: PathBuf::from(&socket), detail: error.to_string() };
+            Ok(line.write_all(&text).map_err(failed)?)
+        };
+        Call { name: "vaultDamaged", place: Place::Apart, work, undo: drop }.begin_watched(env, signal)
     }
 
     /// Gives the open vault a new data key, and begins to seal anew what it has.

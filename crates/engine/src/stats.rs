@@ -7,6 +7,7 @@ use verfs_base::Timestamp;
 use verfs_chunker::ChunkerKind;
 use verfs_fuse::{OperationStats, SessionStats};
 use verfs_meta::EngineKind;
+use verfs_vfs::DamagedFile;
 
 /// What the superblock says, and who has the volume open.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,6 +60,17 @@ pub struct Damage {
     pub pack: String,
     /// What is wrong.
     pub detail: String,
+}
+
+impl Damage {
+    /// What a tree whose root is at `root` knows of a file.
+    pub(crate) fn of(root: &str, file: DamagedFile) -> Damage {
+        Damage {
+            path: format!("{root}{}", String::from_utf8_lossy(&file.path)),
+            pack: file.pack.map_or_else(String::new, |pack| pack.to_string()),
+            detail: file.detail,
+        }
+    }
 }
 
 /// State and counters of an open volume. Reading them scans nothing.

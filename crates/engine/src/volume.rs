@@ -395,11 +395,7 @@ impl Volume {
         let (vfs, store) = (self.vfs.stats(), self.store.stats());
         let session = self.session.lock().as_ref().map(|mount| mount.session().stats());
         let room = self.vfs.statfs().ok();
-        let damaged = self.vfs.damaged().into_iter().map(|file| Damage {
-            path: String::from_utf8_lossy(&file.path).into_owned(),
-            pack: file.pack.map_or_else(String::new, |pack| pack.to_string()),
-            detail: file.detail,
-        });
+        let damaged = self.vfs.damaged().into_iter().map(|file| Damage::of("", file));
         Stats {
             logical_bytes: vfs.logical_bytes,
             unique_bytes: store.unique_bytes,

@@ -11,40 +11,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::secrets::Secrets;
+use support::vault::{Secrets, errno, names, sh, with_vault};
 use support::{Mount, mountpoint, new_volume};
 use verfs_engine::{
     EngineError, LOCK_GRACE, MountOptions, OpenOptions, RekeyState, VaultCompression, VaultSecret, VaultState, Volume,
 };
 
 const CANARY: &str = "canary-c0ffee-of-the-vault";
-
-/// A mounted volume with a locked vault.
-fn with_vault() -> (Mount, Secrets) {
-    let mount = Mount::new();
-    let secrets = Secrets::new();
-    mount.volume().create_vault(&secrets.right(), VaultCompression::On).unwrap();
-    (mount, secrets)
-}
-
-fn sh(directory: &Path, script: &str) -> String {
-    let script = format!("set -e; {script}");
-    let output = Command::new("timeout").args(["120", "sh", "-c", &script]).current_dir(directory).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{script}\n{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    said
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
-fn errno(result: std::io::Result<()>) -> i32 {
-    result.unwrap_err().raw_os_error().unwrap()
-}
 
 /// Every file below a directory that has the bytes in it, or in its name.
 fn files_with(directory: &Path, needle: &[u8]) -> Vec<PathBuf> {

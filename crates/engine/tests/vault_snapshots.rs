@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use support::new_volume;
-use support::secrets::Secrets;
+use support::vault::Secrets;
 use verfs_base::Ino;
 use verfs_engine::{LOCK_GRACE, OpenOptions, VaultCompression, Volume};
 use verfs_vfs::{Context, NodeKind, Vfs};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use support::new_volume;
-use support::secrets::Secrets;
+use support::vault::Secrets;
 use verfs_base::Ino;
 use verfs_engine::{EngineError, LOCK_GRACE, OpenOptions, VaultCompression, VaultState, Volume};
 use verfs_vfs::{

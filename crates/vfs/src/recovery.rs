@@ -29,8 +29,6 @@ use crate::stream::{StreamError, complete_receive};
 use crate::volume::{Shared, VfsParts};
 use crate::{Context, Result, Vfs, VfsError, VfsOptions};
 
-/// Mode of a new volume's root directory.
-const ROOT_MODE: u16 = 0o755;
 /// First number that isn't the root's.
 const FIRST_NUMBER: u64 = Ino::ROOT.0 + 1;
 /// Records at which a group closes, however small they are: as many as the metadata engine takes into a memtable. A
@@ -70,15 +68,15 @@ pub(crate) enum Unreadable {
     Decode(#[from] verfs_format::DecodeError),
 }
 
-/// Makes the root directory of an empty volume durable, owned by whoever creates it.
-fn create_root(meta: &dyn MetaStore, now: Timestamp, owner: (u32, u32)) -> std::result::Result<(), Unreadable> {
+/// Makes the root directory of an empty volume durable, as `options` want it.
+fn create_root(meta: &dyn MetaStore, now: Timestamp, options: &VfsOptions) -> std::result::Result<(), Unreadable> {
     let root = InodeRecord {
         kind: InodeKind::Directory,
-        mode: ROOT_MODE,
+        mode: options.root_mode,
         flags: InodeFlags::default(),
         nlink: 2,
-        uid: owner.0,
-        gid: owner.1,
+        uid: options.root_uid,
+        gid: options.root_gid,
         rdev: 0,
         size: 0,
         allocated: 0,
@@ -104,9 +102,9 @@ fn create_root(meta: &dyn MetaStore, now: Timestamp, owner: (u32, u32)) -> std::
     Ok(())
 }
 
-fn read_base(meta: &dyn MetaStore, now: Timestamp, owner: (u32, u32)) -> std::result::Result<Base, Unreadable> {
+fn read_base(meta: &dyn MetaStore, now: Timestamp, options: &VfsOptions) -> std::result::Result<Base, Unreadable> {
     if system_number(meta, keys::SYSTEM_GROUP)?.is_none() {
-        create_root(meta, now, owner)?;
+        create_root(meta, now, options)?;
     }
     let counters = match meta.get(keys::SYSTEM_COUNTERS)? {
         None => TreeCounters::default(),
@@ -314,8 +312,7 @@ impl Shared {
     /// Makes memory anew of what the store has as of `group`. Nothing may be uncommitted.
     pub(crate) fn rebuild(&self, group: GroupId) -> Result<()> {
         let meta = &*self.parts.meta;
-        let owner = (self.options.root_uid, self.options.root_gid);
-        let base = read_base(meta, self.now(), owner).map_err(|error| unreadable(&error))?;
+        let base = read_base(meta, self.now(), &self.options).map_err(|error| unreadable(&error))?;
         let space = self.parts.disk.space().map_err(|error| self.io_error("statvfs", &error))?;
         let mut fresh = new_state(base, group.next(), space, &self.options);
         let mut state = self.state.lock();
@@ -395,7 +392,7 @@ impl Vfs {
     /// [`VfsError::Io`] for metadata or a log that can't be read, [`VfsError::NoSpace`].
     pub fn open(parts: VfsParts, options: VfsOptions) -> Result<Arc<Vfs>> {
         let now = parts.clock.now();
-        let read_base = || read_base(&*parts.meta, now, (options.root_uid, options.root_gid));
+        let read_base = || read_base(&*parts.meta, now, &options);
         let mut base = read_base().map_err(|error| unreadable(&error))?;
         if complete_changes(&parts, &base, &options)? {
             base = read_base().map_err(|error| unreadable(&error))?;

@@ -57,6 +57,8 @@ pub struct VfsOptions {
     pub root_uid: u32,
     /// Group of the root directory of a new volume.
     pub root_gid: u32,
+    /// Mode of the root directory of a new volume.
+    pub root_mode: u16,
 }
 
 impl Default for VfsOptions {
@@ -74,6 +76,7 @@ impl Default for VfsOptions {
             change_window_bytes: 16 << 20,
             root_uid: 0,
             root_gid: 0,
+            root_mode: 0o755,
         }
     }
 }

@@ -60,6 +60,16 @@ function linesOf(fd: number, count: number, close: boolean): Uint8Array[] {
   }
 }
 
+/** The length of a text of UTF-8 without its last character. */
+function withoutLast(text: Uint8Array, length: number): number {
+  let at = Math.max(0, length - 1);
+  // Bytes that go on with a character begin with the bits 10.
+  while (at > 0 && ((text[at] as number) & 0xc0) === 0x80) {
+    at -= 1;
+  }
+  return at;
+}
+
 /** Asks on the terminal, without an echo. */
 function prompt(question: string, terminal: ReadStream): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
@@ -84,10 +94,13 @@ function prompt(question: string, terminal: ReadStream): Promise<Uint8Array> {
           break;
         }
         if (byte === backspace || byte === erase) {
-          length = Math.max(0, length - 1);
+          length = withoutLast(typed, length);
         } else if (length < typed.length) {
           typed[length] = byte;
           length += 1;
+        } else {
+          end(() => reject(new UsageError(`A password has at most ${typed.length} bytes`)));
+          break;
         }
       }
       data.fill(0);

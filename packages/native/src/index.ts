@@ -254,6 +254,10 @@ export class NativeVolume implements SnapshotCalls, StreamCalls, VaultCalls {
     await translated(() => this.#volume.vaultLock(graceMs, signal));
   }
 
+  async vaultDamaged(socket: string, signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.vaultDamaged(socket, signal));
+  }
+
   async vaultChange(socket: string, signal?: Signal): Promise<void> {
     await translated(() => this.#volume.vaultChange(socket, signal));
   }

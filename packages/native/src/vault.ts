@@ -30,6 +30,8 @@ export interface VaultCalls {
   /** Whether the secret is right; opens nothing. */
   vaultCheck(socket: string, signal?: AbortSignal): Promise<void>;
   vaultLock(graceMs: number, signal?: AbortSignal): Promise<void>;
+  /** Its damaged files go to the socket: path, pack and what is wrong of each, with a zero behind each of them. */
+  vaultDamaged(socket: string, signal?: AbortSignal): Promise<void>;
   /** Two secrets come: the vault's, and what it shall have instead. */
   vaultChange(socket: string, signal?: AbortSignal): Promise<void>;
   /** Gives the open vault a new data key, and begins to encrypt anew what it has. */

@@ -40,6 +40,10 @@ export class LocalVault implements VaultServer {
     return this.#native.vaultLock(graceMs, signal);
   }
 
+  vaultDamaged(socket: string, signal?: AbortSignal): Promise<void> {
+    return this.#native.vaultDamaged(socket, signal);
+  }
+
   vaultChange(socket: string, signal?: AbortSignal): Promise<void> {
     return this.#native.vaultChange(socket, signal);
   }

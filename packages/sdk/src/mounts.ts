@@ -8,11 +8,14 @@ import { MountpointStaleError } from '@verfs/errors';
 /** File system type of our mounts in the mount table. */
 export const fileSystemType = 'fuse.verfs';
 
-/** File system type of the mounts that show the snapshots of ours. */
-const snapshotsType = 'fuse.verfs-snapshots';
+/** File system types of the mounts that show snapshots and the vault of ours. */
+const besideTypes: readonly string[] = ['fuse.verfs-snapshots', 'fuse.verfs-vault'];
 
-/** Whether `mount` shows a volume: its tree, or its snapshots. */
-export const showsVolume = ({ type }: Mount) => type === fileSystemType || type === snapshotsType;
+/** Whether `mount` shows something of a volume beside its tree: its snapshots, its vault. */
+export const isBesideTree = ({ type }: Mount) => besideTypes.includes(type);
+
+/** Whether `mount` shows a volume: its tree, its snapshots, or its vault. */
+export const showsVolume = (mount: Mount) => mount.type === fileSystemType || isBesideTree(mount);
 
 /** A line of the mount table. */
 export interface Mount {

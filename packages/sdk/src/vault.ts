@@ -1,6 +1,15 @@
 /** The vault of a volume, for callers; and secrets on their way to whoever has the volume open. */
 import { randomBytes } from 'node:crypto';
-import type { VaultCalls, VaultStatus } from '@verfs/native';
+import { text } from 'node:stream/consumers';
+import {
+  UsageError,
+  VaultAbsentError,
+  VaultDamagedError,
+  VaultExistsError,
+  VaultRateLimitedError,
+  VaultSecretError,
+} from '@verfs/errors';
+import type { Damage, VaultCalls, VaultStatus } from '@verfs/native';
 import {
   type CreatedKeyFile,
   createKeyFile,
@@ -34,6 +43,9 @@ const secretOf = (password: Password, keyFile: string): VaultSecret => ({
   password: bytesOf(password),
   keyFile: readKeyFile(keyFile),
 });
+
+/** Errors after which the secrets of a vault are what they were. */
+const refusals = [VaultSecretError, VaultRateLimitedError, VaultAbsentError, VaultDamagedError, UsageError];
 
 /** Makes `call`, and gives `secrets` to whoever takes them at its socket. They are wiped afterwards. */
 async function handOver(secrets: readonly VaultSecret[], call: (socket: string) => Promise<void>): Promise<void> {
@@ -73,7 +85,8 @@ export class Vault {
    * Makes a vault, locked, with a new key file in `directory`. Gives the path of the key file: without it nobody opens
    * the vault, nor without the password.
    *
-   * @throws VaultExistsError, VaultKeyFileError, PathExistsError
+   * @throws VaultExistsError, VaultKeyFileError, PathExistsError; after others the key file may be there, because the
+   * vault may be
    */
   async create(
     password: Password,
@@ -85,10 +98,21 @@ export class Vault {
       const secret = { password: bytesOf(password), keyFile: made.content };
       await handOver([secret], (socket) => this.#calls.vaultCreate({ compressed, socket }, signal));
     } catch (error) {
-      made.undo();
+      // Whatever went wrong may have done so after the vault was made: then this file is needed to open it.
+      if (error instanceof VaultExistsError || (signal?.aborted !== true && (await this.#isAbsent()))) {
+        made.undo();
+      }
       throw error;
     }
     return made.path;
+  }
+
+  async #isAbsent(): Promise<boolean> {
+    try {
+      return (await this.status()).state === 'absent';
+    } catch {
+      return false;
+    }
   }
 
   /**
@@ -120,6 +144,25 @@ export class Vault {
   }
 
   /**
+   * Files in it with damaged data that were noticed since it was unlocked; none while it is locked. Their names come past
+   * whoever has the volume open: the memory of a daemon's JavaScript is not to have them.
+   */
+  async damaged({ signal }: Cancellable = {}): Promise<Damage[]> {
+    const meeting = await meet();
+    try {
+      const called = this.#calls.vaultDamaged(meeting.socket, signal);
+      called.catch(() => meeting.end());
+      const line = await Promise.race([meeting.connection, called.then(() => meeting.connection)]);
+      const parts = (await text(line)).split('\0');
+      await called;
+      const files = Array.from({ length: Math.floor(parts.length / 3) }, (_, index) => parts.slice(index * 3));
+      return files.map(([path = '', pack = '', detail = '']) => ({ path, pack, detail }));
+    } finally {
+      meeting.end();
+    }
+  }
+
+  /**
    * Has it opened by another password.
    *
    * @throws VaultSecretError, VaultRateLimitedError, VaultKeyFileError
@@ -147,8 +190,8 @@ export class Vault {
       const after = { password: Uint8Array.from(before.password), keyFile: made.content };
       await handOver([before, after], (socket) => this.#calls.vaultChange(socket, signal));
     } catch (error) {
-      // It may have been cancelled after the change: then this is the file that opens the vault.
-      if (signal?.aborted !== true) {
+      // Any other may have come after the change: then this is the file that opens the vault.
+      if (refusals.some((refusal) => error instanceof refusal)) {
         made.undo();
       }
       throw error;

@@ -12,6 +12,7 @@ export class FakeVault implements VaultCalls {
   /** What opens it. */
   secret: string[] | undefined;
   graces: number[] = [];
+  damaged: string[] = [];
 
   async #take(call: string, socket: string): Promise<string[]> {
     const bytes = await buffer(connect(socket));
@@ -54,6 +55,10 @@ export class FakeVault implements VaultCalls {
   async vaultLock(graceMs: number): Promise<void> {
     this.graces.push(graceMs);
     this.state = 'locked';
+  }
+
+  async vaultDamaged(socket: string): Promise<void> {
+    connect(socket).end(this.damaged.map((part) => `${part}\0`).join(''));
   }
 
   async vaultChange(socket: string): Promise<void> {

@@ -26,7 +26,7 @@ use std::time::Duration;
 use verfs_base::Timestamp;
 pub use verfs_format::vault::VaultCompression;
 
-use crate::{EngineError, Volume};
+use crate::{Damage, EngineError, Volume};
 
 /// What a vault is at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -144,6 +144,17 @@ impl Volume {
     pub fn rekey_vault(&self, secret: &VaultSecret) -> Result<(), EngineError> {
         self.refuse_read_only()?;
         self.vault().rekey(secret)
+    }
+
+    /// Files in the vault that were found damaged since it was unlocked, with their paths from the volume's root; none
+    /// while it is locked. Not among [`Volume::stats`], which get to those who must not know names.
+    ///
+    /// # Errors
+    /// [`EngineError::Closed`].
+    pub fn vault_damaged(&self) -> Result<Vec<Damage>, EngineError> {
+        self.refuse_closed()?;
+        let damaged = self.vault().vfs().map(|vfs| vfs.damaged()).unwrap_or_default();
+        Ok(damaged.into_iter().map(|file| Damage::of("/.vault", file)).collect())
     }
 
     /// The tree of the vault while it is open, for callers without a mount.

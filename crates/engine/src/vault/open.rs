@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use verfs_base::{Disk, Ino, RealDisk};
+use verfs_base::{Disk, RealDisk};
 use verfs_codec::crypto::VaultKeys;
 use verfs_format::vault::{VAULT_DIRECTORY, VAULT_PREFIX, VaultCompression, VaultRecord};
 use verfs_fuse::{SessionOptions, VaultGate, VolumeMount};
@@ -26,7 +26,7 @@ use super::slot::{VaultGround, VaultSetting};
 use crate::EngineError;
 use crate::gc::Collector;
 
-/// Mode of the vault's root until its owner changes it.
+/// Mode of a new vault's root: its owner's alone, until he changes it.
 const ROOT_MODE: u16 = 0o700;
 /// Share of the volume's limits that its vault has on top.
 const LIMITS_SHARE: u64 = 2;
@@ -83,6 +83,7 @@ fn vfs_options(setting: &VaultSetting) -> VfsOptions {
         inode_cache_entries: part(whole.inode_cache_entries),
         dirent_cache_entries: part(whole.dirent_cache_entries),
         segment_cache_bytes: part(whole.segment_cache_bytes),
+        root_mode: ROOT_MODE,
         ..whole
     }
 }
@@ -176,13 +177,6 @@ impl OpenVault {
         self.rekey.state()
     }
 
-    /// Makes the root of a new vault its owner's alone.
-    pub(super) fn close_root(&self, setting: &VaultSetting) -> Result<(), EngineError> {
-        let change = SetAttr { mode: Some(ROOT_MODE), ..SetAttr::default() };
-        let changed = self.vfs.setattr(&Context::ROOT, Ino::ROOT, &change).and_then(|_| self.vfs.sync());
-        changed.map_err(|error| EngineError::from_vfs(&setting.path, error))
-    }
-
     /// For how long nobody used it.
     pub(super) fn idle(&self, now: Duration) -> Duration {
         let (vfs, store) = (self.vfs.stats(), self.store.stats());
@@ -225,13 +219,14 @@ impl OpenVault {
         }
     }
 
-    /// Commits what is left and ends every thread.
+    /// Commits what is left, ends every thread and forgets the keys, whoever still holds on to parts of it.
     pub(super) fn close(&self, setting: &VaultSetting) -> Result<(), EngineError> {
         self.rekey.stop();
         self.collector.begin_stop();
         let vfs = self.vfs.close().map_err(|error| EngineError::from_vfs(&setting.path, error));
         self.collector.stop();
         let store = self.store.close().map_err(|error| EngineError::from_store(&setting.path, &error));
+        self.keys.forget();
         vfs.and(store)
     }
 }

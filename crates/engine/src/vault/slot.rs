@@ -12,7 +12,7 @@ use verfs_codec::crypto::PasswordCost;
 use verfs_format::superblock::ID_SECRET_BYTES;
 use verfs_fuse::{SessionOptions, VaultDoor, VaultShown};
 use verfs_meta::MetaStore;
-use verfs_store::GcProgress;
+use verfs_store::{GcProgress, StoreError};
 use verfs_vfs::{Context, Keyring, Outdated, Retirement, UnlockedKeys, VaultError, Vfs, VfsError};
 
 use super::attempts::Attempts;
@@ -190,7 +190,7 @@ impl VaultSlot {
 
     /// Makes a vault. It is locked then.
     pub(crate) fn create(&self, secret: &VaultSecret, compression: VaultCompression) -> Result<(), EngineError> {
-        let _changing = self.changing.lock();
+        let _changing = self.change_soon();
         match self.setting.tree.lookup(&Context::ROOT, verfs_base::Ino::ROOT, NAME) {
             Err(VfsError::NotFound) => {}
             Ok(_) => return Err(EngineError::PathExists { path: PathBuf::from("/.vault") }),
@@ -207,7 +207,11 @@ impl VaultSlot {
             root.and(vault.close(&self.setting))
         });
         self.chunks.settle(None);
-        made
+        // There is a vault from here on.
+        if let Err(error) = made {
+            tracing::warn!(%error, "the new vault's tree is made when it is unlocked");
+        }
+        Ok(())
     }
 
     /// Runs a try of secrets, as often as that is allowed.
@@ -305,7 +309,7 @@ impl VaultSlot {
 
     /// Gives the open vault a new data key, and begins to seal anew.
     pub(crate) fn rekey(&self, secret: &VaultSecret) -> Result<(), EngineError> {
-        let _changing = self.changing.lock();
+        let _changing = self.change_soon();
         let vault = self.opened().ok_or_else(|| EngineError::VaultLocked { path: self.setting.path.clone() })?;
         if vault.rekey_state() != RekeyState::Idle {
             return Err(EngineError::Usage("the vault gets a new data key already: `verfs crypt --status`".to_owned()));
@@ -321,7 +325,7 @@ impl VaultSlot {
     /// # Errors
     /// What the disk says; what becomes of the vault then `unsaved` says.
     pub(crate) fn lock(&self, grace: Duration, unsaved: Unsaved) -> Result<(), EngineError> {
-        let _changing = self.changing.lock();
+        let _changing = self.change_soon();
         let Some(vault) = self.opened() else { return Ok(()) };
         vault.gate.close();
         if !vault.gate.wait_empty(grace) {
@@ -351,7 +355,7 @@ impl VaultSlot {
 
     /// Has the vault opened by other secrets from now on.
     pub(crate) fn change(&self, old: &VaultSecret, new: &VaultSecret) -> Result<(), EngineError> {
-        let _changing = self.changing.lock();
+        let _changing = self.change_soon();
         let cost = self.cost()?;
         self.attempt(|keyring| keyring.change(old.as_secrets(), new.as_secrets(), cost))
     }
@@ -363,7 +367,7 @@ impl VaultSlot {
 
     /// The volume was mounted.
     pub(crate) fn mounted(&self, place: VaultPlace) -> Result<(), EngineError> {
-        let _changing = self.changing.lock();
+        let _changing = self.change_soon();
         *self.place.lock() = Some(place);
         match self.opened() {
             Some(vault) => self.mount(&vault),
@@ -400,11 +404,19 @@ impl VaultSlot {
         }
     }
 
-    /// Collects garbage, whether it is locked or not. Of a locked one it ends early when somebody wants to open it.
+    /// Collects garbage, whether it is locked or not. Nobody waits for it: a lock ends the collection of the open vault,
+    /// which goes on in the locked one, and whatever is to change ends that.
     pub(crate) fn collect(&self) -> Result<GcProgress, EngineError> {
-        let _changing = self.changing.lock();
+        if let Some(vault) = self.opened() {
+            match vault.collect() {
+                Err(StoreError::Closed) => {}
+                collected => return collected.map_err(|error| EngineError::from_store(&self.setting.path, &error)),
+            }
+        }
+        let _changing = self.change_soon();
         match self.opened() {
-            Some(vault) => vault.collect().map_err(|error| EngineError::from_store(&self.setting.path, &error)),
+            // Unlocked meanwhile: its own collector is at it.
+            Some(_) => Ok(GcProgress::default()),
             None if self.locked()?.is_none() => Ok(GcProgress::default()),
             None => {
                 let collected = self.collect_locked(1, &|| self.waiting.load(Ordering::SeqCst) == 0);

@@ -5,7 +5,7 @@ pub mod connection;
 pub mod disk;
 pub mod gate;
 pub mod page;
-pub mod secrets;
+pub mod vault;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -56,6 +56,12 @@ impl Mount {
 
     pub fn path(&self, name: &str) -> PathBuf {
         mountpoint(self.folder.path()).join(name)
+    }
+
+    /// Unmounts and closes; what [`new_volume`] made stays.
+    pub fn into_folder(mut self) -> tempfile::TempDir {
+        self.volume.take().unwrap().close().unwrap();
+        self.folder
     }
 
     /// Unmounts, closes, opens and mounts.

@@ -1,4 +1,4 @@
-import { UsageError, VaultLockedError } from '@verfs/errors';
+import { UsageError, VaultLockedError, VolumeFullError } from '@verfs/errors';
 import type { VaultStatus } from '@verfs/sdk';
 import { keyFileName } from '@verfs/vault';
 import type { Argv } from 'yargs';
@@ -144,7 +144,19 @@ async function unlock(args: CryptArguments, output: Output): Promise<void> {
 
 async function lock(args: CryptArguments, output: Output): Promise<void> {
   const grace = args.force === true ? 0 : args.grace === undefined ? undefined : durationMs('grace', args.grace);
-  await withVolume(args, ({ vault }) => vault.lock(grace === undefined ? {} : { graceMs: grace }));
+  try {
+    await withVolume(args, ({ vault }) => vault.lock(grace === undefined ? {} : { graceMs: grace }));
+  } catch (error) {
+    if (error instanceof VolumeFullError) {
+      const { path } = error;
+      throw new VolumeFullError('The disk has no room for what was written to the vault, which stays unlocked', {
+        ...(path === undefined ? {} : { path }),
+        advice: 'Free some space, and lock it again.',
+        cause: error,
+      });
+    }
+    throw error;
+  }
   done(output, 'locked', {}, 'The vault is locked.');
 }
 

@@ -1,5 +1,5 @@
 import { NotMountedError, VerfsError } from '@verfs/errors';
-import type { PolicyProgress, VolumeInfo } from '@verfs/sdk';
+import type { PolicyProgress, VaultStatus, VolumeInfo } from '@verfs/sdk';
 import type { DaemonStatus } from '@verfs/sdk/control';
 import type { Argv } from 'yargs';
 import { type CommonArguments, type TargetArguments, targetOf } from '../context.ts';
@@ -20,7 +20,7 @@ function policyRows({ schedule, next, lastError }: PolicyProgress): [string, str
   return [['Snapshots', `${schedule}${when}${failed}`]];
 }
 
-function mountedText(status: DaemonStatus): string[] {
+function mountedText(status: DaemonStatus & { readonly vault: VaultStatus['state'] }): string[] {
   return [
     ...formatRows([
       ['Volume', `${status.volume} (${status.uuid})`],
@@ -29,6 +29,7 @@ function mountedText(status: DaemonStatus): string[] {
       ['Log', status.logFile],
       ['To be written', formatBytes(status.dirtyBytes)],
       ...(status.policy === null ? [] : policyRows(status.policy)),
+      ...(status.vault === 'absent' ? [] : ([['Vault', status.vault]] as const)),
       ['Damaged files', String(status.damaged.length)],
     ]),
     ...status.damaged.map(({ path, pack, detail }) => `  ${path}: pack ${pack}: ${detail}`),
@@ -52,7 +53,11 @@ export async function status(args: TargetArguments): Promise<void> {
   if (served !== undefined) {
     await using client = await VolumeClient.to(served);
     const answer = await client.status();
-    output.result(answer, () => mountedText(answer));
+    const { state } = await client.vault.status();
+    // They are told apart: whoever has the volume open is not to keep names of the vault.
+    const inVault = state === 'unlocked' ? await client.vault.damaged() : [];
+    const whole = { ...answer, vault: state, damaged: [...answer.damaged, ...inVault] };
+    output.result(whole, () => mountedText(whole));
     return;
   }
   if (target.given === 'path') {

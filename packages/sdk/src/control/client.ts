@@ -47,7 +47,7 @@ export async function findServed(target: string): Promise<Served | undefined> {
   const records = registered();
   const mount = mountOf(path, currentMounts());
   if (mount !== undefined && showsVolume(mount)) {
-    // Snapshots are mounted somewhere else.
+    // Snapshots and the vault are mounted somewhere else.
     const isAt = (mountpoint: string) => mount.type !== fileSystemType || mountpoint === mount.mountpoint;
     const served = records.find(({ mountpoint, volume }) => isAt(mountpoint) && volume === mount.source);
     if (served !== undefined) {

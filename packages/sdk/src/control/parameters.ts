@@ -28,6 +28,7 @@ export const controlParameters = {
   vaultUnlock: z.strictObject({ socket: z.string() }),
   vaultCheck: z.strictObject({ socket: z.string() }),
   vaultLock: z.strictObject({ graceMs: z.number().int().min(0).max(0xffff_ffff) }),
+  vaultDamaged: z.strictObject({ socket: z.string() }),
   vaultChange: z.strictObject({ socket: z.string() }),
   vaultRekey: z.strictObject({ socket: z.string() }),
   vaultAutoLock: z.strictObject({

@@ -98,6 +98,7 @@ export interface ControlMethods {
   vaultUnlock: null;
   vaultCheck: null;
   vaultLock: null;
+  vaultDamaged: null;
   vaultChange: null;
   vaultRekey: null;
   vaultAutoLock: null;

@@ -147,6 +147,10 @@ export class RemoteVault implements VaultServer {
     await this.#request('vaultLock', { graceMs }, { signal });
   }
 
+  async vaultDamaged(socket: string, signal?: AbortSignal): Promise<void> {
+    await this.#request('vaultDamaged', { socket }, { signal });
+  }
+
   async vaultChange(socket: string, signal?: AbortSignal): Promise<void> {
     await this.#request('vaultChange', { socket }, { signal });
   }

@@ -76,6 +76,7 @@ export function vaultHandlers(vault: LocalVault): Pick<ControlHandlers, VaultMet
     vaultUnlock: ({ socket }, { signal }) => done(vault.vaultUnlock(socket, signal)),
     vaultCheck: ({ socket }, { signal }) => done(vault.vaultCheck(socket, signal)),
     vaultLock: ({ graceMs }, { signal }) => done(vault.vaultLock(graceMs, signal)),
+    vaultDamaged: ({ socket }, { signal }) => done(vault.vaultDamaged(socket, signal)),
     vaultChange: ({ socket }, { signal }) => done(vault.vaultChange(socket, signal)),
     vaultRekey: ({ socket }, { signal }) => done(vault.vaultRekey(socket, signal)),
     vaultAutoLock: ({ afterMs }) => done(vault.vaultAutoLock(afterMs)),

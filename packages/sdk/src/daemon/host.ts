@@ -7,7 +7,7 @@ import type { ControlHandlers, DaemonStatus } from '../control/protocol.ts';
 import { serveControl } from '../control/server.ts';
 import { LocalVault } from '../local-vault.ts';
 import { exposition, type MetricsServer, serveMetrics } from '../metrics/index.ts';
-import { currentMounts, detachStale, fileSystemType, type Mount, resolveLinks } from '../mounts.ts';
+import { currentMounts, detachStale, fileSystemType, isBesideTree, type Mount, resolveLinks } from '../mounts.ts';
 import { LocalPolicy } from '../policy.ts';
 import { checkMountpoint } from '../preflight.ts';
 import { forgetDead, prepareRuntimeDirectory, register, registered, socketPath, unregister } from '../registry.ts';
@@ -45,10 +45,16 @@ export interface HostSurroundings {
 
 /** Detaches what earlier daemons of this volume left mounted. We hold the volume's lock: they are dead. */
 async function detachLeftovers(volume: string, log: Log): Promise<void> {
-  for (const mount of currentMounts().filter(({ type, source }) => type === fileSystemType && source === volume)) {
-    await detachStale(mount.mountpoint);
-    log.warn(`detached the mount of a dead daemon at ${mount.mountpoint}`);
-  }
+  const ofVolume = (mount: Mount) => mount.source === volume;
+  const detach = async (mounts: readonly Mount[]) => {
+    for (const { mountpoint } of mounts) {
+      await detachStale(mountpoint);
+      log.warn(`detached the mount of a dead daemon at ${mountpoint}`);
+    }
+  };
+  await detach(currentMounts().filter((mount) => mount.type === fileSystemType && ofVolume(mount)));
+  // What was mounted in the tree went with it; an ordinary user's are in the runtime directory.
+  await detach(currentMounts().filter((mount) => isBesideTree(mount) && ofVolume(mount)));
 }
 
 /** How often the mount table is looked at while an unmount waits for those who have files open, in milliseconds. */
