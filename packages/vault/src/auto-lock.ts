@@ -17,6 +17,8 @@ export class AutoLock {
   readonly #onError: (error: unknown) => void;
   #timer: NodeJS.Timeout | undefined;
   #afterMs = 0;
+  /** Whether a look is under way: a second lock would wait for the first one, and lock what was unlocked meanwhile. */
+  #looking = false;
 
   constructor(vault: LockableVault, onLocked: (idleMs: number) => void, onError: (error: unknown) => void) {
     this.#vault = vault;
@@ -46,6 +48,10 @@ export class AutoLock {
   }
 
   async #look(): Promise<void> {
+    if (this.#looking) {
+      return;
+    }
+    this.#looking = true;
     const afterMs = this.#afterMs;
     try {
       const { state, idleMs } = await this.#vault.vaultStatus();
@@ -55,6 +61,8 @@ export class AutoLock {
       }
     } catch (error) {
       this.#onError(error);
+    } finally {
+      this.#looking = false;
     }
   }
 }

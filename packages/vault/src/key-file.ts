@@ -66,36 +66,66 @@ export function replaceKeyFile(from: string, to: string): void {
   syncDirectory(dirname(to));
 }
 
+/** Reads `fd` to its end, or until `buffer` is full; gives how many bytes came. */
+function readAll(fd: number, buffer: Buffer): number {
+  let filled = 0;
+  while (filled < buffer.length) {
+    let bytes: number;
+    try {
+      bytes = readSync(fd, buffer, filled, buffer.length - filled, null);
+    } catch (thrown) {
+      if ((thrown as NodeJS.ErrnoException).code !== 'EAGAIN') {
+        throw thrown;
+      }
+      // A pipe whose writer has not written yet.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+      continue;
+    }
+    if (bytes === 0) {
+      break;
+    }
+    filled += bytes;
+  }
+  return filled;
+}
+
 /**
- * The content of a key file.
+ * The content of a key file. It may be a pipe, as shells make of `<(gpg -d key.gpg)`.
  *
- * @throws VaultKeyFileError when it is missing, others may read it, or it is too long for one; IoError
+ * @throws VaultKeyFileError when it is missing, neither a file nor a pipe, empty or too long for one, or others may
+ * read it
  */
 export function readKeyFile(path: string): Buffer {
+  const unreadable = (cause: unknown) => {
+    const advice = `Name the file ${keyFileName} that \`verfs crypt -c\` made, with \`-k FILE\`.`;
+    const message = `The key file ${path} cannot be read: ${(cause as Error).message}`;
+    return new VaultKeyFileError(message, { path, advice, cause });
+  };
   let file: number;
   try {
-    file = openSync(path, constants.O_RDONLY);
+    // A named pipe to which nobody writes must not keep anybody waiting.
+    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch (cause) {
-    const advice = `Name the file ${keyFileName} that \`verfs crypt -c\` made, with \`-k FILE\`.`;
-    throw new VaultKeyFileError(`The key file ${path} cannot be read: ${(cause as Error).message}`, {
-      path,
-      advice,
-      cause,
-    });
+    throw unreadable(cause);
   }
+  const content = Buffer.alloc(keyFileMaxBytes + 1);
   try {
     const status = fstatSync(file);
+    if (!status.isFile() && !status.isFIFO()) {
+      throw new VaultKeyFileError(`${path} is neither a file nor a pipe`, { path });
+    }
     if ((status.mode & 0o077) !== 0 && status.isFile()) {
       const advice = `Make it yours alone: \`chmod 600 ${path}\`.`;
       throw new VaultKeyFileError(`Others may use the key file ${path}`, { path, advice });
     }
-    const content = Buffer.alloc(keyFileMaxBytes + 1);
-    const bytes = readSync(file, content);
-    if (bytes > keyFileMaxBytes) {
+    const bytes = readAll(file, content);
+    if (bytes === 0 || bytes > keyFileMaxBytes) {
       content.fill(0);
-      throw new VaultKeyFileError(`${path} is too long for a key file`, { path });
+      throw new VaultKeyFileError(`${path} is ${bytes === 0 ? 'empty' : 'too long for a key file'}`, { path });
     }
     return content.subarray(0, bytes);
+  } catch (thrown) {
+    throw thrown instanceof VaultKeyFileError ? thrown : unreadable(thrown);
   } finally {
     closeSync(file);
   }

@@ -56,6 +56,25 @@ describe('a vault that locks itself', () => {
     expect(vault.locks).toBe(2);
   });
 
+  test('is not locked a second time by a look from before it was unlocked again', async () => {
+    let finish = (): void => undefined;
+    vault.vaultLock = async () => {
+      vault.locks += 1;
+      await new Promise<void>((resolve) => {
+        finish = resolve;
+      });
+      vault.state = 'locked';
+    };
+    lock.set(1000);
+    vault.idleMs = 1000;
+    // A lock waits for operations under way for longer than from one look to the next.
+    await jest.advanceTimersByTimeAsync(5000);
+    expect(vault.locks).toBe(1);
+    finish();
+    await jest.advanceTimersByTimeAsync(5000);
+    expect([vault.locks, told]).toEqual([1, [1000]]);
+  });
+
   test('tries again when it could not, and stays open when it is told to', async () => {
     lock.set(1000);
     vault.idleMs = 5000;

@@ -1,4 +1,14 @@
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import {
+  chmodSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -49,6 +59,49 @@ describe('a key file', () => {
     chmodSync(path, 0o600);
     writeFileSync(path, Buffer.alloc(5000));
     expect(() => readKeyFile(path)).toThrow(refused);
+  });
+});
+
+describe('what is named as a key file', () => {
+  const refused = (path: string) => expect.objectContaining({ code: 'VERFS_E_VAULT_KEY_FILE', path });
+
+  test('may be a pipe, of which all is read', () => {
+    const path = keyFileIn(directory);
+    const { content } = createKeyFile(path);
+    const [pipe, file] = [join(directory, 'pipe'), path];
+    execFileSync('mkfifo', [pipe]);
+    // In two pieces, as a program that decrypts it may write it.
+    const writer = spawn('sh', ['-c', `(head -c 20 ${file}; sleep 0.3; tail -c +21 ${file}) > ${pipe}`]);
+    try {
+      const began = performance.now();
+      let read: Buffer = Buffer.alloc(0);
+      // Until the writer has it open there is nothing to be read.
+      while (read.length === 0 && performance.now() - began < 20_000) {
+        try {
+          read = readKeyFile(pipe);
+        } catch {
+          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+        }
+      }
+      expect(read).toEqual(content);
+    } finally {
+      writer.kill('SIGKILL');
+    }
+  });
+
+  test('is refused when it is a directory, a device, empty, without end, or a pipe without a writer', () => {
+    execFileSync('mkfifo', [join(directory, 'pipe')]);
+    writeFileSync(join(directory, 'empty'), '', { mode: 0o600 });
+    writeFileSync(join(directory, 'long'), '', { mode: 0o600 });
+    truncateSync(join(directory, 'long'), 2 ** 30);
+    for (const path of [
+      directory,
+      '/dev/zero',
+      '/dev/null',
+      ...['pipe', 'empty', 'long'].map((name) => join(directory, name)),
+    ]) {
+      expect(() => readKeyFile(path)).toThrow(refused(path));
+    }
   });
 });
 
