@@ -43,6 +43,36 @@ test('an ordinary user mounts, works, loses the daemon, mounts again and unmount
   expect(outcome.code).toBe(0);
 });
 
+test('an ordinary user has his vault behind a symlink, and it locks as well', async () => {
+  const script = `set -e; cd "$HOME"
+    crypt() { echo 'a password' | verfs crypt mnt --password-stdin "$@"; }
+    vaults() { grep -c fuse.verfs-vault /proc/self/mountinfo || true; }
+    verfs mount mnt
+    crypt -c; ls -A mnt; crypt -u; ls -A mnt; test -L mnt/.vault; stat -L -c '%a %u' mnt/.vault
+    mkdir mnt/.vault/d; echo one > mnt/.vault/d/letter; sync mnt/.vault/d/letter
+    for name in d d/letter; do mv mnt/.vault mnt/elsewhere || echo kept; ln mnt/.vault/d/letter mnt/linked || echo kept; done
+    rm mnt/.vault || echo kept
+    verfs status mnt/.vault/d --json | grep -o '"vault":"[a-z]*"'
+    exec 3< mnt/.vault/d/letter; cd mnt/.vault
+    cd "$HOME"; verfs crypt mnt -l
+    cat <&3 || echo cut; exec 3<&-; ls -A mnt; cat mnt/.vault/d/letter || echo absent; vaults
+    ln -s /tmp mnt/.vault || echo refused
+    crypt -u; cat mnt/.vault/d/letter
+    pid=$(verfs status mnt --json | sed 's/.*"pid":\\([0-9]*\\).*/\\1/'); kill -9 "$pid"
+    while [ -d "/proc/$pid" ]; do sleep 0.05; done
+    verfs mount mnt; vaults; ls -A mnt; crypt -u; cat mnt/.vault/d/letter
+    verfs unmount mnt; vaults
+    echo end`;
+  const outcome = await shellAsUser(script, { env });
+  const told = /^(Made|Mounted|Unmount it|Unmounted|Detached|The vault|Without the key) .*\n/gm;
+  expect(outcome.stdout.replaceAll(told, '').split('\n')).toEqual([
+    ...['.vault', expect.stringMatching(/^700 \d+$/)],
+    ...Array(5).fill('kept'),
+    ...['"vault":"unlocked"', 'cut', 'absent', '0', 'refused', 'one', '0', 'one', '0', 'end', ''],
+  ]);
+  expect(outcome.code).toBe(0);
+});
+
 // Only root can be the other user.
 (process.getuid?.() === 0 ? test : test.skip)(
   "another user's mount is told as such, whatever is asked of it",

@@ -221,6 +221,109 @@ test('after a lock nothing of it is in memory, in the volume, in the log', async
   expect(readFileSync(vault('large')).subarray(0, canary.length).toString()).toBe(canary);
 });
 
+test('a core dump has nothing of a vault that is locked, and there is none while it is open', async () => {
+  const text = Buffer.from(canary);
+  // Where the kernel writes it into the directory of the process; elsewhere nobody knows where to look.
+  const isSeen = /^core\n$/.test(readFileSync('/proc/sys/kernel/core_pattern', 'utf8'));
+  const core = () => readdirSync(sandbox.root).find((name) => /^core(\.\d+)?$/.test(name));
+  const dumpAtEnd = async (before: () => Promise<unknown>) => {
+    const daemon = sandbox.start(
+      ['mount', sandbox.mountpoint, '--volume', sandbox.volume, '--foreground'],
+      sandbox.root,
+    );
+    await until('it is mounted', async () => (await sandbox.verfs(['status', sandbox.mountpoint])).code === 0);
+    const pid = daemon.child.pid as number;
+    await shell(`prlimit --pid ${pid} --core=unlimited`);
+    await before();
+    process.kill(pid, 'SIGABRT');
+    await daemon.ended();
+    await shell(`umount -l ${sandbox.mountpoint}`);
+  };
+  await sandbox.verfs(['volume', 'create', sandbox.volume]);
+  await dumpAtEnd(async () => {
+    await succeeds(['-c'], password);
+    await unlock();
+    writeFileSync(vault(canary), Array(100_000).fill(canary).join('\n'));
+    await shell('cat * > /dev/null; sync *', { cwd: vault() });
+  });
+  expect(core()).toBeUndefined();
+  await dumpAtEnd(async () => {
+    await unlock();
+    await shell('ls -la > /dev/null; cat * > /dev/null', { cwd: vault() });
+    await succeeds(['-l']);
+  });
+  expect(core() !== undefined).toBe(isSeen);
+  for (const name of readdirSync(sandbox.root).filter((entry) => entry.startsWith('core'))) {
+    const found = await shell(`grep -c -e ${text.subarray(0, 12)} -e ${password.slice(0, 16)} ${name} || true`, {
+      cwd: sandbox.root,
+    });
+    expect(found.trim()).toBe('0');
+  }
+});
+
+test('it ends with its mount, whatever ends that', async () => {
+  const { pid } = await sandbox.mount();
+  await succeeds(['-c'], password);
+  await unlock();
+  const mounts = () =>
+    readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .filter((line) => line.includes(sandbox.root));
+  expect(mounts().length).toBe(2);
+  writeFileSync(vault('letter'), 'one');
+  expect((await sandbox.verfs(['unmount', sandbox.mountpoint])).code).toBe(0);
+  await until('nothing of it is mounted', () => mounts().length === 0 && !existsSync(`/proc/${pid}`));
+
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+    const again = await sandbox.mount();
+    await unlock();
+    writeFileSync(vault(signal), signal);
+    const open = openSync(vault('letter'), 'r');
+    process.kill(again.pid, signal);
+    await until('nothing of it is mounted', () => mounts().length === 0);
+    expect(() => readSync(open, Buffer.alloc(3), 0, 3, 0)).toThrow();
+    closeSync(open);
+    await until('the daemon is gone', () => !existsSync(`/proc/${again.pid}`));
+    expect(readFileSync(again.logFile, 'utf8')).not.toContain('"level":"error"');
+  }
+  await sandbox.mount();
+  await expectLocked();
+  await unlock();
+  expect(readdirSync(vault()).sort()).toEqual(['SIGHUP', 'SIGINT', 'SIGTERM', 'letter']);
+  expect(readFileSync(vault('SIGTERM'), 'utf8')).toBe('SIGTERM');
+});
+
+test('what is damaged in it is told while it is open, and its name nowhere else', async () => {
+  const { pid, logFile } = await sandbox.mount();
+  await succeeds(['-c', '--no-compression'], password);
+  await unlock();
+  await shell(`mkdir d; head -c 3000000 /dev/urandom > d/${canary}; sync d/${canary}`, { cwd: vault() });
+  await succeeds(['-l']);
+  await shell(
+    `for pack in $(find vault -name '*.vpk'); do
+      printf XXXXXXXX | dd of=$pack bs=1 seek=300000 conv=notrunc status=none
+    done`,
+    { cwd: sandbox.volume },
+  );
+  await unlock();
+  expect(() => readFileSync(vault('d', canary))).toThrow(/EIO/);
+  type Status = {
+    readonly vault: string;
+    readonly damaged: readonly { readonly path: string; readonly pack: string }[];
+  };
+  // Asked by a path in it, too.
+  const unlocked = await sandbox.json<Status>(['status', vault('d')]);
+  expect(unlocked.vault).toBe('unlocked');
+  expect(unlocked.damaged.map(({ path }) => path)).toEqual([`/.vault/d/${canary}`]);
+  expect(unlocked.damaged[0]?.pack).not.toBe('');
+  expect((await sandbox.verfs(['status', sandbox.mountpoint])).stdout).toContain(`/.vault/d/${canary}: pack`);
+  await succeeds(['-l']);
+  expect(await sandbox.json<Status>(['status', sandbox.mountpoint])).toMatchObject({ vault: 'locked', damaged: [] });
+  expect(inMemory(pid, Buffer.from(canary))).toBe(false);
+  expect(readFileSync(logFile, 'utf8')).not.toContain(canary);
+  expect(readFileSync(logFile, 'utf8')).toContain('damaged');
+});
+
 test('a vault that nobody uses locks itself', async () => {
   await sandbox.mount();
   await succeeds(['-c'], password);

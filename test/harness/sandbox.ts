@@ -114,9 +114,10 @@ export class Sandbox implements AsyncDisposable {
     }
   }
 
-  /** Starts `verfs` and lets it run. */
-  start(args: readonly string[]): Running {
+  /** Starts `verfs`, in the directory `cwd`, and lets it run. */
+  start(args: readonly string[], cwd = process.cwd()): Running {
     const child = spawn(process.execPath, [verfsProgram, ...args], {
+      cwd,
       env: this.env,
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
