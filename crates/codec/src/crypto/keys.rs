@@ -238,7 +238,7 @@ impl VaultKeys {
     /// # Errors
     /// [`CryptoError::Unsealable`], [`CryptoError::UnknownKey`].
     pub fn open(&self, class: SealClass, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        self.with_key_of(class, context, sealed, |key, binding, sealed| seal::open(key, binding, sealed))
+        self.with_key_of(class, context, sealed, seal::open)
     }
 
     /// The plain bytes of a seal, in its place. One that can't be opened stays as it is.
