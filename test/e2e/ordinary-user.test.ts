@@ -63,7 +63,7 @@ test('an ordinary user has his vault behind a symlink, and it locks as well', as
     verfs mount mnt; vaults; ls -A mnt; crypt -u; cat mnt/.vault/d/letter
     verfs unmount mnt; vaults
     echo end`;
-  const outcome = await shellAsUser(script, { env });
+  const outcome = await shellAsUser(script, { env, timeoutMs: 120_000 });
   const told = /^(Made|Mounted|Unmount it|Unmounted|Detached|The vault|Without the key) .*\n/gm;
   expect(outcome.stdout.replaceAll(told, '').split('\n')).toEqual([
     ...['.vault', expect.stringMatching(/^700 \d+$/)],

@@ -132,7 +132,8 @@ impl VolumeMount {
     }
 
     /// Ends a vault's mount whoever uses it: the kernel drops what it has of it, then its connections are cut, and every
-    /// open file gives errors. The gate must be closed, so that nobody brings anything back. Waits for the end of all.
+    /// open file gives errors. The gate must be closed, so that nobody brings anything back. Waits for the end of all that
+    /// could be cut.
     ///
     /// # Errors
     /// The system refuses to unmount; what the kernel had of it is dropped all the same.
@@ -147,18 +148,21 @@ impl VolumeMount {
         drop_pages(&self.session);
         let snapshots = self.snapshots.end();
         let detached = self.session.detach();
+        let mut are_cut = detached.is_ok();
         for session in snapshots.iter().map(AsRef::as_ref).chain([&self.session]) {
             if session.is_connected()
                 && let Err(error) = session.abort()
             {
                 tracing::error!(%error, "a connection of the vault can't be cut: it ends with its last open file");
+                are_cut = false;
             }
         }
-        if detached.is_ok() {
+        // Whoever has files open in one that can't be cut gets errors from the gate, for as long as he likes.
+        if are_cut {
             self.session.wait();
-        }
-        if let Some(session) = snapshots {
-            session.wait();
+            if let Some(session) = snapshots {
+                session.wait();
+            }
         }
         detached.map(|_| ())
     }
