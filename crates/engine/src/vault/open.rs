@@ -14,10 +14,7 @@ use verfs_format::vault::{VAULT_DIRECTORY, VAULT_PREFIX, VaultCompression, Vault
 use verfs_fuse::{SessionOptions, VaultGate, VolumeMount};
 use verfs_meta::{MetaStore, PrefixedStore};
 use verfs_store::{ChunkBackend, ChunkStore, Compressed, GcProgress, StoreError, StoreOptions};
-use verfs_vfs::{
-    Context, Keyring, LockedVault, Retirement, SealedMeta, SetAttr, StreamError, UnlockedKeys, Vfs, VfsOptions,
-    VfsParts,
-};
+use verfs_vfs::{Keyring, LockedVault, Retirement, SealedMeta, StreamError, UnlockedKeys, Vfs, VfsOptions, VfsParts};
 
 use super::chunks::VaultChunks;
 use super::core_dumps::NoCoreDumps;

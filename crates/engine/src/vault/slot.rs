@@ -200,14 +200,10 @@ impl VaultSlot {
         let _pairing = self.pairing.lock();
         let keys = self.keyring().create(secret.as_secrets(), cost, compression).map_err(|error| self.error(error))?;
         self.show(VaultShown::Locked);
-        // Its tree is made by the first opening, whenever that is: only its mode would be missing.
+        // There is a vault from here on. Its tree is made by the first opening, whenever that is.
         self.chunks.begin_change();
-        let made = OpenVault::open(&self.setting, keys).and_then(|vault| {
-            let root = vault.close_root(&self.setting);
-            root.and(vault.close(&self.setting))
-        });
+        let made = OpenVault::open(&self.setting, keys).and_then(|vault| vault.close(&self.setting));
         self.chunks.settle(None);
-        // There is a vault from here on.
         if let Err(error) = made {
             tracing::warn!(%error, "the new vault's tree is made when it is unlocked");
         }
