@@ -3,7 +3,8 @@
  *
  *   npm test                      everything
  *   npm run test:quick            without the slow steps and tests
- *   npm run test:long             random tests with 20 times as many cases, a flood of clients for ten minutes
+ *   npm run test:long             random tests with 20 times as many cases, 1,000,000 crash points, 200 kills of a daemon,
+ *                                 a flood of clients for ten minutes
  *   npm run test:apps             the programs of other projects in a mount
  *   npm test -- --only jest,tidy  some steps
  */
@@ -38,6 +39,11 @@ const quickCases = 20;
 const longCases = 20_000;
 /** Of all other random tests. */
 const longFactor = 20;
+/** Moments at which the power goes, with a recovery and a check after each, of all campaigns together. */
+const crashPoints = 10_000;
+const longCrashPoints = 1_000_000;
+/** Times that a daemon is killed under load. */
+const longKills = 200;
 const minutes = 60_000;
 const stepTimeoutMs = (options.long ? 12 * 60 : 20) * minutes;
 /** All temporary files of this run are in one directory, so that whatever a test leaves is found. */
@@ -57,7 +63,14 @@ const env = {
   NO_COLOR: '1',
   FORCE_COLOR: '0',
   ...(options.quick ? { VERFS_TEST_CASES: String(quickCases) } : {}),
-  ...(options.long ? { VERFS_TEST_CASES: String(longCases), VERFS_TEST_FACTOR: String(longFactor) } : {}),
+  ...(options.long
+    ? {
+        VERFS_TEST_CASES: String(longCases),
+        VERFS_TEST_FACTOR: String(longFactor),
+        VERFS_TEST_CRASH_POINTS: String(longCrashPoints),
+        VERFS_TEST_KILLS: String(longKills),
+      }
+    : {}),
 };
 
 const program = (name, args, more = {}) => quietly(name, args, { cwd: root, timeoutMs: stepTimeoutMs, env, ...more });
@@ -148,13 +161,24 @@ function counted(output, pattern) {
   return [...output.matchAll(pattern)].at(-1)?.[0].trim();
 }
 
+/** Adds up what campaigns say of the crash points that they tried; a run of everything has enough of them. */
+function countedCrashPoints(output) {
+  const counted = [...output.matchAll(/^campaign \w+: \d+ cases, (\d+) crash points/gm)];
+  const points = counted.reduce((sum, [, count]) => sum + Number(count), 0);
+  const wanted = options.long ? longCrashPoints : crashPoints;
+  if (!options.quick && points < wanted) {
+    throw new Hindrance(`${points} crash points were tried: there should be ${wanted}`);
+  }
+  return points;
+}
+
 function countedCargo(output) {
   const results = [...output.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed/gm)];
   const passed = results.reduce((sum, result) => sum + Number(result[1]), 0);
   if (passed === 0) {
     throw new Hindrance('cargo test ran no test');
   }
-  return `${passed} tests`;
+  return `${passed} tests, ${countedCrashPoints(output)} crash points`;
 }
 
 /** Runs tests of TypeScript. Returns how many, and what they printed in lines that begin with `remark:`. */

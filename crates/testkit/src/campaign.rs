@@ -1,5 +1,10 @@
 //! Many cases, each from a seed of its own; the smallest failing one is printed with how to run it again.
+//!
+//! A crash point is one moment of one sequence at which the power goes, with a recovery and a check of the promises after
+//! it, however many outcomes of that crash are tried. Campaigns count them, and each has a share of those that a test
+//! run tries in all: see [`Campaign::with_share`].
 
+use std::cell::Cell;
 use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::hash::{BuildHasher, BuildHasherDefault};
 use std::io::Write;
@@ -15,6 +20,11 @@ use crate::random::TestRng;
 /// Longest that one run of a volume may take before the whole process is stopped: something waits for ever.
 const RUN_MAX: Duration = Duration::from_secs(60);
 
+/// Crash points of all campaigns together, unless `VERFS_TEST_CRASH_POINTS` says otherwise.
+const CRASH_POINTS: u64 = 10_000;
+/// Longest that a campaign may take to its share of those.
+const SHARE_MAX: Duration = Duration::from_secs(600);
+
 /// How many cases to run, and from which seed.
 #[derive(Clone, Debug)]
 pub struct Campaign {
@@ -22,6 +32,8 @@ pub struct Campaign {
     seed: Seed,
     cases: u64,
     time: Duration,
+    /// Crash points that it tries at least.
+    crash_points: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +75,24 @@ impl Campaign {
                 (Seed::From(seed), asked.unwrap_or(cases), if asked.is_some() { Duration::MAX } else { time })
             }
         };
-        Campaign { name, seed, cases, time }
+        Campaign { name, seed, cases, time, crash_points: 0 }
+    }
+
+    /// The same, but with at least so many percent of the crash points of a test run: 10,000, or as many as
+    /// `VERFS_TEST_CRASH_POINTS` says; then neither its cases nor its time are limited, and it ends with its share. Where
+    /// `VERFS_TEST_CASES` or `VERFS_TEST_SEED` say what to run, there are no shares.
+    #[must_use]
+    pub fn with_share(self, percent: u64) -> Campaign {
+        match (number("VERFS_TEST_CRASH_POINTS"), self.seed) {
+            (_, Seed::Again(_)) => self,
+            (Some(all), Seed::From(_)) => {
+                // As with a number of cases, it looks for what is new.
+                let seed = Seed::From(RandomState::new().hash_one(self.name));
+                Campaign { seed, cases: 0, time: Duration::ZERO, crash_points: all * percent / 100, ..self }
+            }
+            (None, Seed::From(_)) if number("VERFS_TEST_CASES").is_some() => self,
+            (None, Seed::From(_)) => Campaign { crash_points: CRASH_POINTS * percent / 100, ..self },
+        }
     }
 
     /// Runs `case` with one seed after the other. Returns how many cases there were.
@@ -71,24 +100,71 @@ impl Campaign {
     /// # Panics
     /// When a case fails, panics or never ends, with its seed; when no case was run.
     pub fn run(&self, mut case: impl FnMut(u64) -> Result<(), String>) -> u64 {
-        let begun = Instant::now();
         let mut seeds = match self.seed {
             Seed::Again(_) => TestRng::new(0),
             Seed::From(seed) => TestRng::new(seed),
         };
-        let mut done = 0;
-        while done < self.cases && (begun.elapsed() < self.time || done == 0) {
+        let mut progress = Progress::new();
+        while progress.cases == 0 || self.goes_on(&progress) {
             let seed = match self.seed {
                 Seed::Again(seed) => seed,
                 Seed::From(_) => seeds.bits(),
             };
-            if let Err(what) = guarded(self.name, seed, || case(seed)) {
-                panic!("{}", self.report(seed, &what));
-            }
-            done += 1;
+            self.run_one(seed, &mut case);
+            progress.cases += 1;
         }
-        eprintln!("{}: {done} cases in {:.1} s", self.name, begun.elapsed().as_secs_f64());
-        done
+        self.conclude(&progress)
+    }
+
+    /// Runs `case` with each number below `count`, in an order that is mixed, so that those for which there is time are
+    /// some of all kinds. Where `VERFS_TEST_CRASH_POINTS` is set, there is time for all of them. Returns how many cases
+    /// there were.
+    ///
+    /// # Panics
+    /// As [`Campaign::run`].
+    pub fn run_through(&self, count: u64, mut case: impl FnMut(u64) -> Result<(), String>) -> u64 {
+        let mut progress = Progress::new();
+        if let Seed::Again(number) = self.seed {
+            self.run_one(number % count, &mut case);
+            progress.cases = 1;
+            return self.conclude(&progress);
+        }
+        let is_whole = number("VERFS_TEST_CRASH_POINTS").is_some();
+        let step = coprime_step(count);
+        let mut at = 0;
+        while progress.cases < count && (progress.cases == 0 || is_whole || self.goes_on(&progress)) {
+            self.run_one(at, &mut case);
+            progress.cases += 1;
+            at = (at + step) % count;
+        }
+        self.conclude(&progress)
+    }
+
+    fn goes_on(&self, progress: &Progress) -> bool {
+        let time = progress.begun.elapsed();
+        if progress.crash_points() < self.crash_points {
+            let reached = progress.crash_points();
+            // Whoever asks for a million has the time.
+            let has_time = time < SHARE_MAX || number("VERFS_TEST_CRASH_POINTS").is_some();
+            assert!(has_time, "{}: {reached} of {} crash points in {time:?}", self.name, self.crash_points);
+            return true;
+        }
+        progress.cases < self.cases && time < self.time
+    }
+
+    fn run_one(&self, seed: u64, case: &mut impl FnMut(u64) -> Result<(), String>) {
+        if let Err(what) = guarded(self.name, seed, || case(seed)) {
+            panic!("{}", self.report(seed, &what));
+        }
+    }
+
+    /// Says what was done, past the output that the test harness keeps to itself: who runs all tests adds it up.
+    fn conclude(&self, progress: &Progress) -> u64 {
+        let Progress { cases, begun, .. } = progress;
+        let (points, seconds) = (progress.crash_points(), begun.elapsed().as_secs_f64());
+        let line = format!("\ncampaign {}: {cases} cases, {points} crash points, {seconds:.1} s\n", self.name);
+        let _written = std::io::stderr().write_all(line.as_bytes());
+        *cases
     }
 
     fn report(&self, seed: u64, what: &str) -> String {
@@ -97,6 +173,50 @@ impl Campaign {
             self.name, self.name
         )
     }
+}
+
+/// How far a campaign is.
+struct Progress {
+    begun: Instant,
+    cases: u64,
+    crash_points_before: u64,
+}
+
+impl Progress {
+    fn new() -> Progress {
+        Progress { begun: Instant::now(), cases: 0, crash_points_before: CRASHED.get() }
+    }
+
+    fn crash_points(&self) -> u64 {
+        CRASHED.get() - self.crash_points_before
+    }
+}
+
+thread_local! {
+    /// Crash points that were tried by this thread, which runs one campaign at a time.
+    static CRASHED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts a crash point: to be called by the thread of the campaign.
+pub(crate) fn count_crash_point() {
+    CRASHED.set(CRASHED.get() + 1);
+}
+
+/// A number that leads from 0 through all numbers below `count` when it is added again and again.
+fn coprime_step(count: u64) -> u64 {
+    let has_common = |step: u64| {
+        let (mut large, mut small) = (count, step);
+        while small > 0 {
+            (large, small) = (small, large % small);
+        }
+        large > 1
+    };
+    // Far from any multiple of what numbers of sequences are made of.
+    let mut step = (count as f64 * 0.618_033_988_7) as u64;
+    while step > 1 && has_common(step) {
+        step -= 1;
+    }
+    step.max(1)
 }
 
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -251,6 +371,27 @@ mod tests {
         let halves = |step: &u32| if *step > 17 { vec![step - 1] } else { Vec::new() };
         let (steps, why) = shrink(&steps, String::new(), Duration::from_secs(20), halves, fails);
         assert_eq!((steps, why.as_str()), (vec![17, 61], "bad"));
+    }
+
+    #[test]
+    fn going_through_numbers_takes_each_once() {
+        for count in [1, 2, 7, 12, 552, 88_872] {
+            let step = coprime_step(count);
+            let mut numbers: Vec<u64> = (0..count).map(|turn| turn * step % count).collect();
+            numbers.sort_unstable();
+            assert!(numbers.into_iter().eq(0..count), "of {count}");
+        }
+    }
+
+    #[test]
+    fn a_share_of_crash_points_is_tried_however_long_it_takes() {
+        let campaign = Campaign { crash_points: 50, ..Campaign::new("test", 3, Duration::ZERO) };
+        let two = |_| {
+            (0..2).for_each(|_| count_crash_point());
+            Ok(())
+        };
+        assert_eq!(campaign.run(two), 25);
+        assert_eq!(Campaign { crash_points: 1, time: Duration::MAX, ..campaign }.run(two), 3);
     }
 
     #[test]

@@ -171,6 +171,7 @@ impl CrashCase {
         ended
             .and_then(|()| {
                 let mut rng = TestRng::new(cut.seed);
+                crate::campaign::count_crash_point();
                 for _ in 0..DRAWS {
                     self.recover(&machine, &history, &mut rng.fork(), &mut told)?;
                 }
@@ -186,8 +187,8 @@ impl CrashCase {
         // after the crash.
         before.power().cut_now();
         let _failed = before.close();
-        let survived = reopen(before, history, rng, told)?;
-        let (machine, survived) = survived;
+        let style = *rng.pick(&CrashStyle::ALL);
+        let (machine, survived) = reopen(before, style, history, rng, told)?;
         if self.second.is_empty() || rng.chance(1, 2) {
             end_of_snapshots(&machine, rng)?;
             return machine.close();
@@ -204,10 +205,12 @@ impl CrashCase {
         run_until_cut(&machine, &mut session, &mut history, &self.second)
             .map_err(|what| format!("after recovery: {what}"))?;
         drop(session);
+        crate::campaign::count_crash_point();
         power.cut_now();
         let _failed = machine.close();
+        let style = *rng.pick(&CrashStyle::ALL);
         let (machine, _survived) =
-            reopen(&machine, &history, rng, told).map_err(|what| format!("second crash: {what}"))?;
+            reopen(&machine, style, &history, rng, told).map_err(|what| format!("second crash: {what}"))?;
         machine.close()
     }
 }
@@ -222,13 +225,13 @@ fn end_of_snapshots(machine: &Machine, rng: &mut TestRng) -> Result<(), String> 
 }
 
 /// Crashes, opens, and opens again for as long as the opening itself is cut.
-fn reopen(
+pub(crate) fn reopen(
     before: &Machine,
+    style: CrashStyle,
     history: &History,
     rng: &mut TestRng,
     told: &mut String,
 ) -> Result<(Arc<Machine>, Survived), String> {
-    let style = *rng.pick(&CrashStyle::ALL);
     let _ = writeln!(told, "crash {style:?}");
     let mut machine = Arc::new(before.crash(style, rng)?);
     machine.audit().map_err(|what| format!("what the crash left: {what}"))?;

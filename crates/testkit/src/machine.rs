@@ -350,24 +350,50 @@ impl Machine {
         Ok(())
     }
 
+    /// This machine as it is now, everything unsynced included, without power: to be crashed later.
+    #[must_use]
+    pub fn frozen(&self) -> Machine {
+        let hardware = self.hardware.lock().frozen();
+        self.with(hardware, TestRng::new(0))
+    }
+
+    /// Has `keep` given this machine as [`Machine::frozen`] makes it, before each changing call, until its power is told
+    /// to stop recording.
+    pub fn record(&self, keep: impl Fn(Machine) + Send + 'static) {
+        let hardware = self.hardware.lock().clone();
+        let power = Arc::clone(&hardware.power);
+        let this = self.with(hardware, TestRng::new(0));
+        power.record(move |_| keep(this.frozen()));
+    }
+
+    fn with(&self, hardware: Hardware, rng: TestRng) -> Machine {
+        Machine {
+            settings: self.settings.clone(),
+            keys: Arc::clone(&self.keys),
+            clock: Arc::clone(&self.clock),
+            hardware: Mutex::new(hardware),
+            mounted: Mutex::new(None),
+            rng: Mutex::new(rng),
+        }
+    }
+
     /// This machine after a power failure, nothing open. May be asked again for another outcome.
     ///
     /// # Errors
     /// The metadata engine in memory refused its content.
     pub fn crash(&self, style: CrashStyle, rng: &mut TestRng) -> Result<Machine, String> {
         let hardware = self.hardware.lock().after_crash(style, rng, Arc::new(Power::new()))?;
-        Ok(Machine {
-            settings: self.settings.clone(),
-            keys: Arc::clone(&self.keys),
-            clock: Arc::clone(&self.clock),
-            hardware: Mutex::new(hardware),
-            mounted: Mutex::new(None),
-            rng: Mutex::new(rng.fork()),
-        })
+        Ok(self.with(hardware, rng.fork()))
     }
 }
 
 impl Hardware {
+    fn frozen(&self) -> Hardware {
+        let power = Arc::new(Power::spent());
+        let disk = self.disk.frozen(Arc::clone(&power));
+        Hardware { disk, meta: Arc::new(self.meta.frozen(Arc::clone(&power))), power }
+    }
+
     fn after_crash(&self, style: CrashStyle, rng: &mut TestRng, power: Arc<Power>) -> Result<Hardware, String> {
         let disk = self.disk.crash(style, rng, Arc::clone(&power));
         let meta = self

@@ -141,7 +141,7 @@ impl fmt::Display for Trace {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     changes: u64,
     cut_at: Option<u64>,
@@ -152,7 +152,13 @@ struct State {
     counts: [u64; Call::ALL.len()],
     tracing: bool,
     trace: VecDeque<Trace>,
+    recorder: Option<Recorder>,
+    pretended: Option<Call>,
+    panicking: Option<Call>,
 }
+
+/// Called before each changing call, with its number, while no other call begins.
+type Recorder = Box<dyn FnMut(u64) + Send>;
 
 /// Longest trace kept; the newest calls matter.
 const TRACE_ENTRIES: usize = 4000;
@@ -161,9 +167,16 @@ const TRACE_ENTRIES: usize = 4000;
 const TRACE_SHOWN: usize = 60;
 
 /// Shared by everything that stops working when the power is gone.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Power {
     state: Mutex<State>,
+}
+
+impl fmt::Debug for Power {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("Power").field("changes", &state.changes).field("off", &state.off).finish_non_exhaustive()
+    }
 }
 
 impl Power {
@@ -195,9 +208,16 @@ impl Power {
         self.state.lock().faults.push((fault, 0));
     }
 
+    /// Every call of a kind panics from now on, as one with a defect does.
+    pub fn panic_at(&self, call: Call) {
+        self.state.lock().panicking = Some(call);
+    }
+
     /// Takes all faults back.
     pub fn heal(&self) {
-        self.state.lock().faults.clear();
+        let mut state = self.state.lock();
+        state.faults.clear();
+        state.panicking = None;
     }
 
     /// Runs something, a check, without faults, cuts or counts.
@@ -206,6 +226,37 @@ impl Power {
         let done = run();
         self.state.lock().aside -= 1;
         done
+    }
+
+    /// Power that is gone: of a disk that is only looked at.
+    #[must_use]
+    pub fn spent() -> Self {
+        let power = Self::default();
+        power.cut_now();
+        power
+    }
+
+    /// From now on calls of a kind, syncs, say that they are done and do nothing: for tests of the tests.
+    pub fn pretend(&self, call: Call) {
+        self.state.lock().pretended = Some(call);
+    }
+
+    /// Whether [`Power::pretend`] said so of a kind of calls.
+    pub(crate) fn pretends(&self, call: Call) -> bool {
+        self.state.lock().pretended == Some(call)
+    }
+
+    /// Has `recorder` called before each changing call, with its number, from now on. What it sees is what a cut during
+    /// that call leaves: every earlier call that has returned is done, and no other begins meanwhile. It must not call
+    /// what has this power.
+    pub fn record(&self, recorder: impl FnMut(u64) + Send + 'static) {
+        self.state.lock().recorder = Some(Box::new(recorder));
+    }
+
+    /// Ends what [`Power::record`] began.
+    pub fn stop_recording(&self) {
+        let recorder = self.state.lock().recorder.take();
+        drop(recorder);
     }
 
     /// How many calls failed because of a fault.
@@ -252,6 +303,7 @@ impl Power {
         if state.aside > 0 && !state.off {
             return Verdict::Proceed;
         }
+        assert!(state.panicking != Some(call), "a defect in {call:?}, on purpose");
         state.counts[call as usize] += 1;
         let number = state.changes;
         let verdict = state.judge(call);
@@ -278,6 +330,9 @@ impl State {
         }
         let number = self.changes;
         if call.changes() {
+            if let Some(recorder) = &mut self.recorder {
+                recorder(number);
+            }
             self.changes += 1;
             if self.cut_at.is_some_and(|cut| number >= cut) {
                 self.off = true;

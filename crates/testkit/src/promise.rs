@@ -86,6 +86,16 @@ impl History {
         self.meanings.push(meaning);
     }
 
+    /// The history as it was when so many operations had completed; the next one, if there was one, was under way.
+    #[must_use]
+    pub fn cut(&self, completed: usize) -> History {
+        let mut cut = self.clone();
+        cut.states.truncate(completed + 2);
+        cut.meanings.truncate(completed + 1);
+        cut.completed = completed;
+        cut
+    }
+
     /// The oldest state whose names may survive.
     fn oldest(&self) -> usize {
         let durable = self.meanings[..self.completed].iter().rposition(|meaning| *meaning != Meaning::Plain);

@@ -287,6 +287,7 @@ impl StreamCase {
             (Err(error), _) => return Err(format!("receiving under the blow: {error}")),
         }
         power.heal();
+        crate::campaign::count_crash_point();
         power.cut_now();
         let _failed = target.close();
         let mut machine = Arc::new(target.crash(*rng.pick(&CrashStyle::ALL), rng)?);

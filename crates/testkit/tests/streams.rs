@@ -52,7 +52,8 @@ fn case(seed: u64, strike: Strike, settings: fn(&mut TestRng) -> Settings) -> Re
 fn a_receiver_whose_power_goes_has_what_it_had_or_what_came() {
     let cut = |rng: &mut TestRng, calls| Blow::Cut(rng.below(calls + 1));
     let run = |seed| case(seed, cut, Settings::random);
-    Campaign::new("a_receiver_whose_power_goes_has_what_it_had_or_what_came", 1000, Duration::from_secs(40)).run(run);
+    let name = "a_receiver_whose_power_goes_has_what_it_had_or_what_came";
+    Campaign::new(name, 1000, Duration::from_secs(40)).with_share(10).run(run);
 }
 
 #[test]

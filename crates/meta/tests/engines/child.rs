@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use verfs_meta::EngineKind;
 
+use crate::crash::Load;
 use crate::subject::{open_small, put};
 
 const ROLE: &str = "VERFS_META_CHILD";
@@ -20,6 +21,8 @@ const MARK: &str = "child: ";
 pub enum Role {
     /// Commits and syncs until it is killed, and says which number it synced.
     Write,
+    /// The same, with batches so large that tables are written and merged all the time.
+    WriteMuch,
     /// Opens a store, closes it, and says which threads there were before and after.
     ListThreads,
 }
@@ -28,6 +31,7 @@ impl Role {
     fn name(self) -> &'static str {
         match self {
             Role::Write => "write",
+            Role::WriteMuch => "write-much",
             Role::ListThreads => "list-threads",
         }
     }
@@ -117,7 +121,10 @@ fn entry() {
     let kind: EngineKind = std::env::var(ENGINE).expect("only the other tests run this").parse().unwrap();
     let dir = std::env::var_os(DIR).unwrap();
     match std::env::var(ROLE).unwrap().as_str() {
-        "write" => crate::crash::write_until_killed(kind, Path::new(&dir), &mut |number| say(&number.to_string())),
+        role @ ("write" | "write-much") => {
+            let load = if role == "write" { Load::Light } else { Load::Heavy };
+            crate::crash::write_until_killed(kind, Path::new(&dir), load, &mut |number| say(&number.to_string()));
+        }
         "list-threads" => {
             let store = open_small(kind, Path::new(&dir)).unwrap();
             put(store.as_ref(), b"k", b"1").unwrap();

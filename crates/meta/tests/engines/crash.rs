@@ -3,12 +3,13 @@
 //! A child commits numbered batches and syncs now and then. Batch n writes every part of slot `n % SLOTS` and its own
 //! number, so that what a store holds tells which batches it has: all up to one, and all that were synced.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use verfs_meta::{EngineKind, Health, MetaError, MetaStore, WriteBatch};
@@ -20,6 +21,7 @@ use crate::subject::{Subject, cases, open_small, put, temporary_dir};
 for_kept_engines!(
     after_a_kill_there_is_a_prefix_of_batches_with_every_synced_one,
     after_a_loss_of_power_there_is_a_prefix_of_batches_with_every_synced_one,
+    after_a_loss_of_power_while_tables_are_written_there_is_a_prefix_of_batches_with_every_synced_one,
     a_disk_that_failed_stops_writes_until_the_store_is_opened_again,
     a_disk_that_fails_under_load_ends_every_commit,
 );
@@ -31,8 +33,21 @@ fn slot_key(slot: u64, part: u64) -> Bytes {
     Bytes::from(format!("slot {slot:03} part {part}"))
 }
 
-fn slot_value(number: u64, part: u64) -> Bytes {
-    let mut value = vec![(number % 251) as u8; ((number * 7 + part * 13) % 40 * 100) as usize];
+/// How much a batch has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// Some 10 KB: many batches for a memtable.
+    Light,
+    /// Some 150 KB: tables are written and merged all the time.
+    Heavy,
+}
+
+fn slot_value(load: Load, number: u64, part: u64) -> Bytes {
+    let unit = match load {
+        Load::Light => 100,
+        Load::Heavy => 1500,
+    };
+    let mut value = vec![(number % 251) as u8; ((number * 7 + part * 13) % 40 * unit) as usize];
     value.extend(number.to_be_bytes());
     Bytes::from(value)
 }
@@ -42,14 +57,14 @@ fn last_number(store: &dyn MetaStore) -> u64 {
 }
 
 /// Ends with the first error: the power may be gone.
-pub fn write_until_killed(kind: EngineKind, dir: &Path, synced: &mut dyn FnMut(u64)) {
+pub fn write_until_killed(kind: EngineKind, dir: &Path, load: Load, synced: &mut dyn FnMut(u64)) {
     let store = open_small(kind, dir).unwrap();
     let mut number = last_number(store.as_ref());
     loop {
         number += 1;
         let mut batch = WriteBatch::new();
         for part in 0..PARTS {
-            batch.put(slot_key(number % SLOTS, part), slot_value(number, part));
+            batch.put(slot_key(number % SLOTS, part), slot_value(load, number, part));
         }
         batch.put("last", number.to_be_bytes().to_vec());
         store.commit(batch).unwrap();
@@ -61,7 +76,7 @@ pub fn write_until_killed(kind: EngineKind, dir: &Path, synced: &mut dyn FnMut(u
 }
 
 /// Checks what a store holds, and gives the number of its last batch.
-fn check_prefix(store: &dyn MetaStore, synced: u64) -> u64 {
+fn check_prefix(store: &dyn MetaStore, load: Load, synced: u64) -> u64 {
     let last = last_number(store);
     assert!(last >= synced, "batch {synced} was synced, the store ends at {last}");
     for slot in 0..SLOTS {
@@ -69,7 +84,7 @@ fn check_prefix(store: &dyn MetaStore, synced: u64) -> u64 {
         let is_written = newest > 0 && newest % SLOTS == slot;
         for part in 0..PARTS {
             let found = store.get(&slot_key(slot, part)).unwrap();
-            let expected = is_written.then(|| slot_value(newest, part));
+            let expected = is_written.then(|| slot_value(load, newest, part));
             assert!(found == expected, "of batches up to {last}, part {part} of slot {slot} isn't batch {newest}'s");
         }
     }
@@ -97,7 +112,7 @@ fn after_a_kill_there_is_a_prefix_of_batches_with_every_synced_one(subject: Subj
         let (child, first) = run_child(kind, &path, round);
         let synced = newest(first, &child.kill());
         let store = open_small(kind, &path).unwrap_or_else(|error| panic!("round {round}: {error}"));
-        last = check_prefix(store.as_ref(), synced.max(last));
+        last = check_prefix(store.as_ref(), Load::Light, synced.max(last));
         store.close().unwrap();
     }
 }
@@ -117,7 +132,47 @@ fn after_a_loss_of_power_there_is_a_prefix_of_batches_with_every_synced_one(subj
         disk.unmount();
         disk.mount_image();
         let store = open_small(kind, &path).unwrap_or_else(|error| panic!("round {round}: {error}"));
-        last = check_prefix(store.as_ref(), synced.max(last));
+        last = check_prefix(store.as_ref(), Load::Light, synced.max(last));
+        store.close().unwrap();
+    }
+}
+
+/// Every file below a directory that was there at some moment.
+fn files_below(dir: &Path, into: &mut BTreeSet<PathBuf>) {
+    // Directories and files go while they are looked at.
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files_below(&entry.path(), into),
+            Ok(_) => drop(into.insert(entry.path())),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Flushes and compactions make new files: the power goes right after one of them has come into being.
+fn after_a_loss_of_power_while_tables_are_written_there_is_a_prefix_of_batches_with_every_synced_one(subject: Subject) {
+    let kind = subject.kept();
+    let mut disk = Mounted::ext4(512);
+    let path = disk.path("meta");
+    let mut last = 0;
+    for round in 0..cases(10) {
+        let mut child = Running::start(Role::WriteMuch, kind, &path);
+        let first: u64 = child.line().expect("the child syncs").parse().unwrap();
+        let mut files = BTreeSet::new();
+        files_below(&path, &mut files);
+        let wanted = files.len() + 1 + round as usize * 3 % 7;
+        let begun = Instant::now();
+        while files.len() < wanted {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the engine writes no tables");
+            files_below(&path, &mut files);
+        }
+        let synced = newest(first, &child.lines_so_far());
+        cut_power(&disk);
+        child.kill();
+        disk.unmount();
+        disk.mount_image();
+        let store = open_small(kind, &path).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        last = check_prefix(store.as_ref(), Load::Heavy, synced.max(last));
         store.close().unwrap();
     }
 }

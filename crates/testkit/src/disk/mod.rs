@@ -82,6 +82,13 @@ impl CrashDisk {
         self.shared.state.lock().used_blocks * BLOCK_BYTES
     }
 
+    /// This disk as it is now, everything unsynced included, without power: for [`CrashDisk::crash`] later.
+    #[must_use]
+    pub fn frozen(&self, power: Arc<Power>) -> CrashDisk {
+        let state = self.shared.state.lock().clone();
+        CrashDisk { shared: Arc::new(Shared { power, state: Mutex::new(state) }) }
+    }
+
     /// The disk after a power failure, on new power. This disk is unchanged: several outcomes may be drawn from it.
     #[must_use]
     pub fn crash(&self, style: CrashStyle, rng: &mut TestRng, power: Arc<Power>) -> CrashDisk {
@@ -395,6 +402,7 @@ impl DiskFile for CrashFile {
 
     fn sync_data(&self) -> io::Result<()> {
         match self.shared.power.spend(Call::SyncData, || self.detail((0, 0))) {
+            Verdict::Proceed if self.shared.power.pretends(Call::SyncData) => Ok(()),
             Verdict::Proceed => {
                 if let Some(file) = self.shared.state.lock().files.get_mut(&self.file) {
                     file.sync();
