@@ -359,6 +359,8 @@ export interface MountOptions {
   ioThreads?: number
   /** How long the dispatcher polls before it sleeps, in microseconds. */
   pollUs?: number
+  /** How long a request may wait for the store before it is answered EIO, in milliseconds; 0 is for ever. */
+  deadlineMs?: number
   /** Further options, as after `-o`. */
   extra?: Array<string>
 }
@@ -424,6 +426,16 @@ export interface OpLatency {
   p99Us: number
   /** The slowest. */
   maxUs: number
+}
+
+/** Requests of one kind that were answered EIO since the store did not answer in time, and that wait for it still. */
+export interface Overdue {
+  /** The operation, such as `fsync`. */
+  op: string
+  /** How many. */
+  count: number
+  /** How long the oldest waits, in milliseconds. */
+  longestMs: number
 }
 
 /**
@@ -571,6 +583,26 @@ export interface Stats {
   opLatencies: Array<OpLatency>
   /** Files with damaged data that were noticed. */
   damaged: Array<Damage>
+  /** What works in the background. */
+  tasks: Array<TaskStatus>
+  /** Requests that were answered EIO since the store did not answer in time, and that wait for it still. */
+  overdue: Array<Overdue>
+  /** Requests that were answered so since the mount. */
+  refusedRequests: number
+}
+
+/** Something that works in the background. */
+export interface TaskStatus {
+  /** Which. */
+  name: string
+  /** What it does: `stalled` goes on by itself, `failed` does not. */
+  state: 'idle' | 'working' | 'stalled' | 'failed'
+  /** How long it has been at what it is at, in milliseconds; 0 where that says nothing. */
+  busyMs: number
+  /** How often it was begun anew after a defect. */
+  restarts: number
+  /** In words; may be empty. */
+  detail: string
 }
 
 /** What a part of the tree takes. */

@@ -53,7 +53,7 @@ describe('the main job', () => {
     expect(await sandbox.json(['status', '--volume', sandbox.volume])).toMatchObject({ state: 'unmounted' });
   });
 
-  test.each(['SIGTERM', 'SIGINT'] as const)('%s ends a daemon with everything durable', async (signal) => {
+  test.each(['SIGTERM', 'SIGINT', 'SIGQUIT'] as const)('%s ends a daemon with everything durable', async (signal) => {
     const { pid } = await sandbox.mount();
     await shell('head -c 3000000 /dev/urandom > big; sha256sum big > sum', { cwd: sandbox.mountpoint });
     process.kill(pid, signal);

@@ -70,6 +70,8 @@ pub struct MountOptions {
     pub io_threads: Option<u32>,
     /// How long the dispatcher polls before it sleeps, in microseconds.
     pub poll_us: Option<u32>,
+    /// How long a request may wait for the store before it is answered EIO, in milliseconds; 0 is for ever.
+    pub deadline_ms: Option<u32>,
     /// Further options, as after `-o`.
     pub extra: Option<Vec<String>>,
 }
@@ -128,6 +130,7 @@ pub fn default_options() -> DefaultOptions {
             }),
             io_threads: Some(mount.io_threads),
             poll_us: Some(mount.poll_us),
+            deadline_ms: Some(mount.deadline_ms),
             extra: Some(mount.extra),
         },
     }
@@ -229,6 +232,7 @@ impl MountOptions {
             },
             io_threads: self.io_threads.unwrap_or(defaults.io_threads),
             poll_us: self.poll_us.unwrap_or(defaults.poll_us),
+            deadline_ms: self.deadline_ms.unwrap_or(defaults.deadline_ms),
             // It comes with `extra`.
             snapshots: defaults.snapshots,
             extra: self.extra.unwrap_or(defaults.extra),

@@ -58,6 +58,33 @@ pub struct Damage {
     pub detail: String,
 }
 
+/// Something that works in the background.
+#[napi(object)]
+pub struct TaskStatus {
+    /// Which.
+    pub name: String,
+    /// What it does: `stalled` goes on by itself, `failed` does not.
+    #[napi(ts_type = "'idle' | 'working' | 'stalled' | 'failed'")]
+    pub state: String,
+    /// How long it has been at what it is at, in milliseconds; 0 where that says nothing.
+    pub busy_ms: i64,
+    /// How often it was begun anew after a defect.
+    pub restarts: i64,
+    /// In words; may be empty.
+    pub detail: String,
+}
+
+/// Requests of one kind that were answered EIO since the store did not answer in time, and that wait for it still.
+#[napi(object)]
+pub struct Overdue {
+    /// The operation, such as `fsync`.
+    pub op: String,
+    /// How many.
+    pub count: i64,
+    /// How long the oldest waits, in milliseconds.
+    pub longest_ms: i64,
+}
+
 /// State and counters of an open volume.
 #[napi(object)]
 pub struct Stats {
@@ -109,6 +136,12 @@ pub struct Stats {
     pub op_latencies: Vec<OpLatency>,
     /// Files with damaged data that were noticed.
     pub damaged: Vec<Damage>,
+    /// What works in the background.
+    pub tasks: Vec<TaskStatus>,
+    /// Requests that were answered EIO since the store did not answer in time, and that wait for it still.
+    pub overdue: Vec<Overdue>,
+    /// Requests that were answered so since the mount.
+    pub refused_requests: i64,
 }
 
 impl From<engine::VolumeInfo> for VolumeInfo {
@@ -155,6 +188,9 @@ impl From<engine::Stats> for Stats {
             memory_rss_bytes: js_integer(stats.memory_rss_bytes),
             op_latencies: stats.op_latencies.into_iter().map(OpLatency::from).collect(),
             damaged: stats.damaged.into_iter().map(Damage::from).collect(),
+            tasks: stats.tasks.into_iter().map(TaskStatus::from).collect(),
+            overdue: stats.overdue.into_iter().map(Overdue::from).collect(),
+            refused_requests: js_integer(stats.refused_requests),
         }
     }
 }
@@ -169,6 +205,28 @@ impl From<engine::OpLatency> for OpLatency {
             p99_us: latency.p99_us,
             max_us: latency.max_us,
         }
+    }
+}
+
+fn millis(time: std::time::Duration) -> i64 {
+    js_integer(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl From<engine::TaskStatus> for TaskStatus {
+    fn from(task: engine::TaskStatus) -> Self {
+        Self {
+            name: task.name.to_owned(),
+            state: task.state.name().to_owned(),
+            busy_ms: millis(task.busy),
+            restarts: js_integer(task.restarts),
+            detail: task.detail,
+        }
+    }
+}
+
+impl From<engine::Overdue> for Overdue {
+    fn from(overdue: engine::Overdue) -> Self {
+        Self { op: overdue.op.to_owned(), count: js_integer(overdue.count), longest_ms: millis(overdue.longest) }
     }
 }
 

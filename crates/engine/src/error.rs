@@ -31,6 +31,7 @@ pub const ERROR_CODES: &[&str] = &[
     "VERFS_E_NO_FUSERMOUNT",
     "VERFS_E_PERMISSION",
     "VERFS_E_IO",
+    "VERFS_E_FILE_LIMIT",
     "VERFS_E_CLOSED",
     "VERFS_E_CANCELLED",
     "VERFS_E_SNAPSHOT_NOT_FOUND",
@@ -128,6 +129,20 @@ pub enum EngineError {
         path: PathBuf,
         /// What the system said.
         detail: String,
+    },
+    /// The process may not open enough files.
+    #[error(
+        "this process may open {allowed} files, and volume {} needs {needed}: raise the hard limit, as with \
+         `ulimit -n {needed}` or LimitNOFILE=",
+        path.display()
+    )]
+    FileLimit {
+        /// The directory of the volume.
+        path: PathBuf,
+        /// The limit, which is also the hard one.
+        allowed: u64,
+        /// What it has to be at least.
+        needed: u64,
     },
     /// It isn't mounted.
     #[error("volume {} is not mounted: mount it with `verfs mount`", path.display())]
@@ -306,6 +321,7 @@ impl EngineError {
             EngineError::SuperblockDamaged { .. } => "VERFS_E_SUPERBLOCK_DAMAGED",
             EngineError::Damaged { .. } => "VERFS_E_DAMAGED",
             EngineError::Permission { .. } => "VERFS_E_PERMISSION",
+            EngineError::FileLimit { .. } => "VERFS_E_FILE_LIMIT",
             EngineError::NotMounted { .. } => "VERFS_E_NOT_MOUNTED",
             EngineError::AlreadyMounted { .. } => "VERFS_E_ALREADY_MOUNTED",
             EngineError::Closed { .. } => "VERFS_E_CLOSED",
@@ -377,6 +393,7 @@ impl EngineError {
             | EngineError::SuperblockDamaged { path, .. }
             | EngineError::Damaged { path, .. }
             | EngineError::Permission { path, .. }
+            | EngineError::FileLimit { path, .. }
             | EngineError::NotMounted { path }
             | EngineError::AlreadyMounted { path, .. }
             | EngineError::Closed { path }

@@ -1,6 +1,9 @@
 //! When garbage is collected, and how fast. One thread waits for its time: the volume is idle, much of it is dead, the
 //! disk is nearly full, or somebody asks.
 
+#[cfg(test)]
+mod tests;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -67,6 +70,8 @@ pub struct GcStatus {
     pub stored_bytes: u64,
     /// Why the last collection failed; empty when it didn't.
     pub failure: String,
+    /// Collections that ended by a defect; the thread went on.
+    pub restarts: u64,
 }
 
 #[derive(Default)]
@@ -78,6 +83,7 @@ struct State {
     collections: u64,
     reclaimed_bytes: u64,
     moved_bytes: u64,
+    restarts: u64,
     last: Option<Result<GcProgress, StoreError>>,
 }
 
@@ -165,6 +171,7 @@ impl Collector {
             moved_bytes: state.moved_bytes,
             dead_bytes,
             stored_bytes,
+            restarts: state.restarts,
             failure: match &state.last {
                 Some(Err(error)) => error.to_string(),
                 Some(Ok(_)) | None => String::new(),
@@ -202,6 +209,7 @@ impl Shared {
             self.state.lock().running = Some(GcProgress::default());
             let ended = catch_unwind(AssertUnwindSafe(|| self.collect(percent, &mut watch))).unwrap_or_else(|_| {
                 tracing::error!("garbage collection panicked");
+                self.state.lock().restarts += 1;
                 Err(StoreError::Io {
                     context: "collecting garbage".to_owned(),
                     kind: std::io::ErrorKind::Other,

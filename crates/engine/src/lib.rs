@@ -6,8 +6,10 @@
 
 mod diff;
 mod error;
+mod file_limit;
 mod files;
 mod gc;
+mod health;
 mod lock;
 mod options;
 mod runtime_directory;
@@ -26,6 +28,7 @@ pub use files::{
     WatchEvent, Who,
 };
 pub use gc::{Background, GcStatus};
+pub use health::{Overdue, TaskState, TaskStatus};
 pub use options::{CreateOptions, MountOptions, OpenOptions, ReadOnly};
 pub use snapshots::SnapshotWork;
 pub use stats::{Damage, OpLatency, Stats, VolumeInfo};

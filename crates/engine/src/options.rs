@@ -1,5 +1,7 @@
 //! How a volume is made, opened and mounted. Every limit of a running volume is a field here.
 
+use std::time::Duration;
+
 use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_fuse::{AccessMode, AllowOther, SessionOptions, SnapshotsDirectory};
 use verfs_meta::{EngineKind, EngineOptions};
@@ -159,6 +161,8 @@ pub struct MountOptions {
     pub io_threads: u32,
     /// Microseconds that the dispatcher polls before it sleeps; 0 never polls.
     pub poll_us: u32,
+    /// Milliseconds that a request may wait for the store before it is answered EIO; 0 waits for ever.
+    pub deadline_ms: u32,
     /// Where the mount shows snapshots. `snapshots=` among the extra options says the same.
     pub snapshots: SnapshotsDirectory,
     /// Values of `-o`.
@@ -172,6 +176,7 @@ impl Default for MountOptions {
             allow_other: session.allow_other,
             io_threads: session.io_threads,
             poll_us: session.poll_us,
+            deadline_ms: session.deadline.map_or(0, |limit| u32::try_from(limit.as_millis()).unwrap_or(u32::MAX)),
             snapshots: session.snapshots,
             extra: Vec::new(),
         }
@@ -189,6 +194,7 @@ impl MountOptions {
             },
             io_threads: self.io_threads,
             poll_us: self.poll_us,
+            deadline: (self.deadline_ms > 0).then(|| Duration::from_millis(self.deadline_ms.into())),
             snapshots: self.snapshots,
             extra_options: self.extra.clone(),
             ..SessionOptions::default()

@@ -9,6 +9,8 @@ use verfs_fuse::{OperationStats, SessionStats};
 use verfs_meta::EngineKind;
 use verfs_vfs::DamagedFile;
 
+use crate::{Overdue, TaskStatus};
+
 /// What the superblock says, and who has the volume open.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VolumeInfo {
@@ -124,6 +126,12 @@ pub struct Stats {
     pub op_latencies: Vec<OpLatency>,
     /// Files found damaged since the volume was opened.
     pub damaged: Vec<Damage>,
+    /// What works in the background.
+    pub tasks: Vec<TaskStatus>,
+    /// Requests that were answered EIO for the store did not answer, and wait for it still.
+    pub overdue: Vec<Overdue>,
+    /// Requests that were answered so since the mount.
+    pub refused_requests: u64,
 }
 
 fn micros(time: Duration) -> f64 {

@@ -26,6 +26,7 @@ use crate::stats::{latencies, resident_bytes};
 use crate::tasks::{StopSignal, Tasks};
 use crate::vault::{LOCK_GRACE, Unsaved, VaultGround, VaultPlace, VaultSetting, VaultSlot, complete_receive};
 use crate::{CreateOptions, Damage, EngineError, MountOptions, OpenOptions, ReadOnly, Stats, VolumeInfo};
+use crate::{file_limit, health};
 
 /// Directory of the metadata engine.
 const META_DIRECTORY: &str = "meta";
@@ -226,6 +227,7 @@ impl Volume {
         };
         let chunker = verfs_chunker::chunker(chunker, sizes)
             .map_err(|error| EngineError::SuperblockDamaged { path: path.to_path_buf(), detail: error.to_string() })?;
+        file_limit::ensure(path)?;
         let lock = VolumeLock::take(path)?;
         let owner = fs::metadata(path).map_err(|error| EngineError::from_io(path, &error))?;
 
@@ -396,6 +398,10 @@ impl Volume {
         let session = self.session.lock().as_ref().map(|mount| mount.session().stats());
         let room = self.vfs.statfs().ok();
         let damaged = self.vfs.damaged().into_iter().map(|file| Damage::of("", file));
+        let collection = self.collector.status();
+        let mut tasks = vec![health::commits(self.vfs.commits()), health::collection(&collection)];
+        tasks.extend(session.as_ref().map(health::serving));
+        tasks.extend(health::rekey(&self.vault.rekey_state()));
         Stats {
             logical_bytes: vfs.logical_bytes,
             unique_bytes: store.unique_bytes,
@@ -415,12 +421,15 @@ impl Volume {
             meta_bytes: self.meta.approximate_size_bytes().unwrap_or(0),
             packs: store.packs,
             dead_bytes: store.dead_bytes,
-            gc_reclaimed_bytes: self.collector.status().reclaimed_bytes,
+            gc_reclaimed_bytes: collection.reclaimed_bytes,
             free_bytes: room.map_or(0, |room| room.available_bytes),
             total_bytes: room.map_or(0, |room| room.total_bytes),
             memory_rss_bytes: resident_bytes(),
             op_latencies: session.as_ref().map(latencies).unwrap_or_default(),
             damaged: damaged.collect(),
+            tasks,
+            overdue: session.as_ref().map(health::overdue).unwrap_or_default(),
+            refused_requests: session.as_ref().map_or(0, |session| session.refused),
         }
     }
 

@@ -46,8 +46,19 @@ pub(crate) trait Call<P>: Sized {
     fn perform<T: Tree>(&self, tree: &T, context: &Context, reply: &mut P) -> Result<Self::Answer, VfsError>;
 }
 
+/// Answers a request with an error, from any thread, unless it was answered before.
+pub(crate) type Refusal = Box<dyn FnOnce(Errno) + Send>;
+
+/// A reply that somebody else may give, if he is first.
+pub(crate) trait Refusable {
+    /// What answers in its place. None where a transport's replies can't be shared.
+    fn refusal(&mut self) -> Option<Refusal> {
+        None
+    }
+}
+
 /// Where an answer goes; sent exactly once.
-pub(crate) trait Reply<A>: Send + 'static {
+pub(crate) trait Reply<A>: Refusable + Send + 'static {
     /// Sends it to the kernel.
     fn send(self, answer: Result<A, Errno>);
 }

@@ -10,6 +10,7 @@ use verfs_vfs::{AccessTimes, Context, Patience, Pin, VfsError};
 
 use crate::calls::{Call, Reply};
 use crate::connection::Connection;
+use crate::deadlines::Request;
 use crate::errno::Errno;
 use crate::lanes::{LaneKind, Lanes};
 use crate::operation::Operation;
@@ -126,6 +127,7 @@ impl<T: Tree> Dispatcher<T> {
         self.machinery.stats.record_queued(C::OPERATION);
         let data_bytes = call.data_bytes();
         let (tree, machinery, call) = (self.tree.clone(), self.machinery.clone(), call.into_owned());
+        let refusal = reply.refusal();
         let job = move || {
             let answer = perform(&*tree, &call, caller.context(machinery.access_times, Patience::Wait), &mut reply);
             let answer = answer.map_err(|failure| match failure {
@@ -141,7 +143,8 @@ impl<T: Tree> Dispatcher<T> {
             }
             machinery.finish(C::OPERATION, arrival, reply, answer);
         };
-        self.machinery.lanes.run(lane, data_bytes, Box::new(job));
+        let request = Request { operation: C::OPERATION, arrival, job: Box::new(job), refusal };
+        self.machinery.lanes.run(lane, data_bytes, request);
     }
 
     /// Answers whether a file may be opened: where that is unasked the kernel learns that it need not ask.
@@ -261,6 +264,8 @@ mod tests {
 
     /// A reply that panics, as a value might make the library's do.
     struct PanickingReply;
+
+    impl crate::calls::Refusable for PanickingReply {}
 
     impl Reply<()> for PanickingReply {
         fn send(self, _: Result<(), Errno>) {

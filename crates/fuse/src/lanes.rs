@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Condvar, Mutex};
 
+use crate::deadlines::{Deadlines, Request};
 use crate::operation::Operation;
 use crate::options::SessionOptions;
 use crate::stats::LaneStats;
@@ -21,9 +22,9 @@ use crate::stats::LaneStats;
 const JOB_BYTES: usize = 512;
 
 /// What waits in a queue.
-enum Job {
-    /// An operation with its reply, and the bytes that it holds while it waits.
-    Run(Box<dyn FnOnce() + Send>, usize),
+enum Order {
+    /// The request of this number among those that wait.
+    Run(u64),
     /// The thread that takes it ends.
     Stop,
 }
@@ -31,22 +32,27 @@ enum Job {
 /// A queue and its threads.
 struct Lane {
     name: &'static str,
-    sender: Sender<Job>,
-    receiver: Receiver<Job>,
+    sender: Sender<Order>,
+    receiver: Receiver<Order>,
     held: Arc<Held>,
+    deadlines: Arc<Deadlines>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// The bytes that a queue's jobs hold.
-struct Held {
+pub(crate) struct Held {
     bytes: Mutex<usize>,
     max_bytes: usize,
     less: Condvar,
 }
 
 impl Held {
+    pub(crate) fn new(max_bytes: usize) -> Held {
+        Held { bytes: Mutex::new(0), max_bytes, less: Condvar::new() }
+    }
+
     /// Waits until there is room for `bytes`; an empty queue has room for anything.
-    fn add(&self, bytes: usize) {
+    pub(crate) fn add(&self, bytes: usize) {
         let mut held = self.bytes.lock();
         while *held > 0 && *held + bytes > self.max_bytes {
             self.less.wait(&mut held);
@@ -54,7 +60,7 @@ impl Held {
         *held += bytes;
     }
 
-    fn remove(&self, bytes: usize) {
+    pub(crate) fn remove(&self, bytes: usize) {
         *self.bytes.lock() -= bytes;
         self.less.notify_one();
     }
@@ -65,6 +71,7 @@ pub(crate) struct Lanes {
     read: Lane,
     change: Lane,
     sync: Lane,
+    deadlines: Arc<Deadlines>,
 }
 
 /// What an operation waits for when it waits.
@@ -137,14 +144,14 @@ impl LaneKind {
 }
 
 impl Lane {
-    fn start(name: &'static str, threads: u32, max_bytes: usize) -> io::Result<Lane> {
+    fn start(name: &'static str, threads: u32, max_bytes: usize, deadlines: &Arc<Deadlines>) -> io::Result<Lane> {
         let (sender, receiver) = crossbeam_channel::unbounded();
-        let held = Arc::new(Held { bytes: Mutex::new(0), max_bytes, less: Condvar::new() });
-        let lane = Lane { name, sender, receiver, held, threads: Mutex::default() };
+        let (held, deadlines) = (Arc::new(Held::new(max_bytes)), Arc::clone(deadlines));
+        let lane = Lane { name, sender, receiver, held, deadlines, threads: Mutex::default() };
         for index in 0..threads {
-            let (jobs, held) = (lane.receiver.clone(), lane.held.clone());
+            let (orders, deadlines) = (lane.receiver.clone(), Arc::clone(&lane.deadlines));
             let thread = std::thread::Builder::new().name(format!("verfs-{name}-{index}"));
-            match thread.spawn(move || work(&jobs, &held)) {
+            match thread.spawn(move || work(&orders, &deadlines)) {
                 Ok(handle) => lane.threads.lock().push(handle),
                 Err(error) => {
                     lane.stop();
@@ -155,20 +162,21 @@ impl Lane {
         Ok(lane)
     }
 
-    fn run(&self, job: Job) {
-        match &job {
-            Job::Run(_, bytes) => self.held.add(*bytes),
-            Job::Stop => {}
-        }
+    fn run(&self, bytes: usize, request: Request) {
+        self.held.add(bytes);
+        self.order(Order::Run(self.deadlines.add(request, &self.held, bytes)));
+    }
+
+    fn order(&self, order: Order) {
         // Fails only without receivers, and the lane itself holds one.
-        let _ = self.sender.send(job);
+        let _ = self.sender.send(order);
     }
 
     /// Lets the threads finish what is queued, and joins them.
     fn stop(&self) {
         let threads = std::mem::take(&mut *self.threads.lock());
         for _ in &threads {
-            self.run(Job::Stop);
+            self.order(Order::Stop);
         }
         for thread in threads {
             // A job's panic is caught in the job.
@@ -181,25 +189,33 @@ impl Lane {
     }
 }
 
-fn work(jobs: &Receiver<Job>, held: &Held) {
-    while let Ok(Job::Run(job, bytes)) = jobs.recv() {
-        held.remove(bytes);
+fn work(orders: &Receiver<Order>, deadlines: &Deadlines) {
+    while let Ok(Order::Run(number)) = orders.recv() {
+        let Some(job) = deadlines.begin(number) else { continue };
         if catch_unwind(AssertUnwindSafe(job)).is_err() {
             tracing::error!("a reply panicked");
         }
+        deadlines.end(number);
     }
 }
 
 impl Lanes {
     /// Starts every thread.
     pub(crate) fn start(options: &SessionOptions) -> io::Result<Lanes> {
-        let read = Lane::start("read", options.io_threads, options.queue_max_bytes)?;
-        let change = Lane::start("change", options.io_threads, options.queue_max_bytes).inspect_err(|_| read.stop())?;
-        let sync = Lane::start("sync", options.sync_threads, options.queue_max_bytes).inspect_err(|_| {
+        let deadlines = Deadlines::start(options.deadline)?;
+        let started = Lanes::start_all(options, &deadlines);
+        started.inspect_err(|_| deadlines.stop())
+    }
+
+    fn start_all(options: &SessionOptions, deadlines: &Arc<Deadlines>) -> io::Result<Lanes> {
+        let lane = |name, threads| Lane::start(name, threads, options.queue_max_bytes, deadlines);
+        let read = lane("read", options.io_threads)?;
+        let change = lane("change", options.io_threads).inspect_err(|_| read.stop())?;
+        let sync = lane("sync", options.sync_threads).inspect_err(|_| {
             read.stop();
             change.stop();
         })?;
-        Ok(Lanes { read, change, sync })
+        Ok(Lanes { read, change, sync, deadlines: Arc::clone(deadlines) })
     }
 
     fn lane(&self, kind: LaneKind) -> &Lane {
@@ -210,9 +226,9 @@ impl Lanes {
         }
     }
 
-    /// Queues a job that holds `data_bytes`; waits while the queue has no room for them.
-    pub(crate) fn run(&self, kind: LaneKind, data_bytes: usize, job: Box<dyn FnOnce() + Send>) {
-        self.lane(kind).run(Job::Run(job, JOB_BYTES + data_bytes));
+    /// Queues a request that holds `data_bytes`; waits while the queue has no room for them.
+    pub(crate) fn run(&self, kind: LaneKind, data_bytes: usize, request: Request) {
+        self.lane(kind).run(JOB_BYTES + data_bytes, request);
     }
 
     /// Finishes everything queued and joins the threads. Nothing may be queued any more.
@@ -220,6 +236,12 @@ impl Lanes {
         for lane in [&self.read, &self.change, &self.sync] {
             lane.stop();
         }
+        self.deadlines.stop();
+    }
+
+    /// What waits too long.
+    pub(crate) fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
     }
 
     /// Threads and queues now.
@@ -238,6 +260,11 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
+    fn request(job: impl FnOnce() + Send + 'static) -> Request {
+        let arrival = std::time::Instant::now();
+        Request { operation: Operation::Write, arrival, job: Box::new(job), refusal: None }
+    }
+
     fn lanes(threads: u32, queue_max_bytes: usize) -> Arc<Lanes> {
         let options =
             SessionOptions { io_threads: threads, sync_threads: threads, queue_max_bytes, ..SessionOptions::default() };
@@ -254,7 +281,7 @@ mod tests {
             lanes.run(
                 LaneKind::Change,
                 1000,
-                Box::new(move || {
+                request(move || {
                     started.send(()).unwrap();
                     blocked.recv().unwrap();
                 }),
@@ -268,13 +295,13 @@ mod tests {
         let pusher = std::thread::spawn({
             let lanes = lanes.clone();
             move || {
-                lanes.run(LaneKind::Change, 1, Box::new(|| ()));
+                lanes.run(LaneKind::Change, 1, request(|| ()));
                 queued.send(()).unwrap();
             }
         });
         assert!(third.recv_timeout(Duration::from_millis(50)).is_err(), "a full queue took one byte more");
         let (done, read) = crossbeam_channel::bounded(1);
-        lanes.run(LaneKind::Read, 0, Box::new(move || done.send(()).unwrap()));
+        lanes.run(LaneKind::Read, 0, request(move || done.send(()).unwrap()));
         read.recv_timeout(PATIENCE).unwrap();
         release.send(()).unwrap();
         third.recv_timeout(PATIENCE).unwrap();
@@ -292,7 +319,7 @@ mod tests {
             lanes.run(
                 LaneKind::Sync,
                 0,
-                Box::new(move || {
+                request(move || {
                     std::thread::sleep(Duration::from_micros(200));
                     done.fetch_add(1, Ordering::SeqCst);
                 }),
@@ -306,9 +333,9 @@ mod tests {
     #[test]
     fn a_panicking_job_leaves_its_thread_alive() {
         let lanes = lanes(1, 1 << 20);
-        lanes.run(LaneKind::Read, 0, Box::new(|| panic!("on purpose")));
+        lanes.run(LaneKind::Read, 0, request(|| panic!("on purpose")));
         let (done, finished) = crossbeam_channel::bounded(1);
-        lanes.run(LaneKind::Read, 0, Box::new(move || done.send(()).unwrap()));
+        lanes.run(LaneKind::Read, 0, request(move || done.send(()).unwrap()));
         finished.recv_timeout(PATIENCE).unwrap();
         lanes.stop();
     }

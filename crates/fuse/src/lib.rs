@@ -13,6 +13,7 @@ extern crate self as verfs_fuse;
 mod abi;
 mod calls;
 mod connection;
+mod deadlines;
 mod device_transport;
 mod dispatch;
 mod errno;
@@ -46,7 +47,7 @@ pub use operation::Operation;
 pub use options::{AccessMode, AllowOther, SessionOptions, SnapshotsDirectory, TransportChoice};
 pub use session::Session;
 pub use snapshots::{NAME as SNAPSHOTS_NAME, VolumeMount};
-pub use stats::{LaneStats, OperationStats, SessionStats};
+pub use stats::{LaneStats, OperationStats, OverdueStats, SessionStats};
 
 pub use tree::{Lifetime, Opening, Tree};
 pub use vault::{MountRole, NAME as VAULT_NAME, SnapshotMaker, VaultDoor, VaultGate, VaultShown};

@@ -4,6 +4,7 @@
 //! requests must never send one itself.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -85,18 +86,58 @@ impl NotifierThread {
 
 fn send_all(notifier: &impl Notifier, queue: &Receiver<Order>) {
     for order in queue {
-        let result = match &order {
-            Order::Tell(Invalidation::Inode(ino)) => notifier.invalidate_inode(*ino),
-            Order::Tell(Invalidation::Attributes(ino)) => notifier.outdate_attributes(*ino),
-            Order::Tell(Invalidation::Entry { parent, name }) => notifier.invalidate_entry(*parent, name),
-            Order::Report(report) => {
-                // Whoever waits for it holds the other end.
-                let _ = report.send(());
-                Ok(())
-            }
-        };
-        if let Err(error) = result {
-            tracing::warn!(%error, "the kernel refused an invalidation");
+        // Without this thread the kernel would show for ever what is no more.
+        match catch_unwind(AssertUnwindSafe(|| obey(notifier, &order))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the kernel refused an invalidation"),
+            Err(_) => tracing::error!("an invalidation panicked; the next ones go on"),
         }
+    }
+}
+
+fn obey(notifier: &impl Notifier, order: &Order) -> io::Result<()> {
+    match order {
+        Order::Tell(Invalidation::Inode(ino)) => notifier.invalidate_inode(*ino),
+        Order::Tell(Invalidation::Attributes(ino)) => notifier.outdate_attributes(*ino),
+        Order::Tell(Invalidation::Entry { parent, name }) => notifier.invalidate_entry(*parent, name),
+        Order::Report(report) => {
+            // Whoever waits for it holds the other end.
+            let _ = report.send(());
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    /// Tells of what it is told, and panics at inode 1.
+    struct Panicking(Sender<Ino>);
+
+    impl Notifier for Panicking {
+        fn invalidate_inode(&self, ino: Ino) -> io::Result<()> {
+            assert!(ino.0 != 1, "on purpose");
+            self.0.send(ino).map_err(io::Error::other)
+        }
+
+        fn outdate_attributes(&self, _: Ino) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn invalidate_entry(&self, _: Ino, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_invalidation_that_panics_does_not_end_the_others() {
+        let (told, tells) = crossbeam_channel::unbounded();
+        let thread = NotifierThread::start(Panicking(told)).unwrap();
+        (0..3).for_each(|ino| thread.send(Invalidation::Inode(Ino(ino))));
+        thread.wait_told();
+        assert_eq!(tells.try_iter().collect::<Vec<_>>(), [Ino(0), Ino(2)]);
+        thread.stop();
     }
 }

@@ -1,6 +1,7 @@
 //! Options of a mount: ours, and those of `mount -o`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::mount::MountFlags;
 use verfs_vfs::AccessTimes;
@@ -101,6 +102,9 @@ pub struct SessionOptions {
     pub queue_max_bytes: usize,
     /// How long the leader goes on polling after a request before it blocks, in microseconds; 0 never polls.
     pub poll_us: u32,
+    /// How long a request may wait for the store before it is answered EIO, while the work for it goes on; `None` waits
+    /// for ever. Not with [`TransportChoice::Fuser`].
+    pub deadline: Option<Duration>,
     /// The way to the kernel. The option `transport=` among the extra options says the same.
     pub transport: TransportChoice,
     /// Where a volume shows its snapshots. The option `snapshots=` among the extra options says the same.
@@ -122,6 +126,7 @@ impl Default for SessionOptions {
             sync_threads: 16,
             queue_max_bytes: 64 << 20,
             poll_us: 100,
+            deadline: Some(DEADLINE),
             transport: TransportChoice::default(),
             snapshots: SnapshotsDirectory::default(),
             snapshots_mountpoint: None,
@@ -129,6 +134,10 @@ impl Default for SessionOptions {
         }
     }
 }
+
+/// As `nfs(5)` has it for `soft` mounts over TCP by default: after 60 s, two more tries of which the last ends after 3
+/// minutes. Whoever waits so long on a local disk waits for a disk that hangs.
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Most threads of one kind.
 const THREADS_MAX: u32 = 64;

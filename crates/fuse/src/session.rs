@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -124,7 +125,9 @@ impl Session {
         let thread = std::thread::Builder::new().name("verfs-session".to_owned()).spawn({
             let (machinery, notifier, mount) = (machinery.clone(), notifier.clone(), mount.clone());
             move || {
-                let ended = transport.run();
+                // A defect there must not leave a mount that nobody serves.
+                let ended = catch_unwind(AssertUnwindSafe(|| transport.run()))
+                    .unwrap_or_else(|_| Err(io::Error::other("its leader panicked, see the log")));
                 machinery.stop();
                 notifier.stop();
                 // The kernel says nothing of what it forgets by an unmount.
@@ -239,6 +242,8 @@ impl Session {
             lanes: self.machinery.lanes.stats(),
             transport: self.transport,
             polls_started: self.machinery.polls_started(),
+            overdue: self.machinery.lanes.deadlines().overdue(),
+            refused: self.machinery.lanes.deadlines().refused(),
         }
     }
 }
@@ -272,5 +277,73 @@ impl Machinery {
             Some(poller) => poller.polls_started(),
             None => self.polls_started.load(Ordering::Relaxed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use verfs_base::{RealDisk, SystemClock};
+    use verfs_chunker::{ChunkSizes, ChunkerKind};
+    use verfs_meta::MemoryStore;
+    use verfs_store::{ChunkStore, StoreOptions};
+    use verfs_vfs::{Vfs, VfsOptions, VfsParts};
+
+    use super::*;
+    use crate::transport::Polling;
+
+    /// A leader with a defect.
+    struct Panicking(DeviceTransport<Vfs>);
+
+    impl Transport for Panicking {
+        type Notifier = <DeviceTransport<Vfs> as Transport>::Notifier;
+        type Tree = Vfs;
+
+        const POLLING: Polling = Polling::ByTransport;
+
+        fn start(
+            device: OwnedFd,
+            dispatcher: Arc<Dispatcher<Vfs>>,
+            settings: &TransportSettings,
+        ) -> io::Result<Panicking> {
+            DeviceTransport::start(device, dispatcher, settings).map(Panicking)
+        }
+
+        fn name(&self) -> &'static str {
+            self.0.name()
+        }
+
+        fn notifier(&self) -> Self::Notifier {
+            self.0.notifier()
+        }
+
+        fn run(self) -> io::Result<()> {
+            panic!("on purpose");
+        }
+    }
+
+    fn tree(folder: &Path) -> Arc<Vfs> {
+        let disk = Arc::new(RealDisk::new(folder.to_path_buf()));
+        let (meta, clock) = (Arc::new(MemoryStore::new()), Arc::new(SystemClock::new()));
+        let store = ChunkStore::open(disk.clone(), meta.clone(), &[7; 192], clock.clone(), StoreOptions::default());
+        let sizes = ChunkSizes::for_mean(ChunkerKind::Min, 8192).unwrap();
+        let chunker = verfs_chunker::chunker(ChunkerKind::Min, sizes).unwrap();
+        Vfs::open(VfsParts { disk, meta, store: store.unwrap(), chunker, clock }, VfsOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn a_leader_that_panics_takes_its_mount_away_with_it() {
+        let folder = tempfile::Builder::new().prefix("verfs-fuse-").tempdir().unwrap();
+        let mountpoint = folder.path().join("mount");
+        std::fs::create_dir(&mountpoint).unwrap();
+        let options = SessionOptions::default();
+        let valid = options.validate().unwrap();
+        let Mounted { device, mount } = mounting::mount(&mountpoint, &valid).unwrap();
+        let session = Session::serve::<Panicking>(tree(folder.path()), device, mount, &options, &valid).unwrap();
+        session.wait();
+        assert!(!session.is_connected());
+        // Who looks there finds the empty directory, and waits for nobody.
+        assert_eq!(std::fs::read_dir(&mountpoint).unwrap().count(), 0);
+        std::fs::remove_dir(&mountpoint).unwrap();
     }
 }

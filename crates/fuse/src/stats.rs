@@ -22,6 +22,10 @@ pub struct SessionStats {
     pub transport: &'static str,
     /// How often polling began since the mount.
     pub polls_started: u64,
+    /// What is still under way after its deadline.
+    pub overdue: Vec<OverdueStats>,
+    /// Requests that were answered EIO since the mount because the store did not answer in time.
+    pub refused: u64,
 }
 
 impl SessionStats {
@@ -63,6 +67,17 @@ pub struct OperationStats {
     pub p99: Duration,
     /// The longest.
     pub max: Duration,
+}
+
+/// Requests of one operation that were answered EIO and are under way all the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OverdueStats {
+    /// Which.
+    pub operation: Operation,
+    /// How many.
+    pub count: u64,
+    /// Since the arrival of the oldest.
+    pub longest: Duration,
 }
 
 /// A group of threads that may wait.

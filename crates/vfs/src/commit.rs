@@ -153,7 +153,7 @@ pub(crate) fn close(state: &mut State, shared: &Shared) -> Arc<Group> {
     }
     let group = Arc::new(group);
     let unlogged = std::mem::take(&mut state.unlogged);
-    state.closing = Some(Closing { group: Arc::clone(&group), unlogged });
+    state.closing = Some(Closing { group: Arc::clone(&group), unlogged, since: shared.monotonic() });
     // What is left to be released doesn't wait for the interval.
     state.close_requested = state.is_group_full();
     // Writers that waited for room have it in the new group.

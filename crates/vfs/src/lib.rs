@@ -63,4 +63,4 @@ pub use usage::{Usage, UsageProgress};
 pub use vault::{
     Keyring, LockedVault, LockedVaults, Retirement, SealedMeta, UnlockedKeys, VaultError, VaultSecrets, WhileLocked,
 };
-pub use volume::{Vfs, VfsOptions, VfsParts, VfsStats};
+pub use volume::{Commits, Vfs, VfsOptions, VfsParts, VfsStats};

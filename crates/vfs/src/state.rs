@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -112,6 +113,8 @@ pub(crate) enum Node {
 pub(crate) struct Closing {
     pub(crate) group: Arc<Group>,
     pub(crate) unlogged: Unlogged,
+    /// Monotonic time at which it was closed.
+    pub(crate) since: Duration,
 }
 
 /// Why the volume takes no more changes.

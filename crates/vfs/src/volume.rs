@@ -122,6 +122,19 @@ pub struct VfsStats {
     pub pinned_inodes: u64,
 }
 
+/// What the thread that commits groups is at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Commits {
+    /// Nothing.
+    Idle,
+    /// A group, for so long.
+    Working(Duration),
+    /// A group, for so long, for which the disk has no room.
+    Full(Duration),
+    /// It could not go on, and the volume takes no more changes; or the volume is closed.
+    Failed,
+}
+
 /// What the operations and the committer thread share.
 pub(crate) struct Shared {
     pub(crate) state: Mutex<State>,
@@ -312,6 +325,19 @@ impl Vfs {
             log_frames: self.shared.log_frames.load(Ordering::Relaxed),
             orphans: (state.reapable.len() + state.kept.len()) as u64,
             pinned_inodes: state.pins.len() as u64,
+        }
+    }
+
+    /// What the thread that commits groups is at.
+    pub fn commits(&self) -> Commits {
+        let state = self.shared.state.lock();
+        match (&state.failure, &state.closing, state.stalled) {
+            (Some(_), _, _) => Commits::Failed,
+            (None, None, _) => Commits::Idle,
+            (None, Some(closing), stalled) => {
+                let busy = self.shared.monotonic().saturating_sub(closing.since);
+                if stalled.is_some() { Commits::Full(busy) } else { Commits::Working(busy) }
+            }
         }
     }
 

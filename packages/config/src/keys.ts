@@ -126,6 +126,12 @@ export const configKeys = {
     max: '1ms',
     help: 'How long the dispatcher polls for the next request before it sleeps. More is quicker and uses more CPU.',
   }),
+  'mount.deadline': duration({
+    default: '3min',
+    min: '0ms',
+    max: '24h',
+    help: 'How long a request may wait for the disk before it fails with EIO, while the work for it goes on. 0ms waits for ever.',
+  }),
   'mount.options': texts({ help: 'Further mount options, as after `-o`.' }),
 
   'metrics.listen': text({

@@ -143,6 +143,11 @@ export const IoError = errorClass('VERFS_E_IO', 'IoError');
 /** The disk or the operating system reported an error. */
 export type IoError = InstanceType<typeof IoError>;
 
+/** The process may not open as many files as a volume needs. */
+export const FileLimitError = errorClass('VERFS_E_FILE_LIMIT', 'FileLimitError');
+/** The process may not open as many files as a volume needs. */
+export type FileLimitError = InstanceType<typeof FileLimitError>;
+
 /** The volume was used after it was closed. */
 export const ClosedError = errorClass('VERFS_E_CLOSED', 'ClosedError');
 /** The volume was used after it was closed. */

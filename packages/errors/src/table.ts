@@ -115,6 +115,11 @@ export const errorTable = {
     'The service manager of the system refused, or has no such service.',
     '`systemctl status` and `journalctl` tell more.',
   ),
+  VERFS_E_FILE_LIMIT: row(
+    43,
+    'The process may not open as many files as a volume needs.',
+    'Raise the hard limit: `ulimit -n 4096`, or LimitNOFILE= of its systemd unit.',
+  ),
 
   VERFS_E_IO: row(50, 'The disk or the operating system reported an error.', 'See the log file for the details.'),
   VERFS_E_CLOSED: row(51, 'The volume was used after it was closed.', 'Open it again.'),

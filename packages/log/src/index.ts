@@ -8,6 +8,7 @@ import { basename, dirname } from 'node:path';
 import { IoError, PermissionError } from '@verfs/errors';
 import { createStream } from 'rotating-file-stream';
 import winston from 'winston';
+import { Flood } from './flood.ts';
 
 const levels = { error: 0, warn: 1, info: 2, debug: 3, trace: 4 } as const;
 
@@ -68,6 +69,9 @@ const text = winston.format.printf((info) => {
   return `${level} ${target}: ${message}`;
 });
 
+/** How often what was left out is told, in milliseconds. */
+const settleEveryMs = 60_000;
+
 /** Errors of a full disk: what can't be logged then is lost, and nobody is kept from his files by it. */
 const full = ['ENOSPC', 'EDQUOT'];
 
@@ -112,9 +116,19 @@ export function openLog(options: LogOptions): LogStream {
   }
   logger.on('error', () => undefined);
 
-  const write = (record: LogRecord) => {
-    logger.log({ ...record });
+  const flood = new Flood();
+  const log = (records: readonly LogRecord[]) => {
+    for (const record of records) {
+      logger.log({ ...record });
+    }
   };
+  const write = (record: LogRecord) => {
+    if (levels[record.level] <= levels[options.level]) {
+      log(flood.take(record));
+    }
+  };
+  // What is left out is told in the end, also when nothing more comes.
+  const settle = setInterval(() => log(flood.end()), settleEveryMs).unref();
   return {
     write,
     setLevel: (level) => {
@@ -126,6 +140,8 @@ export function openLog(options: LogOptions): LogStream {
     },
     close: () =>
       new Promise((resolve) => {
+        clearInterval(settle);
+        log(flood.end());
         logger.once('finish', () => file.end(() => resolve()));
         logger.end();
       }),

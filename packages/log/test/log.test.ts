@@ -50,7 +50,12 @@ test('a file that is full is replaced, and only as many are kept as asked', asyn
   const stream = openLog({ ...options, maxBytes: 20_000 });
   const log = stream.for('daemon');
   for (let number = 0; number < 2000; number += 1) {
-    log.info(`record ${number} ${'.'.repeat(40)}`);
+    // Each is another one, in letters.
+    log.info(
+      `record ${Number(number)
+        .toString(26)
+        .replaceAll(/\d/g, (digit) => 'qrstuvwxyz'[Number(digit)] ?? '')} number ${number} ${'.'.repeat(40)}`,
+    );
     await turn();
   }
   await stream.close();
@@ -59,7 +64,37 @@ test('a file that is full is replaced, and only as many are kept as asked', asyn
   for (const name of files) {
     expect(statSync(join(directory, 'deep', name)).size).toBeLessThan(40_000);
   }
-  expect(JSON.stringify(records(options.file).at(-1))).toContain('record 1999');
+  expect(JSON.stringify(records(options.file).at(-1))).toContain('number 1999');
+});
+
+test('a flood of records that say the same is cut down, and says by how much', async () => {
+  const stream = openLog(options);
+  const at = (time: number, message: string) =>
+    stream.write({ time, level: 'error', target: 'verfs_vfs::damage', message });
+  for (let number = 0; number < 5000; number += 1) {
+    at(1_700_000_000_000 + number, `chunk ${number} of pack 00ab${number} is damaged`);
+  }
+  at(1_700_000_000_500, 'something else');
+  at(1_700_000_020_000, 'chunk 1 of pack 7 is damaged');
+  await stream.close();
+  const messages = (records(options.file) as { message: string }[]).map(({ message }) => message);
+  expect(messages.length).toBe(103);
+  expect(messages.slice(99)).toEqual([
+    'chunk 99 of pack 00ab99 is damaged',
+    'something else',
+    '(4900 records like this one were left out before it) chunk 4999 of pack 00ab4999 is damaged',
+    'chunk 1 of pack 7 is damaged',
+  ]);
+});
+
+test('what was left out is told at the end', async () => {
+  const stream = openLog(options);
+  for (let number = 0; number < 150; number += 1) {
+    stream.for('daemon').warn(`again ${number}`);
+  }
+  await stream.close();
+  const last = records(options.file).at(-1);
+  expect(last).toMatchObject({ message: '(50 records like this one were left out before it) again 149' });
 });
 
 test('a file that cannot be written is told, and so is a directory that cannot be made', () => {

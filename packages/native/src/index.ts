@@ -33,8 +33,10 @@ export type {
   MountOptions,
   OpenOptions,
   OpLatency,
+  Overdue,
   Reclaimable,
   Stats,
+  TaskStatus,
   Usage,
   VolumeInfo,
 } from '@verfs/bindings';

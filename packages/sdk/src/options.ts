@@ -24,7 +24,11 @@ const openNumbers: Numbers<OpenOptions> = {
   gcBusyRateBytes: ['gc.busy_rate', 1],
 };
 
-const mountNumbers: Numbers<MountOptions> = { ioThreads: ['mount.io_threads', 1], pollUs: ['mount.poll', 1000] };
+const mountNumbers: Numbers<MountOptions> = {
+  ioThreads: ['mount.io_threads', 1],
+  pollUs: ['mount.poll', 1000],
+  deadlineMs: ['mount.deadline', 1],
+};
 
 function check<T extends object>(options: T, numbers: Numbers<T>): T {
   for (const [name, [key, scale]] of Object.entries(numbers) as [keyof T & string, [ConfigKey, number]][]) {

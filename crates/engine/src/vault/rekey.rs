@@ -1,5 +1,6 @@
 //! A new data key: what is sealed with an older one is sealed anew in the background, then the old key is forgotten.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -53,6 +54,8 @@ pub(super) struct Rekey {
 enum Interrupted {
     #[error("it was told to stop")]
     Stopped,
+    #[error("internal error, see the log")]
+    Defect,
     #[error("{0} packs can't be moved: they are damaged; what they hold needs the old key")]
     PacksLeft(u64),
     #[error(transparent)]
@@ -72,8 +75,8 @@ impl Rekey {
         *shared.state.lock() = RekeyState::Running(0);
         let thread = std::thread::Builder::new().name("verfs-rekey".to_owned());
         *self.thread.lock() = Some(thread.spawn(move || {
-            let ended = run(&shared, &parts, retirement);
-            *shared.state.lock() = match ended {
+            let ended = catch_unwind(AssertUnwindSafe(|| run(&shared, &parts, retirement)));
+            *shared.state.lock() = match ended.unwrap_or(Err(Interrupted::Defect)) {
                 Ok(()) => {
                     tracing::info!("the vault has a new data key, and the old one is gone");
                     RekeyState::Idle

@@ -183,6 +183,11 @@ impl VaultSlot {
         })
     }
 
+    /// How far a rekey is.
+    pub(crate) fn rekey_state(&self) -> RekeyState {
+        self.opened().map_or(RekeyState::Idle, |open| open.rekey_state())
+    }
+
     fn cost(&self) -> Result<PasswordCost, EngineError> {
         PasswordCost::calibrate(TRY_TIME, self.setting.clock.as_ref())
             .map_err(|error| self.error(VaultError::Crypto(error)))

@@ -13,7 +13,7 @@ use fuser::{
 use verfs_vfs::{DirEntry, FileKind, FsStat, Listing};
 
 use super::convert::{bare_attr, error, file_attr, file_type};
-use crate::calls::{Added, Entry, Known, ListingReply, Offset, Reply, Written, XattrAnswer};
+use crate::calls::{Added, Entry, Known, ListingReply, Offset, Refusable, Reply, Written, XattrAnswer};
 use crate::errno::Errno;
 use crate::kernel;
 use crate::operation::Operation;
@@ -21,6 +21,32 @@ use crate::tree::Lifetime;
 
 /// Inode numbers are never reused, so one generation serves them all.
 const GENERATION: Generation = Generation(0);
+
+/// The library's replies are nobody else's.
+macro_rules! not_shared {
+    ($($reply:ty),* $(,)?) => {
+        $(impl Refusable for $reply {})*
+    };
+}
+
+not_shared!(
+    ReplyAttr,
+    ReplyBmap,
+    ReplyCreate,
+    ReplyData,
+    ReplyDirectory,
+    ReplyDirectoryPlus,
+    ReplyEmpty,
+    ReplyEntry,
+    ReplyIoctl,
+    ReplyLock,
+    ReplyLseek,
+    ReplyOpen,
+    ReplyPoll,
+    ReplyStatfs,
+    ReplyWrite,
+    ReplyXattr,
+);
 
 impl Reply<Entry> for ReplyEntry {
     fn send(self, answer: Result<Entry, Errno>) {

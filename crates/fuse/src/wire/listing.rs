@@ -5,7 +5,7 @@ use zerocopy::IntoBytes;
 
 use super::reply::{Pending, Port, entry};
 use crate::abi;
-use crate::calls::{Added, ListingReply, Reply};
+use crate::calls::{Added, ListingReply, Refusable, Refusal, Reply};
 use crate::errno::Errno;
 use crate::kernel;
 use crate::operation::Operation;
@@ -71,6 +71,18 @@ impl<P: Port> NamesReply<P> {
 impl<P: Port> PlusReply<P> {
     pub(super) fn new(pending: Pending<P>, room: usize) -> PlusReply<P> {
         PlusReply(Filling::new(pending, room))
+    }
+}
+
+impl<P: Port> Refusable for NamesReply<P> {
+    fn refusal(&mut self) -> Option<Refusal> {
+        Some(self.0.pending.refusal())
+    }
+}
+
+impl<P: Port> Refusable for PlusReply<P> {
+    fn refusal(&mut self) -> Option<Refusal> {
+        Some(self.0.pending.refusal())
     }
 }
 

@@ -1,11 +1,14 @@
 //! Answers as bytes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use parking_lot::Mutex;
 use verfs_vfs::{Attr, FsStat};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::abi;
-use crate::calls::{Entry, Known, Offset, Reply, Written, XattrAnswer};
+use crate::calls::{Entry, Known, Offset, Refusable, Refusal, Reply, Written, XattrAnswer};
 use crate::errno::Errno;
 use crate::kernel;
 use crate::tree::Lifetime;
@@ -19,12 +22,40 @@ pub(crate) trait Port: Send + 'static {
 
 /// The reply of one request, to be sent once. Dropped, as by a panic, it sends EIO: the kernel waits for it.
 pub(crate) struct Pending<P: Port> {
-    port: Option<P>,
+    port: Place<P>,
+}
+
+/// Where the port is until it is used.
+enum Place<P> {
+    Here(Option<P>),
+    /// Whoever is first takes it.
+    Shared(Arc<Mutex<Option<P>>>),
+}
+
+impl<P> Place<P> {
+    fn take(&mut self) -> Option<P> {
+        match self {
+            Place::Here(port) => port.take(),
+            Place::Shared(port) => port.lock().take(),
+        }
+    }
 }
 
 impl<P: Port> Pending<P> {
     pub(crate) fn new(port: P) -> Pending<P> {
-        Pending { port: Some(port) }
+        Pending { port: Place::Here(Some(port)) }
+    }
+
+    /// What answers in its place, if it is first.
+    pub(super) fn refusal(&mut self) -> Refusal {
+        let shared = Arc::new(Mutex::new(self.port.take()));
+        self.port = Place::Shared(Arc::clone(&shared));
+        Box::new(move |errno| {
+            let port = shared.lock().take();
+            if let Some(port) = port {
+                port.send(errno.0, &[], &[]);
+            }
+        })
     }
 
     fn send(mut self, errno: i32, head: &[u8], data: &[Bytes]) {
@@ -65,7 +96,16 @@ impl<P: Port> Drop for Pending<P> {
 /// The forms of replies, each a type of its own since an answer can have several.
 macro_rules! forms {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        $($(#[$doc])* pub(super) struct $name<P: Port>(pub(super) Pending<P>);)*
+        $(
+            $(#[$doc])*
+            pub(super) struct $name<P: Port>(pub(super) Pending<P>);
+
+            impl<P: Port> Refusable for $name<P> {
+                fn refusal(&mut self) -> Option<Refusal> {
+                    Some(self.0.refusal())
+                }
+            }
+        )*
     };
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use verfs_base::{Ino, RealDisk, SystemClock};
+use verfs_base::{Clock, Ino, RealDisk, SystemClock};
 use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_meta::{MemoryStore, MetaStore};
 use verfs_store::{ChunkStore, StoreOptions};
@@ -51,8 +51,15 @@ impl Volume {
     }
 
     pub fn open_over(&self, meta: Arc<dyn MetaStore>) -> Open {
+        self.open_with(meta, Arc::new(SystemClock::new()))
+    }
+
+    pub fn open_at(&self, clock: Arc<dyn Clock>) -> Open {
+        self.open_with(self.meta.clone(), clock)
+    }
+
+    fn open_with(&self, meta: Arc<dyn MetaStore>, clock: Arc<dyn Clock>) -> Open {
         let disk = Arc::new(RealDisk::new(PathBuf::from(self.directory.path())));
-        let clock = Arc::new(SystemClock::new());
         let store =
             ChunkStore::open(disk.clone(), meta.clone(), &SECRET, clock.clone(), StoreOptions::default()).unwrap();
         let sizes = ChunkSizes::for_mean(ChunkerKind::Min, 8192).unwrap();

@@ -20,6 +20,26 @@ function policyRows({ schedule, next, lastError }: PolicyProgress): [string, str
   return [['Snapshots', `${schedule}${when}${failed}`]];
 }
 
+const spaceText = {
+  enough: '',
+  low: ', the disk is nearly full',
+  full: ': the disk is full, and changes are refused',
+};
+
+type Task = DaemonStatus['tasks'][number];
+
+const seconds = (ms: number) => `${Math.round(ms / 1000)} s`;
+
+/** Of what works in the background only what does something, or can't. */
+function taskText({ name, state, busyMs, restarts, detail }: Task): string[] {
+  if (state === 'idle' && restarts === 0) {
+    return [];
+  }
+  const since = busyMs >= 1000 ? ` for ${seconds(busyMs)}` : '';
+  const again = restarts === 0 ? '' : `, begun anew ${restarts} times after a defect`;
+  return [`  ${name}: ${state}${since}${again}${detail === '' ? '' : `: ${detail}`}`];
+}
+
 function mountedText(status: DaemonStatus & { readonly vault: VaultStatus['state'] }): string[] {
   return [
     ...formatRows([
@@ -30,8 +50,14 @@ function mountedText(status: DaemonStatus & { readonly vault: VaultStatus['state
       ['To be written', formatBytes(status.dirtyBytes)],
       ...(status.policy === null ? [] : policyRows(status.policy)),
       ...(status.vault === 'absent' ? [] : ([['Vault', status.vault]] as const)),
+      ['Room', `${formatBytes(status.space.freeBytes)}${spaceText[status.space.state]}`],
       ['Damaged files', String(status.damaged.length)],
+      ['Overdue requests', String(status.overdue.reduce((sum, { count }) => sum + count, 0))],
     ]),
+    ...status.tasks.flatMap(taskText),
+    ...status.overdue.map(
+      ({ op, count, longestMs }) => `  ${op}: ${count} wait for the disk, up to ${seconds(longestMs)}`,
+    ),
     ...status.damaged.map(({ path, pack, detail }) => `  ${path}: pack ${pack}: ${detail}`),
   ];
 }

@@ -3,17 +3,20 @@ import type {
   Damage,
   GcProgress,
   GcStatus,
+  Overdue,
   Reclaimable,
   Snapshot,
   SnapshotChange,
   SnapshotWork,
   Stats,
+  TaskStatus,
   Usage,
   VaultStatus,
   VolumeInfo,
 } from '@verfs/native';
 import type { PolicyRun, PolicyStatus } from '@verfs/snapshots';
 import type { LiveValues } from '../daemon/live-settings.ts';
+import type { SpaceState } from '../daemon/space-watch.ts';
 import type { ControlParameters } from './parameters.ts';
 
 /** How far a daemon is with the policy of its volume. */
@@ -42,8 +45,14 @@ export interface DaemonStatus {
   readonly logFile: string;
   /** File data that waits to be written. */
   readonly dirtyBytes: number;
+  /** What may still be written to the disk under the volume. */
+  readonly space: { readonly freeBytes: number; readonly state: SpaceState };
   /** Files with damaged data that were noticed. */
   readonly damaged: readonly Damage[];
+  /** What works in the background. */
+  readonly tasks: readonly TaskStatus[];
+  /** Requests that were answered EIO since the disk did not answer in time, and that wait for it still. */
+  readonly overdue: readonly Overdue[];
   /** None when the volume is read-only. */
   readonly policy: PolicyProgress | null;
 }

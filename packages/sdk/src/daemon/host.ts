@@ -18,6 +18,7 @@ import { LiveSettings } from './live-settings.ts';
 import type { DaemonRequest } from './request.ts';
 import { PolicyScheduler } from './scheduler.ts';
 import type { HangUp } from './signals.ts';
+import { SpaceWatch, spaceState } from './space-watch.ts';
 import { type ServiceManager, serviceManager } from './supervision.ts';
 
 /** A mount that answers. */
@@ -115,6 +116,7 @@ class Host {
   readonly #vault: LocalVault;
   /** None for a volume that may not be changed. */
   readonly #scheduler: PolicyScheduler | undefined;
+  readonly #spaceWatch: SpaceWatch;
   readonly #stop = new AbortController();
   readonly #manager: ServiceManager | undefined;
   readonly #settings: LiveSettings;
@@ -141,6 +143,7 @@ class Host {
       (idleMs) => log.info(`locked the vault, which nobody used for ${Math.round(idleMs / 1000)} s`),
       (error) => log.warn(`the vault cannot lock itself: ${toVerfsError(error).message}`),
     );
+    this.#spaceWatch = new SpaceWatch(() => volume.stats(), log);
     this.#scheduler = access === 'read-only' ? undefined : new PolicyScheduler(this.#policy, log);
   }
 
@@ -154,11 +157,12 @@ class Host {
     const stop = AbortSignal.any([stopAsked, this.#stop.signal]);
     const since = Date.now();
     const status = async (): Promise<DaemonStatus> => {
-      const { dirtyBytes, damaged } = await this.#volume.stats();
+      const { dirtyBytes, damaged, tasks, overdue, freeBytes, totalBytes } = await this.#volume.stats();
+      const space = { freeBytes, state: spaceState({ freeBytes, totalBytes }) };
       const access = this.#request.open.readOnly === true ? 'read-only' : 'read-write';
       const identity = { volume: path, uuid, mountpoint, access, pid: process.pid, version: version() } as const;
       const policy = this.#scheduler?.progress() ?? null;
-      return { state: 'mounted', ...identity, since, logFile, dirtyBytes, damaged, policy };
+      return { state: 'mounted', ...identity, since, logFile, dirtyBytes, space, damaged, tasks, overdue, policy };
     };
     const handlers: ControlHandlers = {
       ...settingsHandlers(this.#settings),
@@ -199,6 +203,7 @@ class Host {
       onReady(serving);
       this.#manager?.ready(mountpoint);
       this.#scheduler?.start();
+      this.#spaceWatch.start();
       await Promise.race([this.#volume.waitUnmounted(), aborted(stop)]);
       await this.#close(stop.aborted ? String(stop.reason) : 'somebody unmounted it');
     } catch (error) {
@@ -238,6 +243,7 @@ class Host {
     }, shutdownTargetMs);
     try {
       this.#vault.stop();
+      this.#spaceWatch.stop();
       await this.#scheduler?.stop();
       await this.#volume.close();
       this.#log.info(`closed after ${Date.now() - began} ms`);

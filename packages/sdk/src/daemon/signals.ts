@@ -12,9 +12,9 @@ export function stopOnSignals(hangUp: HangUp): { readonly stop: AbortController;
   const onSignal = (name: NodeJS.Signals) => stop.abort(`signal ${name}`);
   const ignore = () => undefined;
   const onHangUp = hangUp === 'stop' ? onSignal : ignore;
-  process.on('SIGTERM', onSignal).on('SIGINT', onSignal).on('SIGHUP', onHangUp);
+  process.on('SIGTERM', onSignal).on('SIGINT', onSignal).on('SIGQUIT', onSignal).on('SIGHUP', onHangUp);
   const release = () => {
-    process.off('SIGTERM', onSignal).off('SIGINT', onSignal).off('SIGHUP', onHangUp);
+    process.off('SIGTERM', onSignal).off('SIGINT', onSignal).off('SIGQUIT', onSignal).off('SIGHUP', onHangUp);
   };
   return { stop, release };
 }

@@ -1,0 +1,170 @@
+/** What befalls a daemon from outside: signals, a disk that hangs, few files to open. It answers, or says why it can't. */
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { errorTable } from '@verfs/errors';
+import { run, shell } from '../harness/command.ts';
+import { mountpointsBelow } from '../harness/mounts.ts';
+import { isRoot } from '../harness/others.ts';
+import { isAlive, type ReportedError, type ReportedStatus, Sandbox, until, verfsProgram } from '../harness/sandbox.ts';
+
+const minutes = 60_000;
+
+interface Health extends ReportedStatus {
+  readonly tasks: readonly { readonly name: string; readonly state: string; readonly busyMs: number }[];
+  readonly overdue: readonly { readonly op: string; readonly count: number; readonly longestMs: number }[];
+}
+
+let sandbox: Sandbox;
+
+beforeEach(() => {
+  sandbox = new Sandbox();
+});
+
+afterEach(() => sandbox[Symbol.asyncDispose]());
+
+const health = () => sandbox.json<Health>(['status', sandbox.mountpoint]);
+
+function withConfig(text: string): readonly string[] {
+  const file = sandbox.path('config.toml');
+  writeFileSync(file, text);
+  return ['--config', file];
+}
+
+/** Writes a file and has it made durable. */
+function writeDurably(name: string, text: string): void {
+  const file = openSync(sandbox.inMount(name), 'w');
+  try {
+    writeSync(file, text);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+test('a signal that means nothing to a daemon leaves it alone', async () => {
+  const { pid } = await sandbox.mount();
+  for (const signal of ['SIGPIPE', 'SIGWINCH', 'SIGURG', 'SIGCONT'] as const) {
+    process.kill(pid, signal);
+  }
+  await sleep(200);
+  expect(isAlive(pid)).toBe(true);
+  writeDurably('file', 'text');
+  expect(await health()).toMatchObject({ state: 'mounted', overdue: [] });
+});
+
+test('what works in the background has a name in status', async () => {
+  await sandbox.mount();
+  const { tasks } = await health();
+  expect(tasks.map(({ name }) => name)).toEqual(expect.arrayContaining(['commit', 'garbage collection', 'mount']));
+  await until('all of them rest', async () => (await health()).tasks.every(({ state }) => state === 'idle'));
+  expect((await sandbox.verfs(['status', sandbox.mountpoint])).stdout).toMatch(/^Overdue requests +0$/m);
+});
+
+/** Runs `act` with the volume on an ext4 of its own, which takes no writes while it is frozen. */
+async function onFreezer(act: (freeze: () => Promise<string>, thaw: () => Promise<string>) => Promise<void>) {
+  const [image, disk] = [sandbox.path('image'), sandbox.volume];
+  mkdirSync(disk);
+  await shell(`truncate -s 400M ${image}; mkfs.ext4 -q -m0 ${image}; mount -o loop ${image} ${disk}`);
+  try {
+    await shell(`rm -r ${disk}/lost+found`);
+    await act(
+      () => shell(`fsfreeze -f ${disk}`),
+      () => shell(`fsfreeze -u ${disk}`),
+    );
+  } finally {
+    // It says so when it is not frozen.
+    await run('fsfreeze', ['-u', disk]);
+    await sandbox.verfs(['unmount', sandbox.mountpoint]);
+    await until('the disk can be unmounted', async () => (await run('umount', [disk])).code === 0);
+  }
+}
+
+test(
+  'on a disk that hangs a request fails at its deadline, status says what waits, and all goes on once it answers',
+  async () => {
+    // Only root can freeze a file system.
+    expect(isRoot).toBe(true);
+    await onFreezer(async (freeze, thaw) => {
+      await sandbox.mount(withConfig('[mount]\ndeadline = "2s"\n'));
+      writeDurably('before', 'before');
+      await freeze();
+      const began = performance.now();
+      expect(() => writeDurably('during', 'during')).toThrow(expect.objectContaining({ code: 'EIO' }));
+      const took = performance.now() - began;
+      expect(took).toBeGreaterThan(1900);
+      expect(took).toBeLessThan(20_000);
+      const hung = await health();
+      expect(hung.overdue).toEqual([{ op: 'fsync', count: 1, longestMs: expect.any(Number) }]);
+      expect(hung.tasks).toEqual(
+        expect.arrayContaining([expect.objectContaining({ name: 'mount', state: 'stalled' })]),
+      );
+      const shown = await sandbox.verfs(['status', sandbox.mountpoint]);
+      expect(shown.stdout).toMatch(/^Overdue requests +1$/m);
+      expect(shown.stdout).toMatch(/^ {2}fsync: 1 wait for the disk, up to \d+ s$/m);
+      // What is in memory is served all the same.
+      expect(readFileSync(sandbox.inMount('before'), 'utf8')).toBe('before');
+      mkdirSync(sandbox.inMount('directory'));
+      await thaw();
+      await until('nothing waits', async () => (await health()).overdue.length === 0);
+      writeDurably('after', 'after');
+      expect(readFileSync(sandbox.inMount('during'), 'utf8')).toBe('during');
+      const { logFile } = await health();
+      expect(readFileSync(logFile, 'utf8')).toContain('the store does not answer');
+      expect(readFileSync(logFile, 'utf8')).toContain('the store answers again');
+      await sandbox.unmount();
+      await sandbox.mount();
+      expect(readFileSync(sandbox.inMount('during'), 'utf8')).toBe('during');
+    });
+  },
+  3 * minutes,
+);
+
+/** Runs `verfs` as a process that may open so many files. */
+const limited = (files: number, args: readonly string[]) =>
+  run('sh', ['-c', `ulimit -n ${files}; exec "$0" "$@"`, process.execPath, verfsProgram, ...args], {
+    env: sandbox.env,
+    timeoutMs: minutes,
+  });
+
+test('where too few files may be opened the volume is not opened, and the error says how many it takes', async () => {
+  await sandbox.json(['volume', 'create', sandbox.volume]);
+  const args = ['mount', sandbox.mountpoint, '--volume', sandbox.volume, '--json'];
+  const { code, stdout } = await limited(200, args);
+  const { error } = JSON.parse(stdout) as { error: ReportedError };
+  expect({ code, error }).toMatchObject({
+    code: errorTable.VERFS_E_FILE_LIMIT.exitCode,
+    error: {
+      code: 'VERFS_E_FILE_LIMIT',
+      path: sandbox.volume,
+      message: expect.stringMatching(/200 files.* needs 512.*ulimit -n/),
+    },
+  });
+  expect(mountpointsBelow(sandbox.root)).toEqual([]);
+});
+
+test(
+  'with as many files as it asks for a volume of many packs is written and read, and its daemon asked by many',
+  async () => {
+    await sandbox.json(['volume', 'create', sandbox.volume]);
+    const config = withConfig('[pack]\ntarget = "1MiB"\n[memory]\nchunk_cache = "1MiB"\n');
+    const mount = () => limited(512, ['mount', sandbox.mountpoint, '--volume', sandbox.volume, ...config]);
+    expect(await mount()).toMatchObject({ code: 0 });
+    const script =
+      'i=0; while [ $i -lt 150 ]; do head -c 1200000 /dev/urandom > f$i; i=$((i + 1)); done; sync f*; sha256sum f* > ../sums';
+    await shell(script, { cwd: sandbox.mountpoint, timeoutMs: 2 * minutes });
+    await sandbox.unmount();
+    expect(await mount()).toMatchObject({ code: 0 });
+    const asked = Array.from({ length: 12 }, () => sandbox.verfs(['status', sandbox.mountpoint]));
+    await shell('sha256sum --quiet -c ../sums', { cwd: sandbox.mountpoint, timeoutMs: 2 * minutes });
+    for (const { code, stdout } of await Promise.all(asked)) {
+      expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.stringMatching(/^Damaged files +0$/m) });
+    }
+    const { pid } = await health();
+    const open = Number((await shell(`ls /proc/${pid}/fd | wc -l`)).trim());
+    process.stderr.write(`remark: a daemon of 150 packs has ${open} files open\n`);
+    expect(open).toBeLessThan(400);
+    await sandbox.unmount();
+  },
+  5 * minutes,
+);
