@@ -14,6 +14,8 @@ const kills = Number(process.env['VERFS_TEST_KILLS'] ?? 5);
 const minutes = 60_000;
 /** What a round may take on a busy machine. */
 const roundMaxMs = 2 * minutes;
+/** Rounds after which a long run says how far it is. */
+const progressEvery = 20;
 /** Between the first work and the kill. */
 const workMs = { min: 200, max: 1500 };
 
@@ -155,6 +157,9 @@ test(
       done.commits += loads.commits.lines().length;
       done.steps += found - steps;
       steps = found;
+      if (round % progressEvery === 0) {
+        process.stderr.write(`${round} of ${kills} kills\n`);
+      }
     }
     await sandbox.unmount();
     await audit('chunks');

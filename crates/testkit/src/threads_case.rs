@@ -87,6 +87,7 @@ fn check(
     for (caller, ended) in ended.into_iter().enumerate() {
         histories.push(ended.map_err(|what| format!("caller {caller}: {what}"))?);
     }
+    crate::campaign::count_crash_point();
     let style = *rng.pick(&CrashStyle::ALL);
     let after = machine.crash(style, rng)?;
     after.audit().map_err(|what| format!("what the crash left ({style:?}): {what}"))?;

@@ -1,5 +1,8 @@
 //! A new data key: what is sealed with an older one is sealed anew in the background, then the old key is forgotten.
 
+#[cfg(test)]
+mod tests;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
