@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use support::gate::{Gate, GatedDisk, Passing};
 use verfs_base::SystemClock;
 use verfs_chunker::{ChunkSizes, ChunkerKind};
@@ -36,10 +37,15 @@ struct Mounted {
     vfs: Arc<Vfs>,
     session: Session,
     folder: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// Threads of the process are counted: one mount at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Mounted {
     fn new() -> Mounted {
+        let alone = ALONE.lock();
         let folder = tempfile::Builder::new().prefix("verfs-resilience-").tempdir().unwrap();
         let mountpoint = folder.path().join("mount");
         fs::create_dir(&mountpoint).unwrap();
@@ -56,7 +62,7 @@ impl Mounted {
         let vfs = Vfs::open(parts, VfsOptions { dirty_limit_bytes: 1 << 20, ..VfsOptions::default() }).unwrap();
         let options = SessionOptions { deadline: Some(DEADLINE), ..SessionOptions::default() };
         let session = Session::mount(Arc::clone(&vfs), &mountpoint, &options).unwrap();
-        Mounted { gate, power, store, vfs, session, folder }
+        Mounted { gate, power, store, vfs, session, folder, _alone: alone }
     }
 
     fn path(&self, name: &str) -> PathBuf {

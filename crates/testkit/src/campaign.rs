@@ -79,8 +79,8 @@ impl Campaign {
     }
 
     /// The same, but with at least so many percent of the crash points of a test run: 10,000, or as many as
-    /// `VERFS_TEST_CRASH_POINTS` says; then neither its cases nor its time are limited, and it ends with its share. Where
-    /// `VERFS_TEST_CASES` or `VERFS_TEST_SEED` say what to run, there are no shares.
+    /// `VERFS_TEST_CRASH_POINTS` says; then neither its cases nor its time are limited, and it ends with its share. With
+    /// `VERFS_TEST_SEED`, or with `VERFS_TEST_CASES` alone, there are no shares.
     #[must_use]
     pub fn with_share(self, percent: u64) -> Campaign {
         match (number("VERFS_TEST_CRASH_POINTS"), self.seed) {

@@ -116,7 +116,7 @@ export const errorTable = {
     '`systemctl status` and `journalctl` tell more.',
   ),
   VERFS_E_FILE_LIMIT: row(
-    43,
+    44,
     'The process may not open as many files as a volume needs.',
     'Raise the hard limit: `ulimit -n 4096`, or LimitNOFILE= of its systemd unit.',
   ),

@@ -48,7 +48,7 @@ describe('the table', () => {
       VERFS_E_NO_FUSERMOUNT: 41,
       VERFS_E_PERMISSION: 42,
       VERFS_E_SERVICE: 43,
-      VERFS_E_FILE_LIMIT: 43,
+      VERFS_E_FILE_LIMIT: 44,
       VERFS_E_IO: 50,
       VERFS_E_CLOSED: 51,
       VERFS_E_CANCELLED: 52,

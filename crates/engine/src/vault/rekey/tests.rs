@@ -71,11 +71,8 @@ impl Machine {
         let sealed = Arc::new(SealedMeta::new(records, Arc::clone(&keys)));
         let (disk, meta): (Arc<dyn Disk>, Arc<dyn MetaStore>) = (Arc::new(self.disk.clone()), sealed.clone());
         let clock = Arc::new(TestClock::new());
-        let backend = ChunkBackend::Vault {
-            secret: Box::new([7; 192]),
-            keys: Arc::clone(&keys),
-            compressed: Compressed::Yes,
-        };
+        let backend =
+            ChunkBackend::Vault { secret: Box::new([7; 192]), keys: Arc::clone(&keys), compressed: Compressed::Yes };
         let options = StoreOptions { pack_target_bytes: 30_000, compress_threads: 1, ..StoreOptions::default() };
         let store = ChunkStore::open_backend(disk.clone(), meta.clone(), backend, clock.clone(), options).unwrap();
         let chunker = ChunkSizes::for_mean(ChunkerKind::Min, 4096).unwrap();
