@@ -38,6 +38,9 @@ const nothing: Stats = {
   memoryRssBytes: 0,
   opLatencies: [],
   damaged: [],
+  tasks: [],
+  overdue: [],
+  refusedRequests: 0,
 };
 
 const sample = (at: number, stats: Partial<Stats>): Sample => ({ at, stats: { ...nothing, ...stats }, gc });

@@ -52,6 +52,9 @@ const stats: Stats = {
   >),
   opLatencies: [{ op: 'read', count: 4, meanUs: 250, p50Us: 200, p99Us: 900, maxUs: 1000 }],
   damaged: [{ path: 'a secret name', pack: '1', detail: 'x' }],
+  tasks: [],
+  overdue: [],
+  refusedRequests: 0,
 };
 const identity = { version: '1.2.3', uuid: 'u', mountpoint: '/mnt/a "quoted" \\ \n name' };
 const text = exposition(stats, identity);
