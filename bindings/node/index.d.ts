@@ -97,6 +97,8 @@ export declare class SnapshotDiff {
 export declare class Volume {
   /** Its files, for the user of this process. `umask` is taken from the modes of what he makes. */
   files(umask: number): Files
+  /** Checks the volume at `path`, which nobody has open, and mends it if `repair` is true. */
+  static fsck(path: string, repair: boolean): Promise<FsckReport>
   /**
    * Collects garbage now, from every pack that has some; resolves when it is done. Cancelled, it goes on in the
    * background.
@@ -106,6 +108,16 @@ export declare class Volume {
   gcPlan(): Promise<Reclaimable>
   /** Garbage collection at this moment. */
   gcStatus(): Promise<GcStatus>
+  /**
+   * Checks every record of every pack; resolves when all were seen, or when it was stopped. Cancelled, it stops, and
+   * goes on with the next call. `rateBytes` are read in a second at most; without, `scrubBusyRateBytes` while the
+   * volume is in use.
+   */
+  scrub(rateBytes?: number | undefined | null, signal?: AbortSignal | undefined | null): Promise<ScrubResult>
+  /** Has the scrub that runs stop. Resolves at once; nothing happens when none runs. */
+  scrubStop(): Promise<undefined>
+  /** Scrub at this moment, and how the last one ended. */
+  scrubStatus(): Promise<ScrubStatus>
   /** Takes a snapshot of everything that was done before. Cancelled, it may still complete. */
   snapshotCreate(name: string, note: string, signal?: AbortSignal | undefined | null): Promise<Snapshot>
   /** Every snapshot, the oldest first. */
@@ -299,6 +311,32 @@ export interface FirstEntries {
   entries: FileEntries
   /** The open directory that has the others, if there are more; to be closed. */
   rest?: number
+/** One thing that is wrong with a volume. */
+export interface Finding {
+  /** Stable, for programs: `link-count`. */
+  code: string
+  /** Which record, file or pack. */
+  place: string
+  /** What is wrong with it. */
+  detail: string
+  /** Whether it can be mended, was mended, or can't be. */
+  mending: 'mendable' | 'mended' | 'left'
+}
+
+/** What a check found. */
+export interface FsckReport {
+  /** In one word. */
+  verdict: 'clean' | 'found' | 'mended' | 'left'
+  /** Each thing, up to 10,000. */
+  findings: Array<Finding>
+  /** Things that were mended. */
+  mended: number
+  /** Things that can be. */
+  mendable: number
+  /** Things that can't. */
+  left: number
+  /** Frames of the intent log that the next open completes: no damage. */
+  pendingLogFrames: number
 }
 
 /** How far a collection is. */
@@ -408,8 +446,12 @@ export interface OpenOptions {
   gcDeadPercent?: number
   /** Bytes that garbage collection copies in a second while the volume is in use. */
   gcBusyRateBytes?: number
+  /** Bytes that a scrub reads in a second while the volume is in use. */
+  scrubBusyRateBytes?: number
   /** Nothing on the volume is changed. */
   readOnly?: boolean
+  /** What is left of a damaged volume is shown, and nothing on it is changed. */
+  readOnlyRecovery?: boolean
 }
 
 /** Latency of one kind of operation, since the volume was opened; times in microseconds. */
@@ -461,6 +503,64 @@ export interface Reclaimable {
   deadBytes: number
   /** Bytes in them that are needed, which would be copied. */
   liveBytes: number
+}
+
+/** A scrub that saw everything. */
+export interface ScrubPass {
+  /** In milliseconds since 1970. */
+  began: number
+  /** In milliseconds since 1970. */
+  ended: number
+  /** What it saw. */
+  tally: ScrubTally
+}
+
+/** How far a scrub is. */
+export interface ScrubProgress {
+  /** What it saw, before it was stopped included. */
+  tally: ScrubTally
+  /** Bytes that it will have seen; 0 of one that does not run. */
+  totalBytes: number
+}
+
+/** How a scrub ended. */
+export interface ScrubResult {
+  /** `stopped` can go on later. */
+  end: 'done' | 'stopped'
+  /** What it saw. */
+  tally: ScrubTally
+}
+
+/** Scrub at one moment. */
+export interface ScrubStatus {
+  /** Whether one runs. */
+  active: boolean
+  /** How far it is, or how far one came that was stopped. */
+  running: ScrubProgress
+  /** Whether one was stopped, and can go on. */
+  interrupted: boolean
+  /** The last one that saw everything. */
+  ended?: ScrubPass
+  /** Why the last one failed since the volume was opened; empty when it didn't. */
+  failure: string
+}
+
+/** What a scrub saw. */
+export interface ScrubTally {
+  /** Packs. */
+  packs: number
+  /** Records in them. */
+  records: number
+  /** Bytes of those records. */
+  bytes: number
+  /** Records that are needed and damaged or missing. */
+  damaged: number
+  /** Damaged records that nothing needs. */
+  deadDamaged: number
+  /** Records of the locked vault, of which only the checksums were looked at. */
+  sealed: number
+  /** Indexes of packs that were missing, damaged or incomplete, and were made anew. */
+  indexesMended: number
 }
 
 /** What is sent. */

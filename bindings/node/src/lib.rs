@@ -7,12 +7,14 @@
 mod call;
 mod failure;
 mod files;
+mod fsck;
 mod gc;
 mod log;
 mod notify;
 mod options;
 mod peer;
 mod pool;
+mod scrub;
 mod signal;
 mod snapshots;
 mod stats;

@@ -56,8 +56,12 @@ pub struct OpenOptions {
     pub gc_dead_percent: Option<u32>,
     /// Bytes that garbage collection copies in a second while the volume is in use.
     pub gc_busy_rate_bytes: Option<i64>,
+    /// Bytes that a scrub reads in a second while the volume is in use.
+    pub scrub_busy_rate_bytes: Option<i64>,
     /// Nothing on the volume is changed.
     pub read_only: Option<bool>,
+    /// What is left of a damaged volume is shown, and nothing on it is changed.
+    pub read_only_recovery: Option<bool>,
 }
 
 /// How a volume is mounted.
@@ -118,6 +122,11 @@ pub fn default_options() -> DefaultOptions {
             }),
             gc_dead_percent: Some(u32::from(open.gc_dead_percent)),
             gc_busy_rate_bytes: Some(js_integer(open.gc_busy_rate_bytes)),
+            scrub_busy_rate_bytes: Some(js_integer(open.scrub_busy_rate_bytes)),
+            read_only_recovery: Some(match open.recovery {
+                engine::Recovery::ReadOnly => true,
+                engine::Recovery::No => false,
+            }),
             read_only: Some(match open.read_only {
                 engine::ReadOnly::Yes => true,
                 engine::ReadOnly::No => false,
@@ -211,6 +220,16 @@ impl OpenOptions {
                 None => defaults.gc_dead_percent,
             },
             gc_busy_rate_bytes: or("gcBusyRateBytes", self.gc_busy_rate_bytes, defaults.gc_busy_rate_bytes)?,
+            scrub_busy_rate_bytes: or(
+                "scrubBusyRateBytes",
+                self.scrub_busy_rate_bytes,
+                defaults.scrub_busy_rate_bytes,
+            )?,
+            recovery: match self.read_only_recovery {
+                Some(true) => engine::Recovery::ReadOnly,
+                Some(false) => engine::Recovery::No,
+                None => defaults.recovery,
+            },
             read_only: match self.read_only {
                 Some(true) => engine::ReadOnly::Yes,
                 Some(false) => engine::ReadOnly::No,

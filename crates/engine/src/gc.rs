@@ -14,12 +14,12 @@ use verfs_base::{Clock, Disk};
 use verfs_store::{ChunkStore, GcEnd, GcProgress, Pace, Reclaimable, StoreError, StoreStats};
 use verfs_vfs::Vfs;
 
+use crate::activity::Activity;
+
 /// How often the thread looks whether its time has come.
 const TICK: Duration = Duration::from_secs(1);
 /// A volume that nobody used for so long is idle.
 const IDLE_MIN: Duration = Duration::from_secs(5);
-/// Somebody who used the volume so long ago may come again at once: collection keeps to its rate.
-const BUSY_MAX: Duration = Duration::from_millis(500);
 /// Pause after a collection that failed, such as one for which the disk had no room.
 const RETRY: Duration = Duration::from_secs(10);
 /// More dead bytes than after the last collection that are worth another one.
@@ -108,8 +108,7 @@ pub(crate) struct Collector {
 
 /// What the thread remembers between its looks.
 struct Watch {
-    activity: u64,
-    active_at: Duration,
+    activity: Activity,
     /// Dead bytes that the last collection left.
     settled_dead_bytes: u64,
     /// After a collection that failed.
@@ -200,8 +199,7 @@ impl Collector {
 impl Shared {
     fn run(&self) {
         let mut watch = Watch {
-            activity: self.activity(),
-            active_at: self.clock.monotonic(),
+            activity: Activity::begin(&self.vfs, &self.store, &*self.clock),
             settled_dead_bytes: 0,
             not_before: Duration::ZERO,
         };
@@ -261,7 +259,7 @@ impl Shared {
             let copied = progress.moved_bytes.saturating_sub(paced_bytes);
             paced_bytes = progress.moved_bytes;
             let now = self.look(watch);
-            if now.saturating_sub(watch.active_at) < BUSY_MAX {
+            if watch.activity.is_busy(now) {
                 let due = Duration::from_secs_f64(copied as f64 / self.options.busy_rate_bytes.max(1) as f64);
                 self.rest(due.saturating_sub(now.saturating_sub(paced_at)));
             }
@@ -323,7 +321,7 @@ impl Shared {
             return Some(THOROUGH_PERCENT);
         }
         let percent = self.options.dead_percent;
-        let idle = now.saturating_sub(watch.active_at) >= IDLE_MIN;
+        let idle = watch.activity.idle(now) >= IDLE_MIN;
         // While the volume is in use, it has to be worth it for the volume as a whole.
         let share = |bytes: u64| u128::from(bytes) * 100;
         let wanted = u128::from(dead_bytes + stored_bytes) * u128::from(percent);
@@ -336,17 +334,6 @@ impl Shared {
 
     /// Notes whether the volume was used since the last look.
     fn look(&self, watch: &mut Watch) -> Duration {
-        let (activity, now) = (self.activity(), self.clock.monotonic());
-        if activity != watch.activity {
-            watch.activity = activity;
-            watch.active_at = now;
-        }
-        now
-    }
-
-    /// A number that changes when the volume is used.
-    fn activity(&self) -> u64 {
-        let (vfs, store) = (self.vfs.stats(), self.store.stats());
-        vfs.groups_committed + vfs.log_frames + vfs.dirty_bytes + store.chunk_cache_hits + store.chunk_cache_misses
+        watch.activity.look(&self.vfs, &self.store, &*self.clock)
     }
 }

@@ -4,15 +4,19 @@
 //! a part does, JavaScript. Data flows from a volume's directory through the parts it wires up to its mount or caller.
 #![forbid(unsafe_code)]
 
+mod activity;
 mod diff;
 mod error;
 mod file_limit;
 mod files;
+mod fsck;
 mod gc;
 mod health;
 mod lock;
 mod options;
+mod recovery;
 mod runtime_directory;
+mod scrub;
 mod snapshots;
 mod stats;
 mod streams;
@@ -27,9 +31,11 @@ pub use files::{
     Access, Caller, CopyTarget, Depth, Entries, FileError, Files, Links, Listed, NewTimes, OpenFlags, Watch, WatchEnd,
     WatchEvent, Who,
 };
+pub use fsck::{FsckReport, FsckStage, FsckVerdict, Repair};
 pub use gc::{Background, GcStatus};
 pub use health::{Overdue, TaskState, TaskStatus};
-pub use options::{CreateOptions, MountOptions, OpenOptions, ReadOnly};
+pub use options::{CreateOptions, MountOptions, OpenOptions, ReadOnly, Recovery};
+pub use scrub::{ScrubOptions, ScrubStatus};
 pub use snapshots::SnapshotWork;
 pub use stats::{Damage, OpLatency, Stats, VolumeInfo};
 pub use vault::{
@@ -38,9 +44,11 @@ pub use vault::{
 };
 pub use verfs_base::Timestamp;
 pub use verfs_chunker::ChunkerKind;
+pub use verfs_format::scrub::{ScrubPass, ScrubTally};
 pub use verfs_fuse::{AllowOther, SnapshotsDirectory};
 pub use verfs_meta::EngineKind as MetaEngine;
-pub use verfs_store::{GcPhase, GcProgress, Reclaimable};
+pub use verfs_store::{Finding, Mending};
+pub use verfs_store::{GcPhase, GcProgress, Reclaimable, ScrubEnd, ScrubProgress};
 pub use verfs_vfs::{Attr, FsStat, SyncScope};
 pub use verfs_vfs::{
     Copied, CopyProgress, FileKind, Sent, Snapshot, TargetChanges, TreeChange, TreeChangeKind, Usage, UsageProgress,

@@ -41,6 +41,17 @@ pub enum ReadOnly {
     Yes,
 }
 
+/// Whether a damaged volume is opened, too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Recovery {
+    /// What can't be used as it is is refused.
+    #[default]
+    No,
+    /// What is left of it is shown. Nothing on it changes: what opening it writes goes to a copy of its metadata below
+    /// `$TMPDIR`, which is removed when it is closed.
+    ReadOnly,
+}
+
 /// The limits within which a volume is served.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OpenOptions {
@@ -74,8 +85,12 @@ pub struct OpenOptions {
     pub gc_dead_percent: u8,
     /// Bytes that garbage collection copies in a second while the volume is in use.
     pub gc_busy_rate_bytes: u64,
+    /// Bytes that a scrub reads in a second while the volume is in use.
+    pub scrub_busy_rate_bytes: u64,
     /// Whether mounts of it take writes.
     pub read_only: ReadOnly,
+    /// Whether it is opened although it is damaged, to be read only.
+    pub recovery: Recovery,
 }
 
 impl Default for OpenOptions {
@@ -97,7 +112,9 @@ impl Default for OpenOptions {
             gc_background: Background::On,
             gc_dead_percent: 20,
             gc_busy_rate_bytes: 32 << 20,
+            scrub_busy_rate_bytes: 32 << 20,
             read_only: ReadOnly::No,
+            recovery: Recovery::No,
         }
     }
 }

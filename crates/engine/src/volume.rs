@@ -18,18 +18,21 @@ use verfs_meta::{EngineKind, MetaStore};
 use verfs_store::{ChunkStore, GcProgress, Reclaimable};
 use verfs_vfs::{Copied, Vfs, VfsParts};
 
+use crate::fsck::mend_copy;
 use crate::gc::{Collector, GcStatus};
 use crate::lock::VolumeLock;
+use crate::recovery::Scratch;
 use crate::runtime_directory::{Outside, mountpoint_outside};
+use crate::scrub::Scrubber;
 use crate::snapshots::SessionSlot;
 use crate::stats::{latencies, resident_bytes};
 use crate::tasks::{StopSignal, Tasks};
 use crate::vault::{LOCK_GRACE, Unsaved, VaultGround, VaultPlace, VaultSetting, VaultSlot, complete_receive};
-use crate::{CreateOptions, Damage, EngineError, MountOptions, OpenOptions, ReadOnly, Stats, VolumeInfo};
+use crate::{CreateOptions, Damage, EngineError, MountOptions, OpenOptions, ReadOnly, Recovery, Stats, VolumeInfo};
 use crate::{file_limit, health};
 
 /// Directory of the metadata engine.
-const META_DIRECTORY: &str = "meta";
+pub(crate) const META_DIRECTORY: &str = "meta";
 /// Groups that a collection waits for at most until what was unlinked before is released.
 const RELEASE_SYNCS_MAX: usize = 1000;
 /// Begin of the name of a superblock that is being written; the uuid of its volume follows.
@@ -44,6 +47,7 @@ pub struct Volume {
     store: Arc<ChunkStore>,
     vfs: Arc<Vfs>,
     collector: Collector,
+    scrubber: Scrubber,
     session: Arc<SessionSlot>,
     vault: Arc<VaultSlot>,
     tasks: Tasks,
@@ -58,7 +62,7 @@ impl std::fmt::Debug for Volume {
     }
 }
 
-fn read_superblock(path: &Path) -> Result<Superblock, EngineError> {
+pub(crate) fn read_superblock(path: &Path) -> Result<Superblock, EngineError> {
     let file = path.join(SUPERBLOCK_FILE);
     let bytes = fs::read(&file).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound if path.is_dir() => {
@@ -76,7 +80,7 @@ fn read_superblock(path: &Path) -> Result<Superblock, EngineError> {
 }
 
 /// The engine and the chunker that a superblock names.
-fn kinds(path: &Path, superblock: &Superblock) -> Result<(EngineKind, ChunkerKind), EngineError> {
+pub(crate) fn kinds(path: &Path, superblock: &Superblock) -> Result<(EngineKind, ChunkerKind), EngineError> {
     let unknown = |detail: String| EngineError::FormatNewer { path: path.to_path_buf(), detail };
     let engine = superblock.metadata_engine.parse().map_err(|error| unknown(format!("{error}")))?;
     let chunker = superblock.chunker.parse().map_err(|error| unknown(format!("{error}")))?;
@@ -231,10 +235,27 @@ impl Volume {
         let lock = VolumeLock::take(path)?;
         let owner = fs::metadata(path).map_err(|error| EngineError::from_io(path, &error))?;
 
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(path.to_path_buf()));
+        let scratch = match options.recovery {
+            Recovery::No => None,
+            Recovery::ReadOnly => Some(Arc::new(Scratch::of_volume(path, &superblock.uuid_text())?)),
+        };
+        let (disk, meta_path): (Arc<dyn Disk>, PathBuf) = match &scratch {
+            None => (Arc::new(RealDisk::new(path.to_path_buf())), path.join(META_DIRECTORY)),
+            Some(scratch) => (scratch.disk(""), scratch.path(META_DIRECTORY)),
+        };
+        let options = &match options.recovery {
+            Recovery::No => options.clone(),
+            Recovery::ReadOnly => OpenOptions { read_only: ReadOnly::Yes, ..options.clone() },
+        };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let meta = verfs_meta::open(engine, &path.join(META_DIRECTORY), &options.meta())
+        let meta = verfs_meta::open(engine, &meta_path, &options.meta())
             .map_err(|error| EngineError::from_meta(path, &error))?;
+        if let Some(scratch) = &scratch
+            && let Err(error) = mend_copy(path, &superblock, &meta, scratch)
+        {
+            close_meta(&*meta);
+            return Err(error);
+        }
         let store = ChunkStore::open(
             Arc::clone(&disk),
             Arc::clone(&meta),
@@ -263,6 +284,7 @@ impl Volume {
             meta: Arc::clone(&meta),
             clock: Arc::clone(&clock),
             options: options.clone(),
+            scratch,
         };
         // The vault's part first: with the tree's the stream is applied.
         let opened = complete_receive(&ground, &*disk).and_then(|()| {
@@ -308,6 +330,7 @@ impl Volume {
             store,
             vfs,
             collector,
+            scrubber: Scrubber::new(clock, options.scrub_busy_rate_bytes),
             session,
             vault,
             tasks: Tasks::new(),
@@ -344,6 +367,21 @@ impl Volume {
         job: impl FnOnce(&StopSignal) + Send + 'static,
     ) -> Result<(), EngineError> {
         self.tasks.start(name, job).map_err(|error| EngineError::from_io(&self.path, &error))
+    }
+
+    /// Its chunks.
+    pub(crate) fn store(&self) -> &Arc<ChunkStore> {
+        &self.store
+    }
+
+    /// The scrub of it.
+    pub(crate) fn scrubber(&self) -> &Scrubber {
+        &self.scrubber
+    }
+
+    /// Whether it may be changed.
+    pub(crate) fn read_only(&self) -> ReadOnly {
+        self.read_only
     }
 
     /// For what does not fail by itself once the volume is closed.
@@ -603,6 +641,7 @@ impl Volume {
             result = self.unmount();
         }
         self.collector.begin_stop();
+        self.scrubber.shut_down();
         self.tasks.stop();
         let vfs = self.vfs.close().map_err(|error| EngineError::from_vfs(&self.path, error));
         // What they do with the tree fails now, if it did not end.
@@ -624,7 +663,7 @@ impl Drop for Volume {
     }
 }
 
-fn close_meta(meta: &dyn MetaStore) {
+pub(crate) fn close_meta(meta: &dyn MetaStore) {
     if let Err(error) = meta.close() {
         tracing::error!(%error, "closing the metadata engine after a failed start");
     }

@@ -13,6 +13,7 @@ pub mod keys;
 mod log_frame;
 pub mod pack;
 pub mod pack_index;
+pub mod scrub;
 mod snapshot;
 mod stream;
 pub mod superblock;

@@ -70,7 +70,9 @@ impl ChunkBackend {
         }
     }
 
-    pub(crate) fn record_seed(&self) -> RecordSeed {
+    /// The key of record checksums.
+    #[must_use]
+    pub fn record_seed(&self) -> RecordSeed {
         RecordSeed::of_volume(self.secret())
     }
 
@@ -91,7 +93,9 @@ impl ChunkBackend {
         }
     }
 
-    pub(crate) fn chunk_id(&self, data: &[u8]) -> ChunkId {
+    /// The identity of a chunk of these bytes, as of [`crate::ChunkStore::id_of`].
+    #[must_use]
+    pub fn chunk_id(&self, data: &[u8]) -> ChunkId {
         match self {
             ChunkBackend::Vault { keys, .. } => ChunkId(keys.chunk_id(data)),
             ChunkBackend::Plain { secret } | ChunkBackend::Locked { secret } => {
@@ -100,7 +104,9 @@ impl ChunkBackend {
         }
     }
 
-    pub(crate) fn name_id(&self, directory: Ino, name: &[u8]) -> ChunkId {
+    /// What stands for a name in a directory, as of [`crate::ChunkStore::name_id`].
+    #[must_use]
+    pub fn name_id(&self, directory: Ino, name: &[u8]) -> ChunkId {
         match self {
             ChunkBackend::Vault { keys, .. } => ChunkId(keys.name_hash(directory.0, name)),
             // The same in each directory: nothing is hidden here.
@@ -129,7 +135,11 @@ impl ChunkBackend {
         }
     }
 
-    pub(crate) fn read_frame(&self, frame: &[u8]) -> Result<(FrameHeader, Vec<LogEntry>), DecodeError> {
+    /// Reads a frame of the intent log.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: it is none of this volume.
+    pub fn read_frame(&self, frame: &[u8]) -> Result<(FrameHeader, Vec<LogEntry>), DecodeError> {
         let hash = |signed: &[u8]| self.chunk_id(signed);
         match self {
             ChunkBackend::Plain { .. } | ChunkBackend::Locked { .. } => decode_frame(frame, hash),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
-use verfs_base::{ChunkId, Clock, Disk, PackId};
+use verfs_base::{ChunkId, Clock, Disk, PackId, Timestamp};
 use verfs_format::chunk_record::{ChunkRecord, chunk_key};
 use verfs_meta::{MetaError, MetaStore};
 use verfs_pack::{BlockDecoder, IndexEntry, IndexTable, PackError, SealedPacks, StoredBlock};
@@ -180,6 +180,11 @@ impl Core {
             }
             pack = now.pack;
         }
+    }
+
+    /// The time of day.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.damage.now()
     }
 
     /// The chunk's committed record.

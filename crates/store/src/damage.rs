@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
-use verfs_base::{ChunkId, Clock, PackId};
+use verfs_base::{ChunkId, Clock, PackId, Timestamp};
 
 use crate::Damage;
 
@@ -63,6 +63,11 @@ impl DamageLog {
 
     pub(crate) fn list(&self) -> Vec<Damage> {
         self.list.lock().entries.clone()
+    }
+
+    /// The time that damage is stamped with.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     pub(crate) fn met(&self) -> u64 {

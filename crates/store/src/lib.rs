@@ -1,7 +1,7 @@
 //! The chunk store: content-addressed chunks in packs, deduplicated, compressed and reference-counted.
 //!
 //! Lives here: the dedup look-up, the write pipeline (hash, look up, compress, append, sync), reference counts,
-//! reads through the chunk and index caches, garbage collection, and recovery of packs after a crash.
+//! reads through the chunk and index caches, garbage collection, scrub, and recovery of packs after a crash.
 //! Never here: files, inodes, extents, FUSE; where a chunk's bytes lie inside a pack is `verfs-pack`'s business.
 //! Data flows down: `vfs` puts chunks into a [`ChunkBatch`], which appends blocks to packs and adds its records to
 //! the caller's metadata batch; reads come back up from cache or pack, verified.
@@ -11,6 +11,7 @@ mod accounts;
 mod appender;
 mod backend;
 mod batch;
+mod check;
 mod core;
 mod damage;
 mod error;
@@ -20,6 +21,7 @@ mod live;
 mod options;
 mod pipeline;
 mod recovery;
+mod scrub;
 mod sealing;
 mod slot;
 mod stats;
@@ -29,9 +31,13 @@ mod sync;
 
 pub use backend::{ChunkBackend, Compressed};
 pub use batch::{ChunkBatch, Indexed};
+pub use check::{
+    Finding, Findings, LostChunks, Mend, Mending, StoreCheck, chunk_record_key, parse_chunk, rebuild_index,
+};
 pub use error::{Result, StoreError};
 pub use gc::{GcEnd, GcPhase, GcProgress, Pace, Reclaimable, Resealed};
 pub use options::StoreOptions;
+pub use scrub::{ScrubEnd, ScrubPosition, ScrubProgress};
 pub use stats::{Damage, StoreStats};
 pub use store::ChunkStore;
 pub use verfs_pack::StoredBlock;

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use verfs_base::{Clock, Disk, Epoch, Timestamp};
+use verfs_base::{Clock, Disk, Epoch, Ino, Timestamp};
 use verfs_chunker::{ChunkSizes, Chunker, ChunkerKind};
 use verfs_codec::crypto::{KeyMaterial, VaultKeys};
+use verfs_format::NameHash;
 use verfs_format::vault::VAULT_PREFIX;
 use verfs_meta::{MemoryStore, MetaError, MetaStore, PrefixedStore};
-use verfs_store::{ChunkBackend, ChunkStore, Compressed, GcProgress, Pace, StoreError, StoreOptions};
-use verfs_vfs::{SealedMeta, Vfs, VfsError, VfsOptions, VfsParts};
+use verfs_store::{
+    ChunkBackend, ChunkStore, Compressed, Findings, GcProgress, Pace, StoreCheck, StoreError, StoreOptions,
+};
+use verfs_vfs::{SealedMeta, TreeCheck, Vfs, VfsError, VfsOptions, VfsParts, check_log};
 
 use crate::audit::Audit;
 use crate::clock::TestClock;
@@ -148,6 +151,8 @@ pub struct Machine {
     rng: Mutex<TestRng>,
 }
 
+/// Inodes, or chunks, of one pass of fsck.
+const FSCK_PASS: usize = 3;
 /// Longest time of one collection.
 const COLLECT_MAX: Duration = Duration::from_millis(500);
 /// Most parts in which snapshots are deleted: each has at least one of their old records or references.
@@ -295,6 +300,7 @@ impl Machine {
             let Some(audit) = Audit::read(&*self.records())? else { return Ok(()) };
             audit.check()?;
             audit.check_pack_files(&self.disk())?;
+            self.fsck()?;
             let Some(store) = self.store() else { return Ok(()) };
             match audit.check_chunks(&store) {
                 Ok(()) => Ok(()),
@@ -305,6 +311,24 @@ impl Machine {
                 },
             }
         })
+    }
+
+    /// Whether fsck finds nothing, in passes so small that there are several.
+    fn fsck(&self) -> Result<(), String> {
+        let told = |error: StoreError| format!("fsck: {error}");
+        let (meta, disk, backend) = (self.records(), self.disk(), self.backend());
+        let view = meta.view().map_err(|error| told(error.into()))?;
+        let mut findings = Findings::default();
+        let packs = StoreCheck { disk: &disk, view: &*view, seed: backend.record_seed() };
+        let lost = packs.run(&mut findings).map_err(told)?;
+        let hash = |name: &[u8]| NameHash::from_keyed(backend.name_id(Ino::ROOT, name));
+        let tree = TreeCheck { pass_max: FSCK_PASS, ..TreeCheck::new(&*view, Some(&hash), &packs) };
+        tree.run(&mut findings).map_err(told)?;
+        check_log(&disk, &*view, &|frame| backend.read_frame(frame), &mut findings).map_err(told)?;
+        match findings.list().first() {
+            None if lost.is_empty() => Ok(()),
+            finding => Err(format!("fsck: {} things, {} chunks lost: {finding:?}", findings.list().len(), lost.len())),
+        }
     }
 
     /// Whether everything without a name, and every deleted snapshot, is released after a few commits, as nothing is

@@ -10,6 +10,7 @@ mod allocation;
 mod apply;
 mod attributes;
 mod changes;
+mod check;
 mod commit;
 mod companion;
 mod content_commit;
@@ -46,6 +47,7 @@ mod volume;
 mod xattr;
 
 pub use changes::{Change, Changes};
+pub use check::{HashName, ReadFrame, TreeCheck, check_log};
 pub use copy_out::{Copied, CopyMode, CopyProgress, NURSERY};
 pub use damage::DamagedFile;
 pub use diff::{TreeChange, TreeChangeKind};
@@ -61,6 +63,7 @@ pub use types::{
 };
 pub use usage::{Usage, UsageProgress};
 pub use vault::{
-    Keyring, LockedVault, LockedVaults, Retirement, SealedMeta, UnlockedKeys, VaultError, VaultSecrets, WhileLocked,
+    ClearView, Keyring, LockedVault, LockedVaults, Retirement, SealedMeta, UnlockedKeys, VaultError, VaultSecrets,
+    WhileLocked,
 };
 pub use volume::{Commits, Vfs, VfsOptions, VfsParts, VfsStats};

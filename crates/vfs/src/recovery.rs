@@ -15,6 +15,7 @@ use verfs_format::{
 use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
 
 use crate::apply::{Return, Steps, count};
+use crate::check::ReadFrame;
 use crate::directory::DirectoryCache;
 use crate::group::{Group, Reap, Unlogged};
 use crate::intent_log::{IntentLog, create_files, log_path};
@@ -140,11 +141,11 @@ fn read_base(meta: &dyn MetaStore, now: Timestamp, options: &VfsOptions) -> std:
 }
 
 /// A frame found in a log file.
-type Frame = (FrameHeader, Vec<LogEntry>);
+pub(crate) type Frame = (FrameHeader, Vec<LogEntry>);
 
-/// Frames of one log file, as far as they follow each other.
-fn read_frames(parts: &VfsParts, parity: u64) -> std::io::Result<Vec<Frame>> {
-    let file = parts.disk.open_read(&log_path(parity))?;
+/// Frames of one log file, as far as they follow each other, and where they end.
+pub(crate) fn read_frames(disk: &dyn Disk, parity: u64, read: &ReadFrame<'_>) -> std::io::Result<(Vec<Frame>, u64)> {
+    let file = disk.open_read(&log_path(parity))?;
     let len = file.len()?;
     let mut frames: Vec<Frame> = Vec::new();
     let mut at = 0;
@@ -159,11 +160,11 @@ fn read_frames(parts: &VfsParts, parity: u64) -> std::io::Result<Vec<Frame>> {
         }
         let mut frame = vec![0; frame_bytes];
         file.read_exact_at(&mut frame, at)?;
-        let Ok(decoded) = parts.store.read_frame(&frame) else { break };
+        let Ok(decoded) = read(&frame) else { break };
         frames.push(decoded);
         at += frame_bytes as u64;
     }
-    Ok(frames)
+    Ok((frames, at))
 }
 
 /// Whether the log has frames of groups behind `committed`. Their bodies are not looked at: one that a crash tore counts.
@@ -404,7 +405,8 @@ impl Vfs {
         create_files(&*parts.disk, options.log_file_bytes).map_err(disk_error)?;
         let mut frames = Vec::new();
         for parity in 0..2 {
-            frames.extend(read_frames(&parts, parity).map_err(disk_error)?);
+            let read = |frame: &[u8]| parts.store.read_frame(frame);
+            frames.extend(read_frames(&*parts.disk, parity, &read).map_err(disk_error)?.0);
         }
         frames.sort_by_key(|(header, _)| header.sequence);
         let last_sequence = frames.last().map_or(0, |(header, _)| header.sequence);

@@ -3,6 +3,9 @@ import type {
   GcProgress,
   GcStatus,
   Reclaimable,
+  ScrubOptions,
+  ScrubResult,
+  ScrubStatus,
   Snapshots,
   Stats,
   Usage,
@@ -20,6 +23,9 @@ export interface VolumeAccess {
   gc(): Promise<GcProgress>;
   gcPlan(): Promise<Reclaimable>;
   gcStatus(): Promise<GcStatus>;
+  scrub(options: ScrubOptions): Promise<ScrubResult>;
+  scrubStop(): Promise<void>;
+  scrubStatus(): Promise<ScrubStatus>;
   readonly snapshots: Snapshots;
   readonly policy: VolumePolicy;
   readonly vault: Vault;

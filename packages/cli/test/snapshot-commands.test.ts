@@ -37,6 +37,9 @@ beforeEach(async () => {
     gc: unused,
     gcPlan: unused,
     gcStatus: unused,
+    scrub: unused,
+    scrubStop: unused,
+    scrubStatus: unused,
     sync: unused,
     usage: unused,
     configSet: unused,
@@ -222,7 +225,12 @@ describe('verfs snapshot', () => {
 
 describe('verfs policy', () => {
   test('shows and changes', async () => {
-    expect((await verfs('policy', 'show')).out).toEqual(['Schedule  off', 'Next      none by itself', 'Keep      all']);
+    expect((await verfs('policy', 'show')).out).toEqual([
+      'Schedule  off',
+      'Next      none by itself',
+      'Keep      all',
+      'Scrub     monthly',
+    ]);
     const { out } = await verfs(
       ...['policy', 'set', '--schedule', 'daily at 02:30', '--keep-last', '3', '--keep-daily', '7'],
       ...['--keep-min-age', '36h', '--note', 'by itself'],
@@ -232,6 +240,7 @@ describe('verfs policy', () => {
       expect.stringMatching(/^Next {10}20/),
       'Note          by itself',
       'Keep          3 last, 7 daily',
+      'Scrub         monthly',
       'At least for  36h',
     ]);
     expect(await json('policy', 'set', '--note', '')).toEqual([

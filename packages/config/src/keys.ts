@@ -106,6 +106,13 @@ export const configKeys = {
     help: 'Data that garbage collection moves in a second while the volume is in use.',
   }),
 
+  'scrub.busy_rate': size({
+    default: '32MiB',
+    min: '64KiB',
+    max: '1TiB',
+    help: 'Data that a scrub reads in a second while the volume is in use.',
+  }),
+
   'mount.point': path({
     default: '~/verfs',
     help: 'Where `verfs mount` mounts when it is not told.',

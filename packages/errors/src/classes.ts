@@ -253,6 +253,26 @@ export const VaultLockedError = errorClass('VERFS_E_VAULT_LOCKED', 'VaultLockedE
 /** The vault is locked. */
 export type VaultLockedError = InstanceType<typeof VaultLockedError>;
 
+/** `verfs fsck` found damage, and was not asked to mend it. */
+export const FsckFoundError = errorClass('VERFS_E_FSCK_FOUND', 'FsckFoundError');
+/** `verfs fsck` found damage, and was not asked to mend it. */
+export type FsckFoundError = InstanceType<typeof FsckFoundError>;
+
+/** `verfs fsck --repair` mended everything that it found. */
+export const FsckMendedError = errorClass('VERFS_E_FSCK_MENDED', 'FsckMendedError');
+/** `verfs fsck --repair` mended everything that it found. */
+export type FsckMendedError = InstanceType<typeof FsckMendedError>;
+
+/** `verfs fsck --repair` found damage that can not be mended: data is lost. */
+export const FsckLeftError = errorClass('VERFS_E_FSCK_LEFT', 'FsckLeftError');
+/** `verfs fsck --repair` found damage that can not be mended: data is lost. */
+export type FsckLeftError = InstanceType<typeof FsckLeftError>;
+
+/** `verfs doctor` found a problem. */
+export const DoctorError = errorClass('VERFS_E_DOCTOR', 'DoctorError');
+/** `verfs doctor` found a problem. */
+export type DoctorError = InstanceType<typeof DoctorError>;
+
 /** The class of a code. */
 export function classOf(code: ErrorCode): ErrorClass<ErrorCode> {
   return classes.get(code) ?? InternalError;

@@ -184,6 +184,19 @@ export const errorTable = {
     'Give the file `verfsnext.vault.key` that `verfs crypt -c` made.',
   ),
   VERFS_E_VAULT_LOCKED: row(77, 'The vault is locked.', 'Unlock it with `verfs crypt -u`.'),
+
+  VERFS_E_FSCK_FOUND: row(
+    80,
+    '`verfs fsck` found damage, and was not asked to mend it.',
+    'Mend it: `verfs fsck --repair`.',
+  ),
+  VERFS_E_FSCK_MENDED: row(81, '`verfs fsck --repair` mended everything that it found.', 'The volume can be mounted.'),
+  VERFS_E_FSCK_LEFT: row(
+    82,
+    '`verfs fsck --repair` found damage that can not be mended: data is lost.',
+    'Restore the files that it names from a copy; the others can be used.',
+  ),
+  VERFS_E_DOCTOR: row(83, '`verfs doctor` found a problem.', 'Do what it advises.'),
 } as const satisfies Record<`VERFS_E_${string}`, ErrorEntry>;
 
 /** A stable error code. */

@@ -70,6 +70,10 @@ describe('the table', () => {
       VERFS_E_VAULT_DAMAGED: 75,
       VERFS_E_VAULT_KEY_FILE: 76,
       VERFS_E_VAULT_LOCKED: 77,
+      VERFS_E_FSCK_FOUND: 80,
+      VERFS_E_FSCK_MENDED: 81,
+      VERFS_E_FSCK_LEFT: 82,
+      VERFS_E_DOCTOR: 83,
     };
     expect(Object.fromEntries(errorCodes.map((code) => [code, errorTable[code].exitCode]))).toEqual(stable);
   });

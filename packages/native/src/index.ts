@@ -5,6 +5,7 @@
 import type {
   CreateOptions,
   DefaultOptions,
+  FsckReport,
   GcProgress,
   GcStatus,
   LogRecord,
@@ -12,6 +13,8 @@ import type {
   Volume as NativeVolumeClass,
   OpenOptions,
   Reclaimable,
+  ScrubResult,
+  ScrubStatus,
   Stats,
   Usage,
   VolumeInfo,
@@ -27,6 +30,8 @@ export type {
   CreateOptions,
   Damage,
   DefaultOptions,
+  Finding,
+  FsckReport,
   GcProgress,
   GcStatus,
   LogRecord,
@@ -35,6 +40,11 @@ export type {
   OpLatency,
   Overdue,
   Reclaimable,
+  ScrubPass,
+  ScrubProgress,
+  ScrubResult,
+  ScrubStatus,
+  ScrubTally,
   Stats,
   TaskStatus,
   Usage,
@@ -104,6 +114,10 @@ export class NativeVolume implements SnapshotCalls, StreamCalls, VaultCalls {
     return translated(() => addon().Volume.inspect(path));
   }
 
+  static fsck(path: string, repair: boolean): Promise<FsckReport> {
+    return translated(() => addon().Volume.fsck(path, repair));
+  }
+
   static open(path: string, options: OpenOptions, signal?: Signal): Promise<NativeVolume> {
     return translated(async () => new NativeVolume(await addon().Volume.open(path, options, signal)));
   }
@@ -137,6 +151,19 @@ export class NativeVolume implements SnapshotCalls, StreamCalls, VaultCalls {
 
   gcStatus(): Promise<GcStatus> {
     return translated(() => this.#volume.gcStatus());
+  }
+
+  /** Stops when `signal` fires; the next call goes on. */
+  scrub(rateBytes: number | undefined, signal?: Signal): Promise<ScrubResult> {
+    return translated(() => this.#volume.scrub(rateBytes, signal));
+  }
+
+  async scrubStop(): Promise<void> {
+    await translated(() => this.#volume.scrubStop());
+  }
+
+  scrubStatus(): Promise<ScrubStatus> {
+    return translated(() => this.#volume.scrubStatus());
   }
 
   stats(): Promise<Stats> {

@@ -8,12 +8,19 @@ export type { VolumeFs, VolumePromises } from '@verfs/fs';
 export type {
   CreateOptions,
   Damage,
+  Finding,
+  FsckReport,
   GcProgress,
   GcStatus,
   MountOptions,
   OpenOptions,
   OpLatency,
   Reclaimable,
+  ScrubPass,
+  ScrubProgress,
+  ScrubResult,
+  ScrubStatus,
+  ScrubTally,
   Snapshot,
   SnapshotChange,
   SnapshotWork,
@@ -27,6 +34,7 @@ export type { Cancellable } from './cancellable.ts';
 export type { VolumeClient } from './control/client.ts';
 export type { DaemonStatus, PolicyProgress, Unmounted } from './control/protocol.ts';
 export type { PolicyRunOptions, VolumePolicy } from './policy.ts';
+export type { ScrubOptions } from './scrub.ts';
 export type { Snapshots } from './snapshots.ts';
 export type { ReceiveOptions, SendOptions, TransferOptions } from './streams.ts';
 export type { Password, Vault } from './vault.ts';

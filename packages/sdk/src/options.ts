@@ -22,6 +22,7 @@ const openNumbers: Numbers<OpenOptions> = {
   packTargetBytes: ['pack.target', 1],
   gcDeadPercent: ['gc.dead_percent', 1],
   gcBusyRateBytes: ['gc.busy_rate', 1],
+  scrubBusyRateBytes: ['scrub.busy_rate', 1],
 };
 
 const mountNumbers: Numbers<MountOptions> = {
@@ -74,6 +75,7 @@ export function openOptionsOf(config: Config): Required<OpenOptions> {
     ...numbersOf(config, openNumbers),
     gcBackground: config['gc.background'],
     readOnly: config['volume.read_only'],
+    readOnlyRecovery: false,
   } as Required<OpenOptions>;
 }
 

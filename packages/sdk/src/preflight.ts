@@ -77,7 +77,12 @@ function hasMountCapability(): boolean {
   return effective !== undefined && (BigInt(`0x${effective}`) & mountCapability) !== 0n;
 }
 
-async function checkFuse(path: string): Promise<void> {
+/**
+ * Checks whether this process can mount at all.
+ *
+ * @throws NoFuseDeviceError, NoFusermountError, PermissionError
+ */
+export async function checkFuse(path: string): Promise<void> {
   const isRoot = process.geteuid?.() === 0;
   if (isRoot && !hasMountCapability()) {
     const advice = 'In a container, give it the capability SYS_ADMIN.';

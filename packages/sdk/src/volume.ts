@@ -3,12 +3,15 @@ import { resolve } from 'node:path';
 import { createFs, type VolumeFs } from '@verfs/fs';
 import {
   type CreateOptions,
+  type FsckReport,
   type GcProgress,
   type GcStatus,
   type MountOptions,
   NativeVolume,
   type OpenOptions,
   type Reclaimable,
+  type ScrubResult,
+  type ScrubStatus,
   type Stats,
   type Usage,
   type VolumeInfo,
@@ -18,6 +21,7 @@ import type { VolumeClient } from './control/client.ts';
 import { LocalVault } from './local-vault.ts';
 import { checkCreateOptions, checkMountOptions, checkOpenOptions } from './options.ts';
 import { LocalPolicy, type VolumePolicy } from './policy.ts';
+import { type ScrubOptions, watchedScrub } from './scrub.ts';
 import { Snapshots } from './snapshots.ts';
 import { Vault } from './vault.ts';
 
@@ -84,6 +88,17 @@ export class Volume extends EventEmitter<VolumeEvents> implements AsyncDisposabl
   }
 
   /**
+   * Checks the volume at `path`, which nobody has open: whether its parts agree with each other. Repair mends what can be
+   * mended, and deletes nothing that a file may consist of. It can't be cancelled.
+   *
+   * @throws VolumeLockedError when it is mounted or open; NotAVolumeError, FormatNewerError, SuperblockDamagedError,
+   * PermissionError, IoError. Other damage is in the report.
+   */
+  static fsck(path: string, { repair = false }: { readonly repair?: boolean } = {}): Promise<FsckReport> {
+    return NativeVolume.fsck(resolve(path), repair);
+  }
+
+  /**
    * Opens the volume at `path` and recovers what a crash left.
    *
    * @throws UsageError, NotAVolumeError, VolumeLockedError, VolumeReadOnlyError, FormatNewerError,
@@ -94,7 +109,8 @@ export class Volume extends EventEmitter<VolumeEvents> implements AsyncDisposabl
     // Whatever the current directory will be when it is used.
     const absolute = resolve(path);
     const native = await NativeVolume.open(absolute, checkOpenOptions(open), signal);
-    return new Volume(native, absolute, open.readOnly === true ? 'read-only' : 'read-write');
+    const isReadOnly = open.readOnly === true || open.readOnlyRecovery === true;
+    return new Volume(native, absolute, isReadOnly ? 'read-only' : 'read-write');
   }
 
   /**
@@ -177,6 +193,30 @@ export class Volume extends EventEmitter<VolumeEvents> implements AsyncDisposabl
   /** What garbage collection does at this moment, and did since the volume was opened. */
   gcStatus(): Promise<GcStatus> {
     return this.#native.gcStatus();
+  }
+
+  /**
+   * Checks every stored record, the vault's included: its checksum, and that it is what its name says. Resolves when all
+   * were seen, or when `scrubStop` was called. Cancelled, it stops. Stopped, the next call goes on. Damaged files are in
+   * `stats().damaged` then.
+   *
+   * @throws UsageError, IoError, ClosedError, CancelledError
+   */
+  scrub(options: ScrubOptions = {}): Promise<ScrubResult> {
+    const { onProgress } = options;
+    return onProgress === undefined
+      ? this.#native.scrub(options.rateBytes, options.signal)
+      : watchedScrub(this.#native, options, onProgress);
+  }
+
+  /** Has the scrub that runs stop. */
+  scrubStop(): Promise<void> {
+    return this.#native.scrubStop();
+  }
+
+  /** How far a scrub is, and how the last one ended. */
+  scrubStatus(): Promise<ScrubStatus> {
+    return this.#native.scrubStatus();
   }
 
   /** State and counters. */

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { VolumeFullError } from '@verfs/errors';
@@ -10,7 +11,7 @@ import { VolumeClient } from '@verfs/sdk/control';
 import { noPolicy } from '@verfs/snapshots';
 import type { ControlHandlers } from '../src/control/protocol.ts';
 import { type ControlServer, serveControl } from '../src/control/server.ts';
-import { snapshotHandlers, vaultHandlers } from '../src/daemon/handlers.ts';
+import { scrubHandlers, snapshotHandlers, vaultHandlers } from '../src/daemon/handlers.ts';
 import { LocalVault } from '../src/local-vault.ts';
 import { LocalPolicy } from '../src/policy.ts';
 import { forgetDead, prepareRuntimeDirectory, register, registered, socketPath, unregister } from '../src/registry.ts';
@@ -42,6 +43,14 @@ beforeEach(async () => {
     gc: async () => ({ phase: 'idle', packsRemoved: 3 }) as never,
     gcPlan: async () => ({ packs: 2, deadBytes: 10, liveBytes: 5 }),
     gcStatus: async () => ({ active: true }) as never,
+    ...scrubHandlers({
+      scrub: async (rateBytes) => {
+        await sleep(600);
+        return { end: 'done', tally: { bytes: rateBytes } } as never;
+      },
+      scrubStop: async () => undefined,
+      scrubStatus: async () => ({ active: true, running: { totalBytes: 9 } }) as never,
+    }),
     sync: () => held,
     usage: async ({ path }) => ({ files: path.length }) as never,
     configSet: async ({ key, value }) => ({ [key]: value }) as never,
@@ -72,6 +81,15 @@ describe('the control socket', () => {
     expect(await client.gcStatus()).toMatchObject({ active: true });
     await expect(client.stats()).rejects.toMatchObject({ name: 'VolumeFullError', path: '/v' });
     await expect(client.info()).rejects.toMatchObject({ code: 'VERFS_E_INTERNAL' });
+  });
+
+  test('tells how far a scrub is', async () => {
+    await using client = await VolumeClient.to(served);
+    const seen: number[] = [];
+    const done = await client.scrub({ rateBytes: 77, onProgress: ({ totalBytes }) => seen.push(totalBytes) });
+    expect(done).toMatchObject({ end: 'done', tally: { bytes: 77 } });
+    expect(seen).toContain(9);
+    expect(await client.scrubStatus()).toMatchObject({ active: true });
   });
 
   const rightsKept = '+dac_override,+dac_read_search';

@@ -31,6 +31,12 @@ export const policyKeys = {
     max: '36500d',
     help: 'None that is younger is pruned, whatever the other keys say.',
   }),
+  scrub: text({
+    default: 'monthly',
+    type: scheduleForms,
+    help: 'When a running daemon checks everything that is stored. `off`: only when somebody asks.',
+    check: scheduleFault,
+  }),
 } as const satisfies Record<string, KeyDefinition<unknown>>;
 
 /** Name of a key of a policy. */

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 use verfs_fuse::VaultShown;
-use verfs_store::{GcProgress, Pace};
+use verfs_store::{GcProgress, Pace, ScrubEnd, ScrubPosition, ScrubProgress};
 use verfs_vfs::{LockedVault, LockedVaults, StreamError, VaultError, Vfs, VfsError};
 
 use super::open::locked_vault;
@@ -98,6 +98,21 @@ impl VaultSlot {
             }
         }
         self.chunks.rest();
+    }
+
+    /// Checks checksums of what is stored, not what is in it.
+    pub(super) fn scrub_locked(
+        &self,
+        pace: &mut dyn FnMut(&ScrubProgress) -> Pace,
+    ) -> Result<Option<(ScrubProgress, ScrubEnd)>, EngineError> {
+        if self.locked()?.is_none() {
+            return Ok(None);
+        }
+        let failed = |error| EngineError::from_store(&self.setting.path, &error);
+        let store = self.chunks.get().map_err(failed)?;
+        let scrubbed = store.scrub(ScrubPosition::Kept, pace).map_err(failed);
+        self.chunks.rest();
+        scrubbed.map(Some)
     }
 
     pub(super) fn collect_locked(&self, dead_percent: u8, go_on: &dyn Fn() -> bool) -> Result<GcProgress, EngineError> {

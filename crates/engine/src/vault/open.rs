@@ -13,7 +13,10 @@ use verfs_codec::crypto::VaultKeys;
 use verfs_format::vault::{VAULT_DIRECTORY, VAULT_PREFIX, VaultCompression, VaultRecord};
 use verfs_fuse::{SessionOptions, VaultGate, VolumeMount};
 use verfs_meta::{MetaStore, PrefixedStore};
-use verfs_store::{ChunkBackend, ChunkStore, Compressed, GcProgress, StoreError, StoreOptions};
+use verfs_store::{
+    ChunkBackend, ChunkStore, Compressed, GcProgress, Pace, ScrubEnd, ScrubPosition, ScrubProgress, StoreError,
+    StoreOptions,
+};
 use verfs_vfs::{Keyring, LockedVault, Retirement, SealedMeta, StreamError, UnlockedKeys, Vfs, VfsOptions, VfsParts};
 
 use super::chunks::VaultChunks;
@@ -22,6 +25,7 @@ use super::rekey::{Rekey, RekeyParts, RekeyState};
 use super::slot::{VaultGround, VaultSetting};
 use crate::EngineError;
 use crate::gc::Collector;
+use crate::recovery::Scratch;
 
 /// Mode of a new vault's root: its owner's alone, until he changes it.
 const ROOT_MODE: u16 = 0o700;
@@ -46,11 +50,15 @@ pub(super) struct OpenVault {
 }
 
 /// Where the vault's packs and log are.
-fn disk(setting: &VaultGround) -> Result<Arc<dyn Disk>, EngineError> {
-    make_directory(&setting.path).map_err(|error| EngineError::from_io(&setting.path.join(VAULT_DIRECTORY), &error))
+fn disk(ground: &VaultGround) -> Result<Arc<dyn Disk>, EngineError> {
+    opened_disk(&ground.path, ground.scratch.as_deref())
+        .map_err(|error| EngineError::from_io(&ground.path.join(VAULT_DIRECTORY), &error))
 }
 
-fn make_directory(volume: &Path) -> io::Result<Arc<dyn Disk>> {
+fn opened_disk(volume: &Path, scratch: Option<&Scratch>) -> io::Result<Arc<dyn Disk>> {
+    if let Some(scratch) = scratch {
+        return Ok(scratch.disk(VAULT_DIRECTORY));
+    }
     let path = volume.join(VAULT_DIRECTORY);
     match DirBuilder::new().mode(0o700).create(&path) {
         Ok(()) => File::open(volume)?.sync_all()?,
@@ -196,6 +204,20 @@ impl OpenVault {
         self.collector.collect()
     }
 
+    /// Scrubs its packs, and names the files of what is damaged.
+    pub(super) fn scrub(
+        &self,
+        setting: &VaultSetting,
+        position: ScrubPosition,
+        pace: &mut dyn FnMut(&ScrubProgress) -> Pace,
+    ) -> Result<(ScrubProgress, ScrubEnd), EngineError> {
+        let scrubbed = self.store.scrub(position, pace);
+        let scrubbed = scrubbed.map_err(|error| EngineError::from_store(&setting.path, &error))?;
+        let named = self.vfs.note_damaged_chunks(&self.store.damaged());
+        named.map_err(|error| EngineError::from_vfs(&setting.path, error))?;
+        Ok(scrubbed)
+    }
+
     /// Mounts it, at `options` of the volume's mount.
     pub(super) fn mount(
         &self,
@@ -230,10 +252,10 @@ impl OpenVault {
 
 /// Opens the store of a locked vault's chunks: they are counted, checked and moved as they are.
 pub(super) fn open_locked(ground: &VaultGround) -> impl Fn() -> Result<Arc<ChunkStore>, StoreError> + 'static {
-    let (path, meta) = (ground.path.clone(), records(ground));
+    let (path, scratch, meta) = (ground.path.clone(), ground.scratch.clone(), records(ground));
     let (secret, clock, options) = (Box::new(ground.id_secret), Arc::clone(&ground.clock), store_options(ground));
     move || {
-        let disk = make_directory(&path).map_err(|error| StoreError::Io {
+        let disk = opened_disk(&path, scratch.as_deref()).map_err(|error| StoreError::Io {
             context: format!("making {VAULT_DIRECTORY} in {}", path.display()),
             kind: error.kind(),
             message: error.to_string(),

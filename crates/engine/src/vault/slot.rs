@@ -9,16 +9,19 @@ use parking_lot::{Mutex, MutexGuard};
 use verfs_base::{Clock, OsRng};
 use verfs_chunker::Chunker;
 use verfs_codec::crypto::PasswordCost;
+use verfs_format::scrub::{SYSTEM_SCRUB, ScrubRecord};
 use verfs_format::superblock::ID_SECRET_BYTES;
+use verfs_format::vault::VAULT_PREFIX;
 use verfs_fuse::{SessionOptions, VaultDoor, VaultShown};
-use verfs_meta::MetaStore;
-use verfs_store::{GcProgress, StoreError};
+use verfs_meta::{MetaStore, PrefixedStore};
+use verfs_store::{GcProgress, Pace, ScrubEnd, ScrubPosition, ScrubProgress, StoreError};
 use verfs_vfs::{Context, Keyring, Outdated, Retirement, UnlockedKeys, VaultError, Vfs, VfsError};
 
 use super::attempts::Attempts;
 use super::chunks::VaultChunks;
 use super::open::{OpenVault, open_locked};
 use super::{RekeyState, VaultCompression, VaultSecret, VaultState, VaultStatus, snapshots};
+use crate::recovery::Scratch;
 use crate::snapshots::{SessionSlot, tell_kernel, tell_outdated};
 use crate::{EngineError, OpenOptions};
 
@@ -36,6 +39,8 @@ pub(crate) struct VaultGround {
     pub(crate) meta: Arc<dyn MetaStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: OpenOptions,
+    /// Where what would be written goes instead, of a damaged volume.
+    pub(crate) scratch: Option<Arc<Scratch>>,
 }
 
 impl VaultGround {
@@ -431,6 +436,28 @@ impl VaultSlot {
     pub(crate) fn close(&self) {
         let _changing = self.change_soon();
         self.chunks.begin_change();
+    }
+
+    /// Scrubs a piece of it, whether it is locked or not: nobody can unlock or lock it meanwhile, so pieces are short.
+    /// `None` for a volume without one, and for a locked one of a volume on which nothing may change.
+    pub(crate) fn scrub(
+        &self,
+        position: ScrubPosition,
+        pace: &mut dyn FnMut(&ScrubProgress) -> Pace,
+    ) -> Result<Option<(ScrubProgress, ScrubEnd)>, EngineError> {
+        let _changing = self.changing.lock();
+        match (self.opened(), position) {
+            (Some(vault), _) => vault.scrub(&self.setting, position, pace).map(Some),
+            (None, ScrubPosition::Kept) => self.scrub_locked(pace),
+            (None, ScrubPosition::Unkept) => Ok(None),
+        }
+    }
+
+    /// What is known of scrubs of it.
+    pub(crate) fn scrub_record(&self) -> Result<ScrubRecord, EngineError> {
+        let record = PrefixedStore::new(Arc::clone(&self.setting.meta), VAULT_PREFIX).get(SYSTEM_SCRUB);
+        let record = record.map_err(|error| EngineError::from_meta(&self.setting.path, &error))?;
+        Ok(record.and_then(|value| ScrubRecord::decode(&value).ok()).unwrap_or_default())
     }
 
     /// Everything done in it before is durable.

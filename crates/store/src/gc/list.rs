@@ -61,6 +61,11 @@ pub(crate) fn load_list(disk: &dyn Disk, checkpoint: DiscardCheckpoint) -> Optio
     }
 }
 
+/// Whether a list that a checkpoint speaks of is there and whole.
+pub(crate) fn is_list_readable(disk: &dyn Disk, checkpoint: DiscardCheckpoint) -> bool {
+    read_list(disk, checkpoint.length).is_ok_and(|bytes| decode_list(&bytes, checkpoint).is_ok())
+}
+
 fn read_list(disk: &dyn Disk, length: u64) -> std::result::Result<Vec<u8>, String> {
     if length > LIST_MAX_BYTES {
         return Err(format!("{length} bytes are too many"));

@@ -19,6 +19,7 @@ use std::time::Duration;
 use verfs_base::PackId;
 
 pub use choice::Resealed;
+pub(crate) use list::is_list_readable;
 pub(crate) use output::sync_dir;
 pub use progress::{GcEnd, GcPhase, GcProgress, Pace, Reclaimable};
 

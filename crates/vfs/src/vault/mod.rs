@@ -4,6 +4,7 @@
 //! where the vault is mounted, passwords' sources. Data flows from a [`crate::Vfs`] that knows of no vault through
 //! [`SealedMeta`] into the engine; chunks and log frames are sealed by `verfs-store`.
 
+mod clear;
 mod clear_meta;
 mod keyring;
 mod keys;
@@ -14,6 +15,7 @@ mod send;
 mod values;
 mod walk;
 
+pub use clear::ClearView;
 pub use keyring::{Keyring, Retirement, UnlockedKeys, VaultError, VaultSecrets};
 pub use locked::{LockedVault, LockedVaults, WhileLocked};
 pub use sealed_meta::SealedMeta;

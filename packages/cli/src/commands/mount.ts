@@ -13,6 +13,7 @@ interface MountArguments extends CommonArguments {
   readonly foreground: boolean;
   readonly allowOther?: boolean | undefined;
   readonly metrics?: string | undefined;
+  readonly readOnlyRecovery?: boolean | undefined;
   readonly o?: string | readonly string[] | undefined;
 }
 
@@ -33,6 +34,10 @@ export const mountBuilder = (yargs: Argv<CommonArguments>) =>
       describe: 'Serve metrics for Prometheus: 127.0.0.1:PORT, or unix:PATH',
     })
     .option('allow-other', { type: 'boolean', describe: 'Let other users enter the mount' })
+    .option('read-only-recovery', {
+      type: 'boolean',
+      describe: 'Show what is left of a damaged volume, and change nothing',
+    })
     .example('$0 mount ~/verfs', 'mounts the default volume, and makes it when it is missing')
     .example('$0 mount /mnt/a --volume /srv/a -o ro', 'mounts a volume without changing it')
     .example('$0 mount ~/verfs --foreground', 'serves it until Ctrl+C');
@@ -67,12 +72,14 @@ export async function mount(args: MountArguments): Promise<void> {
   const output = createOutput(args.json ? 'json' : 'text');
   const config = await configure(args);
   const { daemonRequest, hostVolume, startDaemon, stopOnSignals, surviveDefects } = await import('@verfs/sdk/daemon');
-  const request = daemonRequest(config, {
+  const wanted = daemonRequest(config, {
     volume: args.volume === undefined ? config['volume.path'] : placeOf(args.volume),
     mountpoint: args.mountpoint === undefined ? config['mount.point'] : placeOf(args.mountpoint),
-    whenMissing: args.volume === undefined ? 'create' : 'fail',
+    whenMissing: args.volume === undefined && args.readOnlyRecovery !== true ? 'create' : 'fail',
     configFile: args.config === undefined ? null : resolve(args.config),
   });
+  const recovery = { readOnly: true, readOnlyRecovery: true };
+  const request = args.readOnlyRecovery === true ? { ...wanted, open: { ...wanted.open, ...recovery } } : wanted;
   if (!args.foreground) {
     announce(await withProgress('opening the volume', args, () => startDaemon(request)), false, output);
     return;

@@ -59,6 +59,7 @@ async function statusText({ policy, next }: PolicyStatus): Promise<string[]> {
     ['Next', nextText(next)],
     ...(policy.note === '' ? [] : [['Note', policy.note] as const]),
     ['Keep', keepText(policy)],
+    ['Scrub', policy.scrub],
     ...(minAgeMs === 0 ? [] : [['At least for', formatQuantity(minAgeMs * 1000, durationUnits)] as const]),
   ]);
 }

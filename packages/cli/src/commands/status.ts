@@ -1,5 +1,5 @@
 import { NotMountedError, VerfsError } from '@verfs/errors';
-import type { PolicyProgress, VaultStatus, VolumeInfo } from '@verfs/sdk';
+import type { PolicyProgress, ScrubStatus, VaultStatus, VolumeInfo } from '@verfs/sdk';
 import type { DaemonStatus } from '@verfs/sdk/control';
 import type { Argv } from 'yargs';
 import { type CommonArguments, type TargetArguments, targetOf } from '../context.ts';
@@ -40,6 +40,23 @@ function taskText({ name, state, busyMs, restarts, detail }: Task): string[] {
   return [`  ${name}: ${state}${since}${again}${detail === '' ? '' : `: ${detail}`}`];
 }
 
+/** The last scrub, and the one that runs, in a few words. */
+export function scrubText({ active, interrupted, running, ended, failure }: ScrubStatus): string {
+  const seen = formatBytes(running.tally.bytes);
+  const now = active
+    ? `running, ${seen} of ${formatBytes(running.totalBytes)}; `
+    : interrupted
+      ? `stopped at ${seen}; `
+      : '';
+  const failed = failure === '' ? '' : `; failed: ${failure}`;
+  if (ended == null) {
+    return `${now}none has ended${failed}`;
+  }
+  const { damaged, bytes } = ended.tally;
+  const found = damaged === 0 ? 'nothing is damaged' : `${damaged} damaged records`;
+  return `${now}last ${formatTime(ended.ended)}: ${formatBytes(bytes)}, ${found}${failed}`;
+}
+
 function mountedText(status: DaemonStatus & { readonly vault: VaultStatus['state'] }): string[] {
   return [
     ...formatRows([
@@ -51,6 +68,7 @@ function mountedText(status: DaemonStatus & { readonly vault: VaultStatus['state
       ...(status.policy === null ? [] : policyRows(status.policy)),
       ...(status.vault === 'absent' ? [] : ([['Vault', status.vault]] as const)),
       ['Room', `${formatBytes(status.space.freeBytes)}${spaceText[status.space.state]}`],
+      ['Scrub', scrubText(status.scrub)],
       ['Damaged files', String(status.damaged.length)],
       ['Overdue requests', String(status.overdue.reduce((sum, { count }) => sum + count, 0))],
     ]),

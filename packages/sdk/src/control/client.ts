@@ -11,7 +11,17 @@ import {
   TimeoutError,
 } from '@verfs/errors';
 import { createFs, MountedFiles, type VolumeFs } from '@verfs/fs';
-import type { GcProgress, GcStatus, Reclaimable, Stats, Usage, VolumeInfo } from '@verfs/native';
+import type {
+  GcProgress,
+  GcStatus,
+  Reclaimable,
+  ScrubProgress,
+  ScrubResult,
+  ScrubStatus,
+  Stats,
+  Usage,
+  VolumeInfo,
+} from '@verfs/native';
 import {
   CancellationTokenSource,
   createMessageConnection,
@@ -25,6 +35,7 @@ import type { LiveValues } from '../daemon/live-settings.ts';
 import { currentMounts, fileSystemType, isStale, mountOf, resolveLinks, showsVolume } from '../mounts.ts';
 import type { VolumePolicy } from '../policy.ts';
 import { mayServe, registered, type Served, socketPath } from '../registry.ts';
+import type { ScrubOptions } from '../scrub.ts';
 import { Snapshots } from '../snapshots.ts';
 import { Vault } from '../vault.ts';
 import {
@@ -283,6 +294,22 @@ export class VolumeClient implements AsyncDisposable {
   /** What garbage collection does at this moment, and did since the volume was mounted. */
   gcStatus(): Promise<GcStatus> {
     return this.#quick('gcStatus');
+  }
+
+  /** Checks every stored record, as `Volume.scrub` does. Cancelled, it stops, if nobody else began it. */
+  scrub({ rateBytes, signal, onProgress }: ScrubOptions = {}): Promise<ScrubResult> {
+    const tell = onProgress === undefined ? {} : { onProgress: async (value: ScrubProgress) => onProgress(value) };
+    return this.#long('scrub', rateBytes === undefined ? {} : { rateBytes }, { signal, ...tell });
+  }
+
+  /** Has the scrub that runs stop. */
+  async scrubStop(): Promise<void> {
+    await this.#quick('scrubStop');
+  }
+
+  /** How far a scrub is, and how the last one ended. */
+  scrubStatus(): Promise<ScrubStatus> {
+    return this.#quick('scrubStatus');
   }
 
   /** Resolves once everything done before is durable. */

@@ -23,6 +23,7 @@ export const controlParameters = {
   usage: z.strictObject({ path: z.string() }),
   configSet: z.strictObject({ key: z.string(), value: z.union([z.string(), z.number()]) }),
   policySet: z.strictObject({ changes: z.record(z.string(), z.union([z.string(), z.number()])) }),
+  scrub: z.strictObject({ rateBytes: z.number().int().min(1).optional() }),
   policyRun: z.strictObject({ mode: z.enum(['done', 'dry-run']) }),
   vaultCreate: z.strictObject({ compressed: z.boolean(), socket: z.string() }),
   vaultUnlock: z.strictObject({ socket: z.string() }),

@@ -5,6 +5,9 @@ import type {
   GcStatus,
   Overdue,
   Reclaimable,
+  ScrubProgress,
+  ScrubResult,
+  ScrubStatus,
   Snapshot,
   SnapshotChange,
   SnapshotWork,
@@ -53,6 +56,7 @@ export interface DaemonStatus {
   readonly tasks: readonly TaskStatus[];
   /** Requests that were answered EIO since the disk did not answer in time, and that wait for it still. */
   readonly overdue: readonly Overdue[];
+  readonly scrub: ScrubStatus;
   /** None when the volume is read-only. */
   readonly policy: PolicyProgress | null;
 }
@@ -74,6 +78,10 @@ export interface ControlMethods {
   gc: GcProgress;
   gcPlan: Reclaimable;
   gcStatus: GcStatus;
+  /** Answers when every record was seen, or it was stopped. */
+  scrub: ScrubResult;
+  scrubStop: null;
+  scrubStatus: ScrubStatus;
   /** Answers once everything done before is durable. */
   sync: null;
   /** Answers once everything is durable and the mount is gone from the tree of names. */
@@ -117,6 +125,7 @@ export interface ControlMethods {
 export interface ControlProgress {
   /** Changes, in batches. */
   snapshotDiff: readonly SnapshotChange[];
+  scrub: ScrubProgress;
 }
 
 /** Name of a method. */

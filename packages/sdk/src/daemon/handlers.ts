@@ -1,7 +1,8 @@
-import type { SnapshotCalls, StreamCalls } from '@verfs/native';
+import type { NativeVolume, SnapshotCalls, StreamCalls } from '@verfs/native';
 import type { ControlHandlers } from '../control/protocol.ts';
 import type { LocalVault } from '../local-vault.ts';
 import type { LocalPolicy } from '../policy.ts';
+import { watchedScrub } from '../scrub.ts';
 import type { LiveSettings } from './live-settings.ts';
 
 type SnapshotMethod = Extract<keyof ControlHandlers, `snapshot${string}` | `policy${string}` | 'interruptedReceive'>;
@@ -63,6 +64,19 @@ export function settingsHandlers(settings: LiveSettings): Pick<ControlHandlers, 
   return {
     configSet: ({ key, value }) => settings.set(key, value),
     configReload: () => settings.reload(),
+  };
+}
+
+type ScrubMethod = Extract<keyof ControlHandlers, `scrub${string}`>;
+
+/** What a daemon does for the methods about scrubs. */
+export function scrubHandlers(
+  volume: Pick<NativeVolume, 'scrub' | 'scrubStop' | 'scrubStatus'>,
+): Pick<ControlHandlers, ScrubMethod> {
+  return {
+    scrub: ({ rateBytes }, { signal, progress }) => watchedScrub(volume, { rateBytes, signal }, progress),
+    scrubStop: () => done(volume.scrubStop()),
+    scrubStatus: () => volume.scrubStatus(),
   };
 }
 

@@ -13,10 +13,11 @@ import { checkMountpoint } from '../preflight.ts';
 import { forgetDead, prepareRuntimeDirectory, register, registered, socketPath, unregister } from '../registry.ts';
 import { version } from '../version.ts';
 import { type Found, findOrCreate } from './find-or-create.ts';
-import { settingsHandlers, snapshotHandlers, vaultHandlers } from './handlers.ts';
+import { scrubHandlers, settingsHandlers, snapshotHandlers, vaultHandlers } from './handlers.ts';
 import { LiveSettings } from './live-settings.ts';
 import type { DaemonRequest } from './request.ts';
 import { PolicyScheduler } from './scheduler.ts';
+import { ScrubTimer } from './scrub-timer.ts';
 import type { HangUp } from './signals.ts';
 import { SpaceWatch, spaceState } from './space-watch.ts';
 import { type ServiceManager, serviceManager } from './supervision.ts';
@@ -117,6 +118,7 @@ class Host {
   /** None for a volume that may not be changed. */
   readonly #scheduler: PolicyScheduler | undefined;
   readonly #spaceWatch: SpaceWatch;
+  readonly #scrubTimer: ScrubTimer | undefined;
   readonly #stop = new AbortController();
   readonly #manager: ServiceManager | undefined;
   readonly #settings: LiveSettings;
@@ -145,6 +147,8 @@ class Host {
     );
     this.#spaceWatch = new SpaceWatch(() => volume.stats(), log);
     this.#scheduler = access === 'read-only' ? undefined : new PolicyScheduler(this.#policy, log);
+    const scrubbed = { volume, created: info.created, policy: () => this.#policy.read() };
+    this.#scrubTimer = access === 'read-only' ? undefined : new ScrubTimer(scrubbed, log);
   }
 
   async serve(
@@ -162,11 +166,14 @@ class Host {
       const access = this.#request.open.readOnly === true ? 'read-only' : 'read-write';
       const identity = { volume: path, uuid, mountpoint, access, pid: process.pid, version: version() } as const;
       const policy = this.#scheduler?.progress() ?? null;
-      return { state: 'mounted', ...identity, since, logFile, dirtyBytes, space, damaged, tasks, overdue, policy };
+      const scrub = await this.#volume.scrubStatus();
+      const serving = { since, logFile, dirtyBytes, space, damaged, tasks, overdue, scrub, policy };
+      return { state: 'mounted', ...identity, ...serving };
     };
     const handlers: ControlHandlers = {
       ...settingsHandlers(this.#settings),
       ...vaultHandlers(this.#vault),
+      ...scrubHandlers(this.#volume),
       ...snapshotHandlers(this.#volume, this.#policy, () => this.#scheduler?.wake()),
       status,
       stats: () => this.#volume.stats(),
@@ -204,6 +211,7 @@ class Host {
       this.#manager?.ready(mountpoint);
       this.#scheduler?.start();
       this.#spaceWatch.start();
+      this.#scrubTimer?.start();
       await Promise.race([this.#volume.waitUnmounted(), aborted(stop)]);
       await this.#close(stop.aborted ? String(stop.reason) : 'somebody unmounted it');
     } catch (error) {
@@ -245,6 +253,7 @@ class Host {
       this.#vault.stop();
       this.#spaceWatch.stop();
       await this.#scheduler?.stop();
+      await this.#scrubTimer?.stop();
       await this.#volume.close();
       this.#log.info(`closed after ${Date.now() - began} ms`);
     } finally {

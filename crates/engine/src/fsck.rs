@@ -1,0 +1,309 @@
+//! `fsck`: whether the parts of a volume that nobody has open agree with each other, and their repair.
+//!
+//! A repair goes in rounds: a check of everything, then the changes that put right what it found, in durable batches. Each
+//! change follows from what is there, so that a repair that is cut short is begun anew. Nothing that a file may
+//! consist of is deleted.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use verfs_base::{Disk, Ino, RealDisk};
+use verfs_format::NameHash;
+use verfs_format::superblock::Superblock;
+use verfs_format::vault::{SYSTEM_VAULT_KEYS, VAULT_DIRECTORY, VAULT_PREFIX};
+use verfs_meta::{Change, MetaStore, PrefixedStore, WriteBatch};
+use verfs_store::{ChunkBackend, Finding, Findings, Mend, Mending, StoreCheck, rebuild_index};
+use verfs_vfs::{ClearView, HashName, TreeCheck, check_log};
+
+use crate::lock::VolumeLock;
+use crate::recovery::Scratch;
+use crate::volume::{META_DIRECTORY, close_meta, kinds, read_superblock};
+use crate::{Background, EngineError, OpenOptions, Volume};
+
+/// Directory of the packs.
+const PACKS_DIRECTORY: &str = "packs";
+/// Rounds of a repair at most: damage that hides other damage that often is not met in practice.
+const ROUNDS_MAX: u32 = 64;
+/// Changes of one batch of a repair.
+const BATCH_MAX: usize = 1000;
+
+/// Whether what is found is mended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Repair {
+    /// It is told, and nothing is written.
+    No,
+    /// It is, where that can be done without losing anything.
+    Yes,
+}
+
+/// What an fsck does at the moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FsckStage {
+    /// It opens and closes the volume: what a crash left is brought in order.
+    Recovering,
+    /// It looks; the number counts the rounds of a repair from 1.
+    Checking(u32),
+    /// It writes so many changes.
+    Mending(u64),
+}
+
+/// What became of a volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum FsckVerdict {
+    /// Nothing is wrong.
+    #[default]
+    Clean,
+    /// Something is, and nobody asked for repair.
+    Found,
+    /// Something was, and all of it is mended.
+    Mended,
+    /// Something can't be mended.
+    Left,
+}
+
+/// What an fsck found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FsckReport {
+    /// In one word.
+    pub verdict: FsckVerdict,
+    /// Each thing, up to 10,000; those that were mended first.
+    pub findings: Vec<Finding>,
+    /// Things that were mended.
+    pub mended: u64,
+    /// Things that can be.
+    pub mendable: u64,
+    /// Things that can't.
+    pub left: u64,
+    /// Synced operations in the intent log that the next open completes: no damage.
+    pub pending_log_frames: u64,
+}
+
+/// A tree and its packs: the volume's own, or its vault's.
+struct Part {
+    disk: Arc<dyn Disk>,
+    meta: Arc<dyn MetaStore>,
+    backend: ChunkBackend,
+    kind: PartKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PartKind {
+    Volume,
+    LockedVault,
+}
+
+impl Volume {
+    /// Checks the volume at `path`, and mends it if asked to. `progress` hears what is done.
+    ///
+    /// # Errors
+    /// [`EngineError::VolumeLocked`] when it is mounted or open; those of [`Volume::inspect`] for a superblock that can't
+    /// be used; what the disk says. Damage of all else is in the report.
+    pub fn fsck(path: &Path, repair: Repair, progress: &mut dyn FnMut(FsckStage)) -> Result<FsckReport, EngineError> {
+        let superblock = read_superblock(path)?;
+        kinds(path, &superblock)?;
+        let mut report = FsckReport::default();
+        if !path.join(META_DIRECTORY).join("ENGINE").exists() && path.join(PACKS_DIRECTORY).exists() {
+            // Opened, it would get new metadata, and look like an empty volume.
+            let mut findings = Findings::default();
+            findings.left("metadata-missing", META_DIRECTORY, "it is not there, and packs are: restore it from a copy");
+            report.conclude(&findings, repair);
+            return Ok(report);
+        }
+        let lock = VolumeLock::take(path)?;
+        let mut findings = check_volume(path, &superblock, repair, progress, &mut report)?;
+        drop(lock);
+        if repair == Repair::Yes {
+            // Not before: an open removes packs that the metadata doesn't know, and they may have what it lacks.
+            progress(FsckStage::Recovering);
+            if let Some(error) = recover(path)? {
+                findings.left("open-refused", path.display().to_string(), error.to_string());
+            } else {
+                // What the log had was made of records as they were before.
+                let _lock = VolumeLock::take(path)?;
+                findings = check_volume(path, &superblock, repair, progress, &mut report)?;
+            }
+        }
+        report.conclude(&findings, repair);
+        Ok(report)
+    }
+}
+
+/// Opens the volume and closes it. What refuses it for damage is returned; the repair may help.
+fn recover(path: &Path) -> Result<Option<EngineError>, EngineError> {
+    let options = OpenOptions { gc_background: Background::Off, ..OpenOptions::default() };
+    match Volume::open(path, &options).and_then(|volume| volume.close()) {
+        Ok(()) => Ok(None),
+        Err(error @ (EngineError::Damaged { .. } | EngineError::Io { .. } | EngineError::SuperblockDamaged { .. })) => {
+            tracing::warn!(%error, "the volume can't be opened before its repair");
+            Ok(Some(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl FsckReport {
+    fn conclude(&mut self, findings: &Findings, repair: Repair) {
+        self.findings.extend_from_slice(findings.list());
+        (self.mendable, self.left) = (findings.mendable_count(), findings.left_count());
+        self.verdict = match (repair, self.mended, self.mendable + self.left) {
+            (_, 0, 0) => FsckVerdict::Clean,
+            (Repair::No, _, _) => FsckVerdict::Found,
+            (Repair::Yes, _, 0) => FsckVerdict::Mended,
+            (Repair::Yes, _, _) => FsckVerdict::Left,
+        };
+    }
+}
+
+fn check_volume(
+    path: &Path,
+    superblock: &Superblock,
+    repair: Repair,
+    progress: &mut dyn FnMut(FsckStage),
+    report: &mut FsckReport,
+) -> Result<Findings, EngineError> {
+    let (engine, _) = kinds(path, superblock)?;
+    let meta = match verfs_meta::open(engine, &path.join(META_DIRECTORY), &OpenOptions::default().meta()) {
+        Ok(meta) => meta,
+        Err(verfs_meta::MetaError::Corrupt(detail)) => {
+            let mut findings = Findings::default();
+            let detail = format!("{detail}: restore it from a copy, or look at it with --read-only-recovery");
+            findings.left("metadata-unreadable", META_DIRECTORY, detail);
+            return Ok(findings);
+        }
+        Err(error) => return Err(EngineError::from_meta(path, &error)),
+    };
+    let disk = |part: &str| Arc::new(RealDisk::new(path.join(part))) as Arc<dyn Disk>;
+    let parts = parts(&disk, superblock, &meta).map_err(|error| EngineError::from_meta(path, &error));
+    let checked = parts.and_then(|parts| rounds(path, &parts, repair, progress, report));
+    close_meta(&*meta);
+    checked
+}
+
+/// Mends the copy of a damaged volume's metadata, so that what is left can be read.
+pub(crate) fn mend_copy(
+    path: &Path,
+    superblock: &Superblock,
+    meta: &Arc<dyn MetaStore>,
+    scratch: &Scratch,
+) -> Result<(), EngineError> {
+    let mut report = FsckReport::default();
+    let parts = parts(&|part| scratch.disk(part), superblock, meta);
+    let parts = parts.map_err(|error| EngineError::from_meta(path, &error))?;
+    let left = rounds(path, &parts, Repair::Yes, &mut |_| {}, &mut report)?;
+    for Finding { code, place, detail, mending } in report.findings.iter().chain(left.list()) {
+        tracing::warn!(code, place, detail, ?mending, "read-only recovery");
+    }
+    Ok(())
+}
+
+fn rounds(
+    path: &Path,
+    parts: &[Part],
+    repair: Repair,
+    progress: &mut dyn FnMut(FsckStage),
+    report: &mut FsckReport,
+) -> Result<Findings, EngineError> {
+    let mut round = 0;
+    loop {
+        round += 1;
+        progress(FsckStage::Checking(round));
+        let mut all = Findings::default();
+        let mut changed = 0;
+        report.pending_log_frames = 0;
+        for part in parts {
+            let mut findings = Findings::default();
+            report.pending_log_frames +=
+                part.check(&mut findings).map_err(|error| EngineError::from_store(path, &error))?;
+            let mends = findings.take_mends();
+            if repair == Repair::Yes && round < ROUNDS_MAX && !mends.is_empty() {
+                progress(FsckStage::Mending(mends.len() as u64));
+                changed += mends.len();
+                part.mend(mends).map_err(|error| EngineError::from_store(path, &error))?;
+                let mended = findings.list().iter().filter(|finding| finding.mending == Mending::Mendable);
+                report.findings.extend(mended.map(|finding| Finding { mending: Mending::Mended, ..finding.clone() }));
+                report.mended += findings.mendable_count();
+            }
+            all.append(findings);
+        }
+        if changed == 0 {
+            return Ok(all);
+        }
+    }
+}
+
+fn parts(
+    disk: &dyn Fn(&str) -> Arc<dyn Disk>,
+    superblock: &Superblock,
+    meta: &Arc<dyn MetaStore>,
+) -> Result<Vec<Part>, verfs_meta::MetaError> {
+    let mut parts = vec![Part {
+        disk: disk(""),
+        meta: Arc::clone(meta),
+        backend: ChunkBackend::plain(&superblock.id_secret),
+        kind: PartKind::Volume,
+    }];
+    if meta.get(SYSTEM_VAULT_KEYS)?.is_some() {
+        parts.push(Part {
+            disk: disk(VAULT_DIRECTORY),
+            meta: Arc::new(PrefixedStore::new(Arc::clone(meta), VAULT_PREFIX)),
+            backend: ChunkBackend::Locked { secret: Box::new(superblock.id_secret) },
+            kind: PartKind::LockedVault,
+        });
+    }
+    Ok(parts)
+}
+
+impl Part {
+    /// Looks at all of it. Returns the frames of the log that the next open replays.
+    fn check(&self, findings: &mut Findings) -> verfs_store::Result<u64> {
+        let view = self.meta.view()?;
+        match self.kind {
+            PartKind::Volume => {
+                let hash = |name: &[u8]| NameHash::from_keyed(self.backend.name_id(Ino::ROOT, name));
+                self.check_records(&*view, Some(&hash), findings)?;
+                check_log(&*self.disk, &*view, &|frame| self.backend.read_frame(frame), findings)
+            }
+            PartKind::LockedVault => {
+                self.check_records(&ClearView::new(view), None, findings)?;
+                // Its log is sealed; unlocking it replays it.
+                Ok(0)
+            }
+        }
+    }
+
+    fn check_records(
+        &self,
+        view: &dyn verfs_meta::MetaView,
+        hash: Option<&HashName<'_>>,
+        findings: &mut Findings,
+    ) -> verfs_store::Result<()> {
+        let packs = StoreCheck { disk: &*self.disk, view, seed: self.backend.record_seed() };
+        let lost = packs.run(findings)?;
+        let tree = TreeCheck::new(view, hash, &packs);
+        tree.run(findings)?;
+        if lost.is_empty() { Ok(()) } else { tree.name_lost(&lost, findings) }
+    }
+
+    /// Makes changes durable, in batches. Each mend is in one batch.
+    fn mend(&self, mends: Vec<Mend>) -> verfs_store::Result<()> {
+        let mut batch = WriteBatch::new();
+        for mend in mends {
+            match mend {
+                Mend::Index(pack) => rebuild_index(&*self.disk, pack, self.backend.record_seed())?,
+                Mend::Records(changes) => {
+                    for (key, change) in changes {
+                        match change {
+                            Change::Put(value) => batch.put(key, value),
+                            Change::Delete => batch.delete(key),
+                        }
+                    }
+                    if batch.len() >= BATCH_MAX {
+                        self.meta.commit(std::mem::take(&mut batch))?;
+                    }
+                }
+            }
+        }
+        self.meta.commit(batch)?;
+        Ok(self.meta.sync()?)
+    }
+}

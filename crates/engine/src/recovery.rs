@@ -1,0 +1,260 @@
+//! A damaged volume, readable: everything that would be written to it goes to a scratch directory instead.
+//!
+//! The metadata is copied there and mended there, as a repair would, and the packs are seen through an overlay. So a volume
+//! that no normal open takes shows what is left of it, and not one byte of it changes.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use verfs_base::{Disk, DiskFile, RealDisk, Space};
+
+use crate::EngineError;
+
+/// Begin of the names of scratch directories.
+const SCRATCH_PREFIX: &str = "verfs-recovery-";
+/// What is copied, as it is written while a volume is opened. Packs are not.
+const COPIED: [&str; 3] = ["meta", "log", "vault/log"];
+
+/// What stands in for the parts of a volume that are written. Its directory goes with it.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    volume: PathBuf,
+    directory: PathBuf,
+}
+
+impl Scratch {
+    /// Copies the metadata and the intent log of the volume at `volume` to a directory below `$TMPDIR`.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn of_volume(volume: &Path, uuid: &str) -> Result<Scratch, EngineError> {
+        let directory = new_directory(uuid).map_err(|error| EngineError::from_io(&std::env::temp_dir(), &error))?;
+        let about = |error: io::Error| EngineError::from_io(&directory, &error);
+        let scratch = Scratch { volume: volume.to_path_buf(), directory: directory.clone() };
+        for part in COPIED {
+            copy_directory(&volume.join(part), &directory.join(part)).map_err(about)?;
+        }
+        Ok(scratch)
+    }
+
+    /// Where a part of the volume is to be opened.
+    pub(crate) fn path(&self, part: &str) -> PathBuf {
+        self.directory.join(part)
+    }
+
+    /// The files of a part, `""` for the volume's own: they can be changed, and stay what they are.
+    pub(crate) fn disk(&self, part: &str) -> Arc<dyn Disk> {
+        Arc::new(OverlayDisk {
+            lower: RealDisk::new(self.volume.join(part)),
+            upper: RealDisk::new(self.directory.join(part)),
+            removed: Mutex::default(),
+        })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.directory) {
+            tracing::warn!(directory = %self.directory.display(), %error, "can't remove the copy of a volume's metadata");
+        }
+    }
+}
+
+/// A directory that nobody else has, for its owner only.
+fn new_directory(uuid: &str) -> io::Result<PathBuf> {
+    let mut number = 0;
+    loop {
+        let name = format!("{SCRATCH_PREFIX}{uuid}-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        match DirBuilder::new().mode(0o700).create(&directory) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            made => return made.map(|()| directory),
+        }
+    }
+}
+
+/// Copies what can be read; a file that can't be read as a whole is left out.
+fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(from) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(to)?;
+    for entry in entries {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &target)?;
+        } else if let Err(error) = fs::copy(entry.path(), &target) {
+            if error.kind() == ErrorKind::StorageFull {
+                return Err(error);
+            }
+            tracing::error!(file = %entry.path().display(), %error, "recovery goes without a file that can't be read");
+        }
+    }
+    Ok(())
+}
+
+/// A disk that is read from below and written above.
+#[derive(Debug)]
+struct OverlayDisk {
+    lower: RealDisk,
+    upper: RealDisk,
+    removed: Mutex<HashSet<PathBuf>>,
+}
+
+fn refused() -> io::Error {
+    io::Error::new(ErrorKind::ReadOnlyFilesystem, "a volume in recovery is not changed")
+}
+
+impl OverlayDisk {
+    fn is_below(&self, path: &Path) -> bool {
+        !self.removed.lock().contains(path) && self.lower.open_read(path).is_ok()
+    }
+
+    fn make_parent(&self, path: &Path) -> io::Result<()> {
+        self.upper.create_dir_all(path.parent().unwrap_or(Path::new("")))
+    }
+}
+
+impl Disk for OverlayDisk {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        if self.is_below(path) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        self.make_parent(path)?;
+        self.upper.create(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        match self.upper.open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.open_read(path).map(|file| Arc::new(Unwritable { file }) as Arc<dyn DiskFile>)
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        match self.upper.open_read(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.removed.lock().contains(path) => {
+                self.lower.open_read(path)
+            }
+            opened => opened,
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.make_parent(to)?;
+        self.upper.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let below = self.is_below(path);
+        match self.upper.remove(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && below => {}
+            removed => removed?,
+        }
+        if below {
+            self.removed.lock().insert(path.to_path_buf());
+        }
+        Ok(())
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.upper.create_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let removed = self.removed.lock();
+        let below = self.lower.list(path)?.into_iter().filter(|name| !removed.contains(&path.join(name)));
+        let all: BTreeSet<PathBuf> = below.chain(self.upper.list(path)?).collect();
+        Ok(all.into_iter().collect())
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        match self.upper.sync_dir(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            synced => synced,
+        }
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        self.upper.space()
+    }
+}
+
+/// A file of the volume itself.
+#[derive(Debug)]
+struct Unwritable {
+    file: Arc<dyn DiskFile>,
+}
+
+impl DiskFile for Unwritable {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        if self.file.len()? == len { Ok(()) } else { Err(refused()) }
+    }
+
+    fn allocate(&self, _: u64) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn begin_read(&self, offset: u64, len: u64) {
+        self.file.begin_read(offset, len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_above_and_goes_with_the_scratch() {
+        let volume = std::env::temp_dir().join(format!("verfs-recovery-test-{}", std::process::id()));
+        fs::create_dir_all(volume.join("packs/01")).unwrap();
+        fs::create_dir_all(volume.join("meta/store")).unwrap();
+        fs::write(volume.join("packs/01/a.vpk"), b"below").unwrap();
+        fs::write(volume.join("meta/store/table"), b"records").unwrap();
+        let scratch = Scratch::of_volume(&volume, "uuid").unwrap();
+        assert_eq!(fs::read(scratch.path("meta/store/table")).unwrap(), b"records");
+        let disk = scratch.disk("");
+        let (old, new) = (Path::new("packs/01/a.vpk"), Path::new("packs/01/b.vpk"));
+        assert!(disk.open(old).unwrap().write_all_at(b"x", 0).is_err());
+        assert_eq!(disk.create(old).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        disk.create(new).unwrap().write_all_at(b"above", 0).unwrap();
+        assert_eq!(disk.list(Path::new("packs/01")).unwrap().len(), 2);
+        disk.remove(old).unwrap();
+        assert_eq!(disk.open_read(old).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(disk.list(Path::new("packs/01")).unwrap(), [PathBuf::from("b.vpk")]);
+        assert_eq!(fs::read(volume.join("packs/01/a.vpk")).unwrap(), b"below");
+        assert!(!volume.join("packs/01/b.vpk").exists());
+        let directory = scratch.directory.clone();
+        drop(scratch);
+        assert!(!directory.exists());
+        fs::remove_dir_all(volume).unwrap();
+    }
+}

@@ -1,0 +1,329 @@
+//! fsck: each kind of damage is made, found by its code, and mended or named; then the volume is clean and opens.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod damage;
+
+use damage::{Built, Kept};
+use verfs_base::{ChunkId, Epoch, GroupId, Ino, PackId};
+use verfs_engine::{FsckVerdict, Mending, Repair, Volume};
+use verfs_format::chunk_record::{ChunkRecord, PackRecord, SYSTEM_STORE, StoreRecord, chunk_key, pack_key};
+use verfs_format::discard::{DiscardCheckpoint, SYSTEM_DISCARD_CHECKPOINT};
+use verfs_format::{
+    ChangeList, ContentId, DeadList, DeadReference, InodeFlags, InodeKind, OrphanRecord, Run, RunData, Segment,
+    encode_versioned, keys,
+};
+use verfs_pack::{IndexTable, index_path, load_index, pack_path, store_index};
+
+fn codes(built: &Built, repair: Repair) -> (FsckVerdict, Vec<(&'static str, Mending)>) {
+    let report = Volume::fsck(&built.path, repair, &mut |_| {}).unwrap();
+    (report.verdict, report.findings.iter().map(|finding| (finding.code, finding.mending)).collect())
+}
+
+/// Makes damage, and expects it to be found as `code`, mended, and nothing to be lost but `lost`.
+fn mended(code: &str, lost: &[&str], damage: impl FnOnce(&Built)) -> Built {
+    let built = Built::new();
+    let begun = std::time::Instant::now();
+    let tell = |what: &str| eprintln!("{code}: {what} {:?}", begun.elapsed());
+    damage(&built);
+    tell("damaged");
+    let (verdict, found) = codes(&built, Repair::No);
+    tell("found");
+    assert_eq!(verdict, FsckVerdict::Found, "{code}: {found:?}");
+    assert!(found.iter().any(|(found, _)| *found == code), "{code}: {found:?}");
+    assert!(found.iter().all(|(_, mending)| *mending == Mending::Mendable), "{code}: {found:?}");
+    let (verdict, found) = codes(&built, Repair::Yes);
+    tell("repaired");
+    assert_eq!(verdict, FsckVerdict::Mended, "{code}: {found:?}");
+    assert!(found.contains(&(leak(code), Mending::Mended)), "{code}: {found:?}");
+    assert_eq!(codes(&built, Repair::No), (FsckVerdict::Clean, Vec::new()), "{code}: after the repair");
+    built.assert_reads(lost);
+    built
+}
+
+fn leak(code: &str) -> &'static str {
+    code.to_owned().leak()
+}
+
+/// Makes damage, and expects it to be named with `place` and to stay, and the volume to open.
+fn named(code: &str, place: &str, lost: &[&str], damage: impl FnOnce(&Built)) {
+    let built = Built::new();
+    damage(&built);
+    for repair in [Repair::No, Repair::Yes, Repair::No] {
+        let report = Volume::fsck(&built.path, repair, &mut |_| {}).unwrap();
+        let verdict = if repair == Repair::No { FsckVerdict::Found } else { FsckVerdict::Left };
+        assert_eq!(report.verdict, verdict, "{code}: {:?}", report.findings);
+        let found = report.findings.iter().find(|finding| finding.code == code && finding.mending == Mending::Left);
+        let found = found.unwrap_or_else(|| panic!("{code}: {:?}", report.findings));
+        let whole = format!("{} {}", found.place, found.detail);
+        assert!(whole.contains(place), "{code}: {whole}");
+    }
+    built.assert_reads(lost);
+}
+
+#[test]
+fn a_whole_volume_is_clean_and_a_repair_changes_nothing() {
+    let built = Built::new();
+    for repair in [Repair::No, Repair::Yes, Repair::No] {
+        assert_eq!(codes(&built, repair), (FsckVerdict::Clean, Vec::new()));
+    }
+    built.assert_reads(&[]);
+}
+
+#[test]
+fn names_that_lead_nowhere_go_and_inodes_without_a_name_get_one() {
+    mended("dirent-dangling", &["/pipe"], |built| built.delete(&keys::inode(built.ino("/pipe"))));
+    let built = mended("inode-unnamed", &["/dir/file"], |built| built.delete(&built.dirent("/dir/file")));
+    built.assert_found(built.ino("/dir/file"), Kept::File("/dir/file"));
+    let built = mended("dirent-damaged", &["/dir/file"], |built| built.put(&built.dirent("/dir/file"), vec![1]));
+    built.assert_found(built.ino("/dir/file"), Kept::File("/dir/file"));
+    let built = mended("dirent-damaged", &["/dir/file", "/dir/deep/file"], |built| {
+        built.put(&built.dirent("/dir"), vec![1, 9]);
+    });
+    built.assert_found(built.ino("/dir"), Kept::Directory);
+    mended("dirent-kind", &[], |built| {
+        let (ino, key) = (built.ino("/small"), built.dirent("/small"));
+        built.put(
+            &key,
+            encode_versioned(Epoch(1), |out| {
+                verfs_format::DirentRecord { kind: InodeKind::Symlink, ino }.encode(out);
+            }),
+        );
+    });
+    mended("dirent-misplaced", &[], |built| {
+        let inside = built.dirent_at(built.ino("/small"), b"inside");
+        built.put(&inside, built.get(&built.dirent("/pipe")).unwrap());
+    });
+}
+
+#[test]
+fn inodes_that_are_lost_are_made_of_what_is_left_of_them() {
+    for damaged in [None, Some(vec![1, 200])] {
+        for place in ["/dir/file", "/link", "/dir", "/attributes"] {
+            mended("inode-lost", &[], |built| match damaged.clone() {
+                None => built.delete(&keys::inode(built.ino(place))),
+                Some(value) => built.put(&keys::inode(built.ino(place)), value),
+            });
+        }
+        mended("inode-lost", &[], |built| match damaged.clone() {
+            None => built.delete(&keys::inode(Ino::ROOT)),
+            Some(value) => built.put(&keys::inode(Ino::ROOT), value),
+        });
+    }
+    // Nothing at all leads to it but its data.
+    let built = mended("content-unowned", &["/dir/file"], |built| {
+        built.delete(&keys::inode(built.ino("/dir/file")));
+        built.delete(&built.dirent("/dir/file"));
+    });
+    built.assert_found(built.ino("/dir/file"), Kept::File("/dir/file"));
+    mended("inode-damaged", &[], |built| built.put(&keys::inode(Ino(900)), vec![1, 200]));
+}
+
+#[test]
+fn counts_sizes_and_flags_are_set_right() {
+    mended("link-count", &[], |built| built.inode("/hard", |record| record.nlink = 7));
+    mended("link-count", &[], |built| built.inode("/dir", |record| record.nlink = 2));
+    mended("directory-size", &[], |built| built.inode("/dir", |record| record.size = 77));
+    mended("directory-parent", &[], |built| built.inode("/dir/deep", |record| record.parent = Ino::ROOT));
+    mended("file-size", &[], |built| built.inode("/dir/file", |record| record.size -= 5));
+    mended("file-allocated", &[], |built| built.inode("/dir/file", |record| record.allocated += 5));
+    mended("xattrs-flag", &[], |built| {
+        built.inode("/attributes", |record| record.flags = record.flags.without(InodeFlags::XATTRS));
+    });
+    mended("xattrs-flag", &[], |built| {
+        built.inode("/small", |record| record.flags = record.flags.with(InodeFlags::XATTRS));
+    });
+    mended("xattrs-stray", &[], |built| {
+        let value = built.get(&keys::xattrs(built.ino("/attributes"))).unwrap();
+        built.put(&keys::xattrs(Ino(900)), value);
+    });
+    mended("symlink-stray", &[], |built| {
+        built.put(&keys::symlink(built.ino("/small")), encode_versioned(Epoch(1), |out| out.push(b'x')));
+    });
+    mended("tree-counters", &[], |built| built.put(keys::SYSTEM_COUNTERS, vec![9, 9, 9]));
+    mended("next-number", &[], |built| built.put(keys::SYSTEM_NEXT_NUMBER, vec![3]));
+    mended("system-number", &[], |built| built.put(keys::SYSTEM_EPOCH, vec![1]));
+}
+
+#[test]
+fn directories_are_a_tree() {
+    let built = mended("directory-cycle", &["/dir/file", "/dir/deep/file"], |built| {
+        // /dir moves into /dir/deep.
+        let deep = built.ino("/dir/deep");
+        let value = built.get(&built.dirent("/dir")).unwrap();
+        built.delete(&built.dirent("/dir"));
+        built.put(&built.dirent_at(deep, b"dir"), value);
+        built.inode("/dir", |record| record.parent = deep);
+    });
+    assert_eq!(built.found_directory().len(), 1);
+    mended("directory-twice", &[], |built| {
+        let value = built.get(&built.dirent("/dir/deep")).unwrap();
+        built.put(&built.dirent_at(Ino::ROOT, b"again"), value);
+    });
+}
+
+#[test]
+fn orphans_are_what_has_no_name() {
+    let orphan =
+        |ino: u64| encode_versioned(Epoch(1), |out| OrphanRecord { ino: Some(Ino(ino)), died: Epoch(1) }.encode(out));
+    mended("orphan-gone", &[], |built| built.put(&keys::orphan(ContentId(900)), orphan(900)));
+    mended("orphan-named", &[], |built| {
+        let ino = built.ino("/dir/file");
+        built.put(&keys::orphan(ContentId(ino.0)), orphan(ino.0));
+    });
+    mended("orphan-record", &[], |built| built.put(&keys::orphan(ContentId(900)), vec![]));
+}
+
+#[test]
+fn references_are_counted() {
+    for change in [1i64, -1, 500] {
+        mended("refcount", &[], |built| {
+            let (chunk, record) = built.chunk_of("/dir/file");
+            let refcount = record.refcount.saturating_add_signed(change);
+            built.put(&chunk_key(chunk), ChunkRecord { refcount, ..record }.encode());
+        });
+    }
+    mended("chunk-record", &[], |built| built.delete(&chunk_key(built.chunk_of("/dir/file").0)));
+    mended("chunk-record", &[], |built| built.put(&chunk_key(built.chunk_of("/dir/file").0), vec![1]));
+    mended("chunk-record", &[], |built| built.put(&chunk_key(ChunkId([9; 16])), vec![1]));
+    named("chunk-missing", "/dir/file", &["/dir/file"], |built| {
+        let (chunk, record) = built.chunk_of("/dir/file");
+        built.delete(&chunk_key(chunk));
+        built.spoil_record(chunk, record.pack);
+        std::fs::remove_file(built.path.join(index_path(record.pack))).unwrap();
+    });
+    named("chunk-short", "/dir/file", &["/dir/file"], |built| {
+        let (chunk, record) = built.chunk_of("/dir/file");
+        built.put(&chunk_key(chunk), ChunkRecord { raw_len: 1, ..record }.encode());
+    });
+    named("segment-damaged", "/dir/file", &["/dir/file"], |built| {
+        built.put(&keys::segment(ContentId(built.ino("/dir/file").0), 0), vec![1, 200, 200]);
+    });
+    named("symlink-target", "/link", &["/link"], |built| built.delete(&keys::symlink(built.ino("/link"))));
+}
+
+#[test]
+fn packs_and_their_records_agree() {
+    mended("pack-counters", &[], |built| {
+        let (pack, record) = built.pack_of("/dir/file");
+        built.put(&pack_key(pack), PackRecord { dead_blocks: record.dead_blocks + 1, ..record }.encode());
+    });
+    mended("pack-record", &[], |built| built.delete(&pack_key(built.pack_of("/dir/file").0)));
+    mended("pack-record", &[], |built| built.put(&pack_key(built.pack_of("/dir/file").0), vec![7]));
+    mended("store-counters", &[], |built| {
+        let record = StoreRecord::decode(&built.get(SYSTEM_STORE).unwrap()).unwrap();
+        built.put(SYSTEM_STORE, StoreRecord { chunks: 1, packs: 99, ..record }.encode());
+    });
+    mended("store-record", &[], |built| built.put(SYSTEM_STORE, vec![1]));
+    mended("index-missing", &[], |built| {
+        std::fs::remove_file(built.path.join(index_path(built.pack_of("/dir/file").0))).unwrap();
+    });
+    mended("index-damaged", &[], |built| built.cut(&index_path(built.pack_of("/dir/file").0), 1));
+    mended("index-incomplete", &[], |built| {
+        let pack = built.pack_of("/dir/file").0;
+        let table = load_index(&built.disk(), pack).unwrap().unwrap();
+        let wanted = built.chunk_of("/dir/file").0;
+        let others: Vec<_> = table.iter().filter(|entry| entry.chunk != wanted).collect();
+        store_index(&built.disk(), &IndexTable::build(pack, table.pack_len(), &others)).unwrap();
+    });
+    mended("pack-unreferenced", &[], |built| {
+        let pack = built.pack_of("/dir/file").0;
+        let stray = built.path.join(pack_path(PackId(1)));
+        assert!(pack != PackId(1) && !stray.exists(), "number 1 is free");
+        std::fs::create_dir_all(stray.parent().unwrap()).unwrap();
+        std::fs::copy(built.path.join(pack_path(pack)), stray).unwrap();
+    });
+    mended("discard-list", &[], |built| {
+        let checkpoint = DiscardCheckpoint { round: 3, length: 500, done: 32, packs: 1, ids: 1, dead_bytes: 1 };
+        built.put(SYSTEM_DISCARD_CHECKPOINT, checkpoint.encode());
+    });
+    named("pack-missing", "pack", &["/dir/file", "/dir/deep/file"], |built| {
+        std::fs::remove_file(built.path.join(pack_path(built.pack_of("/dir/file").0))).unwrap();
+    });
+    named("file-lost-data", "/dir/file", &["/dir/file", "/dir/deep/file"], |built| {
+        std::fs::remove_file(built.path.join(pack_path(built.pack_of("/dir/file").0))).unwrap();
+    });
+    named("chunk-lost", "1 chunks", &["/dir/file", "/dir/deep/file"], |built| {
+        built.cut(&pack_path(built.pack_of("/dir/file").0), 1);
+    });
+}
+
+#[test]
+fn what_snapshots_keep_is_what_they_need() {
+    let dead =
+        |references: u64| DeadList::encode(&[DeadReference { chunk: ChunkId([7; 16]), references, bytes: 5 }], 0);
+    mended("snapshot-used", &[], |built| built.put(&keys::snapshot_used(built.snapshot()), vec![77]));
+    mended("snapshot-used", &[], |built| built.put(&keys::snapshot_used(Epoch(900)), vec![77]));
+    mended("history-stray", &[], |built| {
+        let value = built.get(&keys::inode(built.ino("/small"))).unwrap();
+        built.put(&keys::history(&keys::inode(built.ino("/small")), Epoch(1)), value);
+    });
+    mended("changes-stray", &[], |built| {
+        built.put(&keys::changes(built.snapshot(), GroupId(1), 0), ChangeList::encode(&[]));
+    });
+    mended("changes-lack", &[], |built| {
+        for key in built.keys(keys::CHANGES) {
+            built.delete(&key);
+        }
+    });
+    mended("dead-stray", &[], |built| built.put(&keys::dead(Epoch(1), Epoch(1), GroupId(1), 0), dead(1)));
+    named("dead-damaged", "dead list", &[], |built| {
+        let key = built.keys(keys::DEAD).into_iter().next().unwrap();
+        built.put(&key, vec![200]);
+    });
+    named("changes-damaged", "change list", &[], |built| {
+        let key = built.keys(keys::CHANGES).into_iter().next().unwrap();
+        built.put(&key, vec![200]);
+    });
+    named("snapshot-record", "snapshot", &[], |built| built.put(&keys::snapshot(built.snapshot()), vec![200]));
+    named("history-damaged", "history", &[], |built| {
+        let key = built.keys(keys::HISTORY).into_iter().find(|key| key[1] == keys::INODE).unwrap();
+        built.put(&key, vec![]);
+    });
+}
+
+#[test]
+fn runs_and_unowned_data_keep_their_references() {
+    let built = mended("content-unowned", &[], |built| {
+        let (chunk, record) = built.chunk_of("/dir/file");
+        let run = Run { len: 1, data: RunData::Chunk { id: chunk, offset: 0, birth: Epoch(1) } };
+        let value = encode_versioned(Epoch(1), |out| out.extend_from_slice(&Segment { runs: vec![run] }.encode()));
+        built.put(&keys::segment(ContentId(900), 0), value);
+        built.put(&chunk_key(chunk), ChunkRecord { refcount: record.refcount + 1, ..record }.encode());
+    });
+    assert_eq!(built.found_directory(), ["#900"]);
+}
+
+#[test]
+fn a_volume_that_somebody_has_open_is_refused() {
+    let built = Built::new();
+    let _open = Volume::open(&built.path, &damage::options()).unwrap();
+    let error = Volume::fsck(&built.path, Repair::No, &mut |_| {}).unwrap_err();
+    assert_eq!(error.code(), "VERFS_E_VOLUME_LOCKED");
+}
+
+#[test]
+fn metadata_that_is_gone_is_told_and_not_made_anew() {
+    let built = Built::new();
+    std::fs::remove_dir_all(built.path.join("meta")).unwrap();
+    for repair in [Repair::No, Repair::Yes] {
+        let (_, found) = codes(&built, repair);
+        assert_eq!(found, [("metadata-missing", Mending::Left)]);
+    }
+    assert!(!built.path.join("meta").exists());
+}
+
+#[test]
+fn a_repair_that_is_cut_short_is_completed_by_the_next() {
+    let built = Built::new();
+    built.delete(&built.dirent("/dir"));
+    built.delete(&keys::inode(built.ino("/link")));
+    let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        Volume::fsck(&built.path, Repair::Yes, &mut |stage| {
+            assert_ne!(stage, verfs_engine::FsckStage::Checking(3), "cut");
+        })
+    }));
+    assert!(cut.is_err());
+    assert_eq!(codes(&built, Repair::Yes).0, FsckVerdict::Mended);
+    assert_eq!(codes(&built, Repair::No).0, FsckVerdict::Clean);
+    built.assert_found(built.ino("/dir"), Kept::Directory);
+}

@@ -1,0 +1,66 @@
+import { type ErrorCode, errorTable, UsageError } from '@verfs/errors';
+import type { Finding, FsckReport } from '@verfs/sdk';
+import type { Argv } from 'yargs';
+import { type CommonArguments, type TargetArguments, targetOf } from '../context.ts';
+import { createOutput } from '../output.ts';
+import { withProgress } from '../progress.ts';
+
+interface FsckArguments extends TargetArguments {
+  readonly repair: boolean;
+}
+
+/** Options of `verfs fsck`. */
+export const fsckBuilder = (yargs: Argv<CommonArguments>) =>
+  yargs
+    .option('volume', { type: 'string', requiresArg: true, describe: 'Directory of the volume' })
+    .option('repair', { type: 'boolean', default: false, describe: 'Mend what can be mended; nothing of a file goes' })
+    .example('$0 fsck --volume /srv/a', 'tells what is wrong with a volume that is not mounted')
+    .example('$0 fsck --repair', 'mends the default volume');
+
+/** The exit code of each outcome, by its row of the error table; `clean` has none. */
+const rows: Readonly<Record<FsckReport['verdict'], ErrorCode | undefined>> = {
+  clean: undefined,
+  found: 'VERFS_E_FSCK_FOUND',
+  mended: 'VERFS_E_FSCK_MENDED',
+  left: 'VERFS_E_FSCK_LEFT',
+};
+
+const words: Readonly<Record<Finding['mending'], string>> = {
+  mendable: 'can be mended',
+  mended: 'mended',
+  left: 'can not be mended',
+};
+
+const findingText = ({ code, place, detail, mending }: Finding) => `  ${place}: ${detail} [${code}, ${words[mending]}]`;
+
+function text(report: FsckReport): string[] {
+  const { verdict, findings, mended, mendable, left, pendingLogFrames } = report;
+  const heads: Readonly<Record<FsckReport['verdict'], string>> = {
+    clean: 'The volume is clean.',
+    found: `${mendable + left} things are wrong, ${mendable} of them can be mended: \`verfs fsck --repair\`.`,
+    mended: `${mended} things were wrong, and are mended.`,
+    left: `${mended} things are mended, ${mendable + left} are not.`,
+  };
+  const log =
+    pendingLogFrames === 0 ? [] : [`The next mount completes ${pendingLogFrames} synced changes from the log.`];
+  return [heads[verdict], ...findings.map(findingText), ...log];
+}
+
+/** Checks a volume that nobody has open, and mends it if asked to. */
+export async function fsck(args: FsckArguments): Promise<void> {
+  if (args.path !== undefined) {
+    throw new UsageError('fsck takes no path: a volume is checked while it is not mounted', {
+      advice: 'Name it with `--volume DIR`.',
+    });
+  }
+  const { path } = await targetOf(args);
+  const { Volume } = await import('@verfs/sdk');
+  const report = await withProgress(args.repair ? 'mending' : 'checking', args, () =>
+    Volume.fsck(path, { repair: args.repair }),
+  );
+  createOutput(args.json ? 'json' : 'text').result(report, () => text(report));
+  const row = rows[report.verdict];
+  if (row !== undefined) {
+    process.exitCode = errorTable[row].exitCode;
+  }
+}
