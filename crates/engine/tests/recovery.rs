@@ -6,7 +6,7 @@ mod damage;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use damage::{Built, copy, noise};
+use damage::{Built, CHUNKED, copy, noise};
 use verfs_base::Ino;
 use verfs_engine::{OpenOptions, Recovery, Volume};
 use verfs_format::chunk_record::{SYSTEM_STORE, chunk_key};
@@ -30,9 +30,6 @@ fn files(at: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     }
     files
 }
-
-/// All names of [`Built`] that have data in chunks.
-const CHUNKED: [&str; 4] = ["/dir/file", "/dir/deep/file", "/changed", "/new"];
 
 /// Opens it in recovery, expects what is not lost, and that nothing changed.
 fn assert_recovers(built: &Built, lost: &[&str]) {

@@ -16,6 +16,9 @@ use verfs_pack::{load_index, pack_path};
 use verfs_store::ChunkBackend;
 use verfs_vfs::{Context, NodeKind, Vfs, VfsError, XattrMode};
 
+/// Files of [`Built`] that have data in chunks.
+pub const CHUNKED: [&str; 4] = ["/dir/file", "/dir/deep/file", "/changed", "/new"];
+
 const ROOT: Context = Context::ROOT;
 
 pub fn options() -> OpenOptions {
