@@ -43,7 +43,11 @@ fn main() {
         let (progress, _) = scrubbed.expect("a scrub");
         let seconds = begun.elapsed().as_secs_f64();
         let stored = progress.tally.bytes as f64 / f64::from(1 << 20);
-        println!("{run}: {stored:.0} MiB stored in {seconds:.2} s, {:.0} MiB/s, {:?}", stored / seconds, progress.tally);
+        println!(
+            "{run}: {stored:.0} MiB stored in {seconds:.2} s, {:.0} MiB/s, {:?}",
+            stored / seconds,
+            progress.tally
+        );
         volume.close().expect("closed");
     }
 }

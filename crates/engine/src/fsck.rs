@@ -102,7 +102,11 @@ impl Volume {
         let superblock = read_superblock(path)?;
         kinds(path, &superblock)?;
         let mut report = FsckReport::default();
-        if !path.join(META_DIRECTORY).join("ENGINE").exists() && path.join(PACKS_DIRECTORY).exists() {
+        if !path.join(META_DIRECTORY).join("ENGINE").exists() {
+            // Of a volume that was never opened there is nothing to check.
+            if !path.join(PACKS_DIRECTORY).exists() {
+                return Ok(report);
+            }
             // Opened, it would get new metadata, and look like an empty volume.
             let mut findings = Findings::default();
             findings.left("metadata-missing", META_DIRECTORY, "it is not there, and packs are: restore it from a copy");

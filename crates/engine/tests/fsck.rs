@@ -5,7 +5,7 @@ mod damage;
 
 use damage::{Built, CHUNKED, Kept};
 use verfs_base::{ChunkId, Epoch, GroupId, Ino, PackId};
-use verfs_engine::{FsckVerdict, Mending, Repair, Volume};
+use verfs_engine::{CreateOptions, FsckVerdict, Mending, Repair, VaultCompression, VaultSecret, Volume};
 use verfs_format::chunk_record::{ChunkRecord, PackRecord, SYSTEM_STORE, StoreRecord, chunk_key, pack_key};
 use verfs_format::discard::{DiscardCheckpoint, SYSTEM_DISCARD_CHECKPOINT};
 use verfs_format::{
@@ -286,6 +286,51 @@ fn runs_and_unowned_data_keep_their_references() {
         built.put(&chunk_key(chunk), ChunkRecord { refcount: record.refcount + 1, ..record }.encode());
     });
     assert_eq!(built.found_directory(), ["#900"]);
+}
+
+#[test]
+fn a_locked_vault_is_checked_and_what_is_not_sealed_of_it_is_mended() {
+    let built = Built::new();
+    let volume = Volume::open(&built.path, &damage::options()).unwrap();
+    let secret = VaultSecret::new(b"a password".to_vec(), VaultSecret::new_key_file().unwrap().into_bytes()).unwrap();
+    volume.create_vault(&secret, VaultCompression::On).unwrap();
+    volume.unlock_vault(&secret).unwrap();
+    let vault = volume.vault_vfs().unwrap();
+    let root = verfs_vfs::Context::ROOT;
+    let made = vault.mknod(&root, Ino::ROOT, b"secret", verfs_vfs::NodeKind::Regular, 0o600).unwrap().ino;
+    vault.write(&root, made, 0, &damage::noise(9, 200_000)).unwrap();
+    vault.symlink(&root, Ino::ROOT, b"link", b"secret").unwrap();
+    vault.setxattr(&root, made, b"user.name", b"value", verfs_vfs::XattrMode::Set).unwrap();
+    vault.sync().unwrap();
+    volume.create_snapshot(b"tuesday", b"").unwrap();
+    vault.write(&root, made, 0, b"changed").unwrap();
+    drop(vault);
+    volume.close().unwrap();
+    assert_eq!(codes(&built, Repair::No), (FsckVerdict::Clean, Vec::new()));
+    let sealed = |key: &[u8]| [b"V", key].concat();
+    let chunk = built.keys_from(b"Vc").into_iter().next().unwrap();
+    let record = ChunkRecord::decode(&built.get(&chunk).unwrap()).unwrap();
+    built.put(&chunk, ChunkRecord { refcount: record.refcount + 3, ..record }.encode());
+    assert_eq!(codes(&built, Repair::Yes).0, FsckVerdict::Mended);
+    assert_eq!(codes(&built, Repair::No), (FsckVerdict::Clean, Vec::new()));
+    // What its seal protects can't be written without the key.
+    built.delete(&sealed(&keys::inode(made)));
+    let report = Volume::fsck(&built.path, Repair::Yes, &mut |_| {}).unwrap();
+    assert_eq!(report.verdict, FsckVerdict::Left);
+    let written: Vec<_> = report.findings.iter().filter(|finding| finding.mending == Mending::Mended).collect();
+    assert!(written.iter().all(|finding| finding.code == "tree-counters"), "{written:?}");
+    assert!(report.findings.iter().any(|finding| finding.detail.contains("unlock the vault")));
+    assert_eq!(built.get(&sealed(&keys::inode(made))), None);
+    built.assert_reads(&[]);
+}
+
+#[test]
+fn a_volume_that_was_never_opened_is_clean_and_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("volume");
+    Volume::create(&path, &CreateOptions::default()).unwrap();
+    assert_eq!(Volume::fsck(&path, Repair::No, &mut |_| {}).unwrap().verdict, FsckVerdict::Clean);
+    assert!(!path.join("meta").exists());
 }
 
 #[test]

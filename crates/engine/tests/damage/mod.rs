@@ -200,13 +200,18 @@ impl Built {
 
     /// All keys of a keyspace.
     pub fn keys(&self, prefix: u8) -> Vec<Vec<u8>> {
+        self.keys_from(&[prefix])
+    }
+
+    /// All keys that begin so.
+    pub fn keys_from(&self, prefix: &[u8]) -> Vec<Vec<u8>> {
         self.meta(|meta| {
             let mut keys = Vec::new();
             let mut each = |key: &[u8], _: &[u8]| {
                 keys.push(key.to_vec());
                 ControlFlow::Continue(())
             };
-            meta.scan(&KeyRange::prefix(&[prefix]), Direction::Forward, &mut each).unwrap();
+            meta.scan(&KeyRange::prefix(prefix), Direction::Forward, &mut each).unwrap();
             keys
         })
     }

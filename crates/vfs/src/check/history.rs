@@ -32,7 +32,8 @@ impl Checker<'_> {
         let mut lives = Lives::new();
         self.dead_lists(&mut lives)?;
         self.versions(&listed, &mut lives)?;
-        self.used(&lives)
+        // How long sealed names and values are is not to be seen: what the vault's snapshots use can't be worked out.
+        if self.check.name_hash.is_some() { self.used(&lives) } else { Ok(()) }
     }
 
     fn snapshot_names(&mut self) {
@@ -164,7 +165,7 @@ impl Checker<'_> {
                 self.repair_part += 1;
                 list_key = self.view.get(&key)?.is_none().then_some(key);
             }
-            self.findings.records("changes-lack", place, detail, |batch| {
+            self.mend("changes-lack", place, detail, |batch| {
                 if let Some(key) = list_key {
                     batch.put(key, ChangeList::encode(&keys));
                 }
