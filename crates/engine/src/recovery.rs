@@ -57,11 +57,20 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.directory) {
+impl Scratch {
+    /// Removes the copy. Calling it twice is no error.
+    pub(crate) fn remove(&self) {
+        if let Err(error) = fs::remove_dir_all(&self.directory)
+            && error.kind() != ErrorKind::NotFound
+        {
             tracing::warn!(directory = %self.directory.display(), %error, "can't remove the copy of a volume's metadata");
         }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 

@@ -650,6 +650,7 @@ impl Volume {
         self.vault.close();
         let store = self.store.close().map_err(|error| EngineError::from_store(&self.path, &error));
         let meta = self.meta.close().map_err(|error| EngineError::from_meta(&self.path, &error));
+        self.vault.remove_scratch();
         drop(lock);
         result.and(vault).and(vfs).and(store).and(meta)
     }

@@ -135,6 +135,13 @@ impl VaultSlot {
         slot
     }
 
+    /// The volume is closed: what stood in for it goes, whoever holds a handle still.
+    pub(crate) fn remove_scratch(&self) {
+        if let Some(scratch) = &self.setting.scratch {
+            scratch.remove();
+        }
+    }
+
     /// What the mount of the tree shows of it.
     pub(crate) fn door(&self) -> &Arc<VaultDoor> {
         &self.door
