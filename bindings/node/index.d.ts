@@ -305,12 +305,6 @@ export interface FileRoom {
   inodes: number
 }
 
-/** The first entries of a directory. */
-export interface FirstEntries {
-  /** They. */
-  entries: FileEntries
-  /** The open directory that has the others, if there are more; to be closed. */
-  rest?: number
 /** One thing that is wrong with a volume. */
 export interface Finding {
   /** Stable, for programs: `link-count`. */
@@ -321,6 +315,14 @@ export interface Finding {
   detail: string
   /** Whether it can be mended, was mended, or can't be. */
   mending: 'mendable' | 'mended' | 'left'
+}
+
+/** The first entries of a directory. */
+export interface FirstEntries {
+  /** They. */
+  entries: FileEntries
+  /** The open directory that has the others, if there are more; to be closed. */
+  rest?: number
 }
 
 /** What a check found. */

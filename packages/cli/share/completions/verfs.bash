@@ -18,10 +18,10 @@ _verfs() {
     return
   fi
   case $previous in
-    --volume|-o|--metrics|--config|--html|--top|--interval|--count|--auto-lock|--key-file|-k|--key-directory|--password|-p|--password-env|--password-fd|--grace|--chunker|--chunk-mean|--meta-engine|--note|--to|--tag|--from|--resume|--schedule|--keep-last|--keep-hourly|--keep-daily|--keep-weekly|--keep-monthly|--keep-yearly|--keep-min-age) COMPREPLY=($(compgen -f -- "$current")); compopt -o filenames; return ;;
+    --volume|-o|--metrics|--config|--html|--top|--interval|--count|--auto-lock|--key-file|-k|--key-directory|--password|-p|--password-env|--password-fd|--grace|--chunker|--chunk-mean|--meta-engine|--note|--to|--tag|--from|--resume|--schedule|--keep-last|--keep-hourly|--keep-daily|--keep-weekly|--keep-monthly|--keep-yearly|--keep-min-age|--scrub) COMPREPLY=($(compgen -f -- "$current")); compopt -o filenames; return ;;
   esac
   case $command in
-    'mount') options='--volume --foreground -f -o --metrics --allow-other --json --config --quiet --help -h' words='' ;;
+    'mount') options='--volume --foreground -f -o --metrics --allow-other --read-only-recovery --json --config --quiet --help -h' words='' ;;
     'unmount') options='--volume --json --config --quiet --help -h' words='' ;;
     'status') options='--volume --json --config --quiet --help -h' words='' ;;
     'stats') options='--volume --json --config --quiet --help -h' words='' ;;
@@ -48,7 +48,7 @@ _verfs() {
     'receive') options='--volume --rollback --status --json --config --quiet --help -h' words='' ;;
     'policy') options='--json --config --quiet --help -h' words='show set run' ;;
     'policy show') options='--volume --json --config --quiet --help -h' words='' ;;
-    'policy set') options='--volume --schedule --note --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-min-age --json --config --quiet --help -h' words='' ;;
+    'policy set') options='--volume --schedule --note --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-min-age --scrub --json --config --quiet --help -h' words='' ;;
     'policy run') options='--volume --dry-run --json --config --quiet --help -h' words='' ;;
     'config') options='--json --config --quiet --help -h' words='show set reload' ;;
     'config show') options='--json --config --quiet --help -h' words='' ;;
