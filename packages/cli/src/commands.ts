@@ -87,6 +87,21 @@ export const commands: readonly (Command | CommandGroup)[] = [
     load: () => import('./commands/gc.ts').then((m) => entry(m.gcBuilder, m.gc)),
   },
   {
+    command: 'scrub [path]',
+    describe: 'Check that everything stored is what was written',
+    load: () => import('./commands/scrub.ts').then((m) => entry(m.scrubBuilder, m.scrub)),
+  },
+  {
+    command: 'fsck',
+    describe: 'Check a volume that is not mounted, and mend it',
+    load: () => import('./commands/fsck.ts').then((m) => entry(m.fsckBuilder, m.fsck)),
+  },
+  {
+    command: 'doctor [path]',
+    describe: 'Tell what is wrong with this machine or a volume',
+    load: () => import('./commands/doctor.ts').then((m) => entry(m.doctorBuilder, m.doctor)),
+  },
+  {
     command: 'crypt [path]',
     describe: 'Make, unlock and lock the vault, an encrypted folder',
     load: () => import('./commands/crypt.ts').then((m) => entry(m.cryptBuilder, m.crypt)),

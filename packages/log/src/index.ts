@@ -123,7 +123,7 @@ export function openLog(options: LogOptions): LogStream {
     }
   };
   const write = (record: LogRecord) => {
-    if (levels[record.level] <= levels[options.level]) {
+    if (levels[record.level] <= levels[logger.level as LogLevel]) {
       log(flood.take(record));
     }
   };

@@ -11,6 +11,7 @@ use verfs_base::Rng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::seal::{self, Binding};
+use super::stack::{LARGE, SMALL, wiped};
 use super::{CryptoError, KEY_BYTES, SealClass};
 
 /// Data keys that a vault may have at once: the newest one seals, the others still open.
@@ -177,13 +178,13 @@ impl VaultKeys {
         });
         // Before there is anything in it.
         let lock = region::lock(std::ptr::from_ref(page.as_ref()), size_of::<KeyPage>()).ok();
-        page.fill(material);
+        wiped::<LARGE, _>(|| page.fill(material));
         VaultKeys { _lock: lock, page: RwLock::new(page), volume, rng }
     }
 
     /// Takes the data keys of `material`, which has the same identity: the last of them seals from now on.
     pub fn take_generations(&self, material: &KeyMaterial) {
-        self.page.write().fill(material);
+        wiped::<LARGE, _>(|| self.page.write().fill(material));
     }
 
     /// Wipes them although somebody may still hold on to them: from now on nothing is sealed or opened.
@@ -194,18 +195,18 @@ impl VaultKeys {
     /// Identity of a chunk: 128 bits of BLAKE3, keyed.
     #[must_use]
     pub fn chunk_id(&self, raw: &[u8]) -> [u8; 16] {
-        half(blake3::keyed_hash(&self.page.read().chunk_id, raw))
+        wiped::<LARGE, _>(|| half(blake3::keyed_hash(&self.page.read().chunk_id, raw)))
     }
 
     /// What stands for a name of a directory: 128 bits of BLAKE3, keyed. Equal names of two directories have nothing
     /// in common.
     #[must_use]
     pub fn name_hash(&self, directory: u64, name: &[u8]) -> [u8; 16] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.page.read().names);
-        hasher.update(&directory.to_le_bytes()).update(name);
-        let hash = half(hasher.finalize());
-        hasher.zeroize();
-        hash
+        wiped::<SMALL, _>(|| {
+            let mut hasher = blake3::Hasher::new_keyed(&self.page.read().names);
+            hasher.update(&directory.to_le_bytes()).update(name);
+            half(hasher.finalize())
+        })
     }
 
     /// Number of the data key that seals.

@@ -7,6 +7,7 @@ mod error;
 mod keys;
 mod password;
 mod seal;
+mod stack;
 #[cfg(test)]
 mod tests;
 

@@ -12,6 +12,7 @@ use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use verfs_base::Rng;
 
+use super::stack::{SMALL, wiped};
 use super::{CryptoError, KEY_BYTES};
 
 /// Bytes of the number of a data key.
@@ -75,13 +76,22 @@ pub(super) fn seal(
     out.extend_from_slice(&nonce);
     let start = out.len();
     out.extend_from_slice(plain);
-    let cipher = XChaCha20Poly1305::new(&(*key).into());
-    let tag = cipher
-        .encrypt_inout_detached(&nonce.into(), &binding.associated_data(), (&mut out[start..]).into())
-        // Only more than 256 GiB can't be sealed.
-        .map_err(|_| CryptoError::Unsealable)?;
+    let tag = wiped::<SMALL, _>(|| encrypt(key, binding, &nonce, &mut out[start..]))?;
     out.extend_from_slice(&tag);
     Ok(())
+}
+
+fn encrypt(
+    key: &[u8; KEY_BYTES],
+    binding: &Binding<'_>,
+    nonce: &[u8; NONCE_BYTES],
+    text: &mut [u8],
+) -> Result<[u8; TAG_BYTES], CryptoError> {
+    XChaCha20Poly1305::new(&(*key).into())
+        .encrypt_inout_detached(&(*nonce).into(), &binding.associated_data(), text.into())
+        .map(Into::into)
+        // Only more than 256 GiB can't be sealed.
+        .map_err(|_| CryptoError::Unsealable)
 }
 
 /// Number of the data key of a seal.
@@ -94,7 +104,7 @@ pub(super) fn generation_of(sealed: &[u8]) -> Result<u32, CryptoError> {
 pub(super) fn open(key: &[u8; KEY_BYTES], binding: &Binding<'_>, sealed: &[u8]) -> Result<Vec<u8>, CryptoError> {
     let (nonce, ciphertext, tag) = parts(sealed).ok_or(CryptoError::Unsealable)?;
     let mut plain = sealed[ciphertext].to_vec();
-    decrypt(key, binding, (&nonce, &tag), &mut plain)?;
+    wiped::<SMALL, _>(|| decrypt(key, binding, (&nonce, &tag), &mut plain))?;
     Ok(plain)
 }
 
@@ -106,7 +116,7 @@ pub(super) fn open_in_place<'s>(
 ) -> Result<&'s [u8], CryptoError> {
     let (nonce, ciphertext, tag) = parts(sealed).ok_or(CryptoError::Unsealable)?;
     let text = &mut sealed[ciphertext];
-    decrypt(key, binding, (&nonce, &tag), text)?;
+    wiped::<SMALL, _>(|| decrypt(key, binding, (&nonce, &tag), text))?;
     Ok(text)
 }
 
