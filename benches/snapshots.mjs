@@ -8,12 +8,15 @@
 
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { btrfs, buildClient, client, median, root, run, verfsFilesystem } from './filesystems.mjs';
 
 const files_per_directory = 1000;
 const snapshots_per_size = 21;
 const rounds = 5;
+/** What was written last is sorted and merged in the background for a while, here and there. */
+const settle_ms = 10_000;
 
 /** Fills a tree up to so many files of a few bytes. */
 function fill(filesystem, from, count) {
@@ -82,6 +85,7 @@ try {
     const took = new Map(filesystems.map((filesystem) => [filesystem, []]));
     for (const filesystem of filesystems) fill(filesystem, filled, count);
     filled = count;
+    await sleep(settle_ms);
     for (let number = 0; number < snapshots_per_size; number += 1) {
       for (const filesystem of filesystems) {
         writeFileSync(path.join(filesystem.mountpoint, 'd0/f0'), `${count} ${number}`);

@@ -265,7 +265,7 @@ impl Part {
             PartKind::Volume => {
                 let hash = |name: &[u8]| NameHash::from_keyed(self.backend.name_id(Ino::ROOT, name));
                 self.check_records(&*view, Some(&hash), findings)?;
-                check_log(&*self.disk, &*view, &|frame| self.backend.read_frame(frame), findings)
+                check_log(&*self.disk, &*view, &|frame| self.backend.read_frame(frame))
             }
             PartKind::LockedVault => {
                 self.check_records(&ClearView::new(view), None, findings)?;

@@ -66,8 +66,16 @@ export function replaceKeyFile(from: string, to: string): void {
   syncDirectory(dirname(to));
 }
 
-/** Reads `fd` to its end, or until `buffer` is full; gives how many bytes came. */
-function readAll(fd: number, buffer: Buffer): number {
+/** How long somebody may take to open the other end of a named pipe. */
+const writerWithinMs = 2000;
+
+const pause = () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+
+/**
+ * Reads `fd` to its end, or until `buffer` is full; gives how many bytes came. What is empty may be a pipe that nobody
+ * has opened for writing yet, until the time `patience`.
+ */
+function readAll(fd: number, buffer: Buffer, patience: number): number {
   let filled = 0;
   while (filled < buffer.length) {
     let bytes: number;
@@ -78,11 +86,14 @@ function readAll(fd: number, buffer: Buffer): number {
         throw thrown;
       }
       // A pipe whose writer has not written yet.
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+      pause();
       continue;
     }
     if (bytes === 0) {
-      break;
+      if (filled > 0 || performance.now() >= patience) {
+        break;
+      }
+      pause();
     }
     filled += bytes;
   }
@@ -103,7 +114,7 @@ export function readKeyFile(path: string): Buffer {
   };
   let file: number;
   try {
-    // A named pipe to which nobody writes must not keep anybody waiting.
+    // A named pipe to which nobody writes must not keep anybody waiting for ever.
     file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch (cause) {
     throw unreadable(cause);
@@ -118,7 +129,7 @@ export function readKeyFile(path: string): Buffer {
       const advice = `Make it yours alone: \`chmod 600 ${path}\`.`;
       throw new VaultKeyFileError(`Others may use the key file ${path}`, { path, advice });
     }
-    const bytes = readAll(file, content);
+    const bytes = readAll(file, content, status.isFIFO() ? performance.now() + writerWithinMs : 0);
     if (bytes === 0 || bytes > keyFileMaxBytes) {
       content.fill(0);
       throw new VaultKeyFileError(`${path} is ${bytes === 0 ? 'empty' : 'too long for a key file'}`, { path });
