@@ -16,6 +16,7 @@ mod core;
 mod damage;
 mod error;
 mod gc;
+mod halt;
 mod ledger;
 mod live;
 mod options;

@@ -16,7 +16,8 @@ use verfs_pack::{BlockSeal, IndexEntry, IndexTable, PackError, PackReader, load_
 
 use crate::core::Core;
 use crate::gc::Pace;
-use crate::{ChunkStore, Result, StoreError};
+use crate::halt::{Halt, Step};
+use crate::{ChunkStore, Result};
 
 /// Bytes that are read at once.
 const READ_MAX_BYTES: u64 = 1 << 20;
@@ -61,20 +62,6 @@ pub enum ScrubEnd {
     /// It was told to stop.
     Stopped,
 }
-
-/// Why a scrub ends early.
-enum Halt {
-    Stopped,
-    Failed(StoreError),
-}
-
-impl<E: Into<StoreError>> From<E> for Halt {
-    fn from(error: E) -> Halt {
-        Halt::Failed(error.into())
-    }
-}
-
-type Step<T> = std::result::Result<T, Halt>;
 
 struct Scrub<'a> {
     store: &'a ChunkStore,

@@ -25,6 +25,7 @@ pub use progress::{GcEnd, GcPhase, GcProgress, Pace, Reclaimable};
 
 use self::output::Output;
 use crate::core::Core;
+use crate::halt::{Halt, Step};
 use crate::slot::Turn;
 use crate::{ChunkStore, Result, StoreError};
 
@@ -62,21 +63,6 @@ impl Collector {
         }
     }
 }
-
-/// Why a collection ends early.
-enum Halt {
-    Stopped,
-    Failed(StoreError),
-}
-
-impl<E: Into<StoreError>> From<E> for Halt {
-    fn from(error: E) -> Halt {
-        Halt::Failed(error.into())
-    }
-}
-
-/// Result of a step of a collection.
-type Step<T> = std::result::Result<T, Halt>;
 
 /// One collection.
 struct Collection<'a> {

@@ -78,18 +78,7 @@ impl<'a> TreeCheck<'a> {
     /// [`verfs_store::StoreError`]: what the metadata engine or the disk says.
     pub fn run(&self, findings: &mut Findings) -> verfs_store::Result<()> {
         let Some(system) = self.system(findings)? else { return Ok(()) };
-        let mut checker = Checker {
-            view: self.view,
-            check: self,
-            system,
-            findings,
-            orphans: FxHashMap::default(),
-            counters: TreeCounters::default(),
-            highest: 0,
-            found_directory: None,
-            repair_part: REPAIR_PART,
-            unknown_references: false,
-        };
+        let mut checker = self.checker(system, findings);
         checker.read_orphans()?;
         let before = checker.findings.mendable_count();
         checker.names()?;
@@ -505,14 +494,8 @@ impl Checker<'_> {
 }
 
 impl TreeCheck<'_> {
-    /// Names the files that have runs of chunks that are lost.
-    ///
-    /// # Errors
-    /// What the metadata engine says.
-    pub fn name_lost(&self, lost: &LostChunks, findings: &mut Findings) -> verfs_store::Result<()> {
-        let lost: FxHashSet<ChunkId> = lost.keys().copied().collect();
-        let system = System { group: GroupId(0), epoch: Epoch::FIRST, next_number: 0, snapshots: Vec::new() };
-        let mut checker = Checker {
+    fn checker<'a>(&'a self, system: System, findings: &'a mut Findings) -> Checker<'a> {
+        Checker {
             view: self.view,
             check: self,
             system,
@@ -523,7 +506,17 @@ impl TreeCheck<'_> {
             found_directory: None,
             repair_part: REPAIR_PART,
             unknown_references: false,
-        };
+        }
+    }
+
+    /// Names the files that have runs of chunks that are lost.
+    ///
+    /// # Errors
+    /// What the metadata engine says.
+    pub fn name_lost(&self, lost: &LostChunks, findings: &mut Findings) -> verfs_store::Result<()> {
+        let lost: FxHashSet<ChunkId> = lost.keys().copied().collect();
+        let system = System { group: GroupId(0), epoch: Epoch::FIRST, next_number: 0, snapshots: Vec::new() };
+        let mut checker = self.checker(system, findings);
         Ok(checker.name_lost("file-lost-data", &lost, "are in what is lost")?)
     }
 }
