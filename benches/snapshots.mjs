@@ -14,7 +14,7 @@ import { btrfs, buildClient, client, median, root, run, verfsFilesystem } from '
 
 const files_per_directory = 1000;
 const snapshots_per_size = 21;
-const rounds = 5;
+const rounds = 9;
 /** What was written last is sorted and merged in the background for a while, here and there. */
 const settle_ms = 10_000;
 
@@ -54,14 +54,17 @@ function rate(filesystem, row) {
   return units / seconds;
 }
 
-function liveRates(filesystem) {
-  const rates = { create: [], rename: [], unlink: [] };
+/** Rates of one volume and of another, in turns, each first as often as the other. */
+function liveRates(pair) {
+  const rates = pair.map(() => ({ create: [], rename: [], unlink: [] }));
   for (let round = 0; round < rounds; round += 1) {
-    // In this order: each works on what the one before has left.
-    for (const [row, values] of Object.entries(rates)) values.push(rate(filesystem, row));
-    rmSync(path.join(filesystem.mountpoint, 'small'), { recursive: true });
+    for (const at of round % 2 === 0 ? [0, 1] : [1, 0]) {
+      // In this order: each works on what the one before has left.
+      for (const [row, values] of Object.entries(rates[at])) values.push(rate(pair[at], row));
+      rmSync(path.join(pair[at].mountpoint, 'small'), { recursive: true });
+    }
   }
-  return Object.fromEntries(Object.entries(rates).map(([row, values]) => [row, median(values)]));
+  return rates;
 }
 
 const { values: options } = parseArgs({
@@ -96,17 +99,28 @@ try {
     console.log(`| ${count} | ${ours.toFixed(1)} | ${theirs.toFixed(1)} | ${(ours / theirs).toFixed(2)} |`);
   }
 
-  const [ours] = filesystems;
-  const before = liveRates(ours);
+  while (filesystems.length > 0) filesystems.pop().stop();
+  for (const name of ['none', 'many']) {
+    mkdirSync(path.join(directory, name));
+    filesystems.push(verfsFilesystem(path.join(directory, name)));
+    fill(filesystems.at(-1), 0, files_per_directory);
+  }
   const many = Number(options.many);
+  const next = makers(filesystems[1]);
   const making = milliseconds(() => {
-    for (let number = 0; number < many; number += 1) make.get(ours)();
+    for (let number = 0; number < many; number += 1) next();
   });
-  const after = liveRates(ours);
-  console.log(`\n${many} snapshots in ${(making / 1000).toFixed(0)} s; with them, of the rates before:`);
-  for (const row of Object.keys(before)) {
-    const [was, is] = [before[row], after[row]].map(Math.round);
-    console.log(`${row}: ${is} of ${was} a second, ${(is / was).toFixed(2)}`);
+  await sleep(settle_ms);
+  const [without, having] = liveRates(filesystems);
+  console.log(
+    `\n${many} snapshots in ${(making / 1000).toFixed(0)} s; operations a second in their volume and in one without:`,
+  );
+  for (const row of Object.keys(having)) {
+    const [is, would] = [having[row], without[row]].map(median);
+    const ratios = having[row].map((value, round) => value / without[row][round]);
+    console.log(
+      `${row}: ${Math.round(is)} and ${Math.round(would)}, median of the ratios ${median(ratios).toFixed(2)}`,
+    );
   }
 } catch (error) {
   // Said before the clean-up, which may fail for the same reason.

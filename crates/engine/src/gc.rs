@@ -111,8 +111,9 @@ struct Watch {
     activity: Activity,
     /// Dead bytes that the last collection left.
     settled_dead_bytes: u64,
-    /// After a collection that failed.
+    /// After a collection that failed: the next one, unless much more is dead than then.
     not_before: Duration,
+    failed_dead_bytes: u64,
 }
 
 impl Collector {
@@ -202,6 +203,7 @@ impl Shared {
             activity: Activity::begin(&self.vfs, &self.store, &*self.clock),
             settled_dead_bytes: 0,
             not_before: Duration::ZERO,
+            failed_dead_bytes: 0,
         };
         while let Some(percent) = self.wait_for_time(&mut watch) {
             self.state.lock().running = Some(GcProgress::default());
@@ -216,7 +218,10 @@ impl Shared {
             });
             match &ended {
                 Ok(_) => watch.settled_dead_bytes = self.store.stats().dead_bytes,
-                Err(_) => watch.not_before = self.clock.monotonic() + RETRY,
+                Err(_) => {
+                    watch.not_before = self.clock.monotonic() + RETRY;
+                    watch.failed_dead_bytes = self.store.stats().dead_bytes;
+                }
             }
             self.conclude(ended);
         }
@@ -314,7 +319,8 @@ impl Shared {
         // What the last collection left may come alive again.
         watch.settled_dead_bytes = watch.settled_dead_bytes.min(dead_bytes);
         let grown = dead_bytes - watch.settled_dead_bytes;
-        if grown < GROWTH_MIN_BYTES || now < watch.not_before {
+        let rests = now < watch.not_before && dead_bytes < watch.failed_dead_bytes + GROWTH_MIN_BYTES;
+        if grown < GROWTH_MIN_BYTES || rests {
             return None;
         }
         if self.is_space_low() {

@@ -10,7 +10,10 @@ use crate::layout::{pack_dir, pack_path};
 use crate::{Block, IndexEntry, PackError, Result};
 
 /// How far ahead of the writes the pack's blocks are reserved, so that a sync has little metadata to write.
-const RESERVE_STEP_BYTES: u64 = 8 << 20;
+const RESERVE_STEP_MAX_BYTES: u64 = 8 << 20;
+/// It is at most this share of the disk, as a divisor: a small part of what a volume keeps for commits and for garbage
+/// collection on a full disk.
+const RESERVE_STEP_SHARE: u64 = 512;
 
 /// The tail of a pack that grows. Appending only fills a buffer; [`PackWrite::run`] writes it, without the writer, so
 /// that a lock around the writer is never held during I/O.
@@ -24,6 +27,7 @@ pub struct PackWriter {
     /// Where the buffer goes.
     buffer_offset: u64,
     blocks: usize,
+    reserve_step_bytes: u64,
     reserved_bytes: u64,
 }
 
@@ -46,6 +50,8 @@ impl PackWriter {
     pub fn create(disk: &dyn Disk, pack: PackId) -> Result<PackWriter> {
         let path = pack_path(pack);
         let file = disk.create(&path).map_err(PackError::of_disk("create", &path))?;
+        // Without an answer nothing is reserved.
+        let disk_bytes = disk.space().map_or(0, |space| space.total);
         Ok(PackWriter {
             pack,
             path,
@@ -53,6 +59,7 @@ impl PackWriter {
             buffer: encode_pack_header(pack).to_vec(),
             buffer_offset: 0,
             blocks: 0,
+            reserve_step_bytes: (disk_bytes / RESERVE_STEP_SHARE).min(RESERVE_STEP_MAX_BYTES),
             reserved_bytes: 0,
         })
     }
@@ -109,8 +116,8 @@ impl PackWriter {
         let offset = self.buffer_offset;
         let bytes = std::mem::replace(&mut self.buffer, spare);
         self.buffer_offset += bytes.len() as u64;
-        let reserve_bytes =
-            (self.buffer_offset > self.reserved_bytes).then(|| self.buffer_offset.next_multiple_of(RESERVE_STEP_BYTES));
+        let reserve_bytes = (self.buffer_offset > self.reserved_bytes && self.reserve_step_bytes > 0)
+            .then(|| self.buffer_offset.next_multiple_of(self.reserve_step_bytes));
         self.reserved_bytes = reserve_bytes.unwrap_or(self.reserved_bytes);
         PackWrite { path: self.path.clone(), file: Arc::clone(&self.file), offset, bytes, reserve_bytes }
     }

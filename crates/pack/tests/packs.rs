@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use proptest::prelude::*;
 use support::disk::{Call, Crash, Fault, TestDisk};
 use support::{PACK, cases, chunk, decoder, seed, write_pack};
-use verfs_base::{Disk, PackId};
+use verfs_base::{Disk, PackId, Space};
 use verfs_pack::{
     BlockEncoder, BlockSeal, Compression, PackError, PackReader, PackWriter, SealedPacks, index_path, load_index,
     pack_dir, pack_path, remove_pack, scan_pack, seal_pack,
@@ -47,6 +47,21 @@ fn damaged_chunks(disk: &TestDisk, count: u64) -> Vec<u64> {
             }
         })
         .collect()
+}
+
+/// How far behind the first block that is written blocks are reserved, on a disk of this size.
+fn reserved_bytes(total: u64) -> Option<usize> {
+    let disk = TestDisk::new();
+    disk.pretend(Space { total, available: total });
+    write_pack(&disk, 0..1);
+    disk.take_trace().into_iter().find(|(call, ..)| *call == Call::Allocate).map(|(.., len)| len)
+}
+
+#[test]
+fn a_pack_on_a_small_disk_reserves_little_of_it() {
+    assert_eq!(reserved_bytes(1 << 40), Some(8 << 20));
+    assert_eq!(reserved_bytes(512 << 20), Some(1 << 20));
+    assert_eq!(reserved_bytes(0), None);
 }
 
 #[test]

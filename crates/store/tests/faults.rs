@@ -17,7 +17,7 @@ fn rig() -> Rig {
         StoreOptions { pack_target_bytes: 24 << 10, chunk_cache_bytes: 0, inflight_bytes: 16 << 10, ..options() };
     let rig = Rig::with(options);
     rig.put_all(0..14);
-    rig.wait_sealed(1);
+    rig.wait_sealed();
     rig
 }
 
@@ -232,7 +232,7 @@ fn a_pack_that_can_not_be_sealed_stays_readable_and_is_sealed_later() {
     assert_eq!(rig.files("vpi"), Vec::<std::path::PathBuf>::new());
     rig.disk.heal();
     rig.put_all(50..51);
-    rig.wait_sealed(1);
+    rig.wait_sealed();
     rig.assert_reads(0..51);
     assert_eq!(rig.store.close().map_err(|error| error.to_string()), Ok(()));
     assert_eq!(rig.files("vpk").len(), rig.files("vpi").len());

@@ -167,7 +167,7 @@ fn a_missing_or_damaged_index_is_made_again() {
 fn packs_of_batches_that_were_never_committed_are_removed_when_the_volume_opens() {
     let rig = Rig::with(StoreOptions { pack_target_bytes: 24 << 10, ..options() });
     rig.put_all(0..14);
-    rig.wait_sealed(1);
+    rig.wait_sealed();
     let mut batch = rig.store.begin();
     for number in 100..160 {
         batch.put(chunk(number), Indexed::Yes).unwrap();
@@ -279,7 +279,7 @@ fn a_chunk_record_that_names_the_wrong_pack_is_damage() {
 fn a_pack_whose_length_can_not_be_told_keeps_nobody_from_opening() {
     let rig = Rig::with(StoreOptions { pack_target_bytes: 24 << 10, chunk_cache_bytes: 0, ..options() });
     rig.put_all(0..41);
-    rig.wait_sealed(1);
+    rig.wait_sealed();
     rig.put_all(40..41);
     let open = rig.store_record().unsealed;
     let in_open: Vec<u64> = (0..41).filter(|number| open.contains(&rig.record(*number).unwrap().pack)).collect();

@@ -394,7 +394,7 @@ fn an_empty_run_leaves_no_pack() {
 fn full_packs_are_sealed_in_the_background_and_named_so_in_the_records() {
     let rig = Rig::new();
     rig.put_all(0..200);
-    rig.wait_sealed(1);
+    rig.wait_sealed();
     // The last index may be there a moment before its pack counts as sealed; each commit says what does by then.
     let told = (200..220).any(|number| {
         rig.put_all(number..number + 1);

@@ -159,17 +159,14 @@ fn check_refusal(what: &str, error: &io::Error) {
 
 /// Fills the volume until not even an empty file finds room, also after everything is committed.
 fn fill(full: &Full, ledger: &mut Ledger) {
-    let mut number = ledger.files.len();
     for len in [MIB, 64 << 10, 4096, 0] {
         let mut refused_at_once = 0;
         // The volume claims the worst case for what isn't committed yet, so that each commit makes room.
         while refused_at_once < 3 {
             let mut written = 0;
-            while ledger.write(full.path(&format!("fill/{number}")), len) {
-                number += 1;
+            while ledger.write(full.path(&format!("fill/{}", ledger.seed)), len) {
                 written += 1;
             }
-            number += 1;
             refused_at_once = if written == 0 { refused_at_once + 1 } else { 0 };
             full.volume().sync().unwrap();
         }
@@ -190,10 +187,11 @@ fn timely<T: Send + 'static>(full: &Full, what: &str, run: impl FnOnce() -> T + 
 }
 
 /// Tries something until there is room for it again.
-fn soon(begun: Instant, what: &str, act: impl Fn() -> io::Result<()>) {
+fn soon(full: &Full, begun: Instant, what: &str, act: impl Fn() -> io::Result<()>) {
     while let Err(error) = act() {
         check_refusal(what, &error);
-        assert!(begun.elapsed() < RECOVERY_MAX, "{what}: no room after everything was deleted");
+        let gc = full.volume().gc_status();
+        assert!(begun.elapsed() < RECOVERY_MAX, "{what}: no room after everything was deleted: {gc:?}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -206,9 +204,9 @@ const BACK_MIN_PERCENT: u64 = 60;
 fn check_room_is_back(full: &Full, deleted_bytes: u64) {
     let begun = Instant::now();
     let at = full.path("again");
-    soon(begun, "mkdir", || fs::create_dir(&at));
+    soon(full, begun, "mkdir", || fs::create_dir(&at));
     for number in 0..50 {
-        soon(begun, "a small file", || fs::write(at.join(format!("{number}")), random(number, 1000)));
+        soon(full, begun, "a small file", || fs::write(at.join(format!("{number}")), random(number, 1000)));
     }
     File::open(&at).unwrap().sync_all().unwrap();
     let large = full.path("large");
@@ -223,7 +221,11 @@ fn check_room_is_back(full: &Full, deleted_bytes: u64) {
                 if written >= wanted {
                     break;
                 }
-                assert!(begun.elapsed() < RECOVERY_MAX, "of {deleted_bytes} bytes {written} can be written again");
+                let gc = full.volume().gc_status();
+                assert!(
+                    begun.elapsed() < RECOVERY_MAX,
+                    "of {deleted_bytes} bytes {written} can be written again: {gc:?}"
+                );
                 std::thread::sleep(Duration::from_millis(100));
             }
         }

@@ -67,6 +67,7 @@ struct State {
     calls: u64,
     trace: Vec<(Call, PathBuf, usize)>,
     limit_bytes: Option<usize>,
+    space: Option<Space>,
     held: Option<Call>,
 }
 
@@ -128,6 +129,11 @@ impl TestDisk {
     /// Writes that make the files longer than this in sum fail.
     pub fn limit(&self, bytes: Option<usize>) {
         self.state().limit_bytes = bytes;
+    }
+
+    /// What the disk says of its room, whatever it takes.
+    pub fn pretend(&self, space: Space) {
+        self.state().space = Some(space);
     }
 
     /// Calls of this kind wait until the answer is dropped.
@@ -330,7 +336,7 @@ impl Disk for TestDisk {
     }
 
     fn space(&self) -> io::Result<Space> {
-        Ok(Space { total: 1 << 40, available: 1 << 39 })
+        Ok(self.state().space.unwrap_or(Space { total: 1 << 40, available: 1 << 39 }))
     }
 }
 
@@ -402,7 +408,7 @@ impl DiskFile for TestFile {
         Ok(())
     }
 
-    fn allocate(&self, _len: u64) -> io::Result<()> {
-        self.disk.enter(Call::Allocate, &self.path, 0).map(drop)
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.disk.enter(Call::Allocate, &self.path, len as usize).map(drop)
     }
 }

@@ -1,5 +1,7 @@
 //! A round: the list of what is dead in some packs, and then pack by pack what is needed of it to another pack.
 
+use std::path::Path;
+
 use rustc_hash::FxHashSet;
 use verfs_base::{ChunkId, PackId};
 use verfs_format::chunk_record::{PackRecord, chunk_key};
@@ -31,6 +33,10 @@ const READ_MAX_BYTES: u64 = 1 << 20;
 const GAP_MAX_BYTES: u64 = 64 << 10;
 /// How often blocks are tried that were referenced again while their pack was being collected.
 const PASSES_MAX: usize = 3;
+/// Share of the disk that no copy takes, as a divisor: commits need it, and without them nothing is collected.
+const COMMIT_SHARE: u64 = 64;
+/// It is never more than this.
+const COMMIT_MAX_BYTES: u64 = 32 << 20;
 /// Blocks in the output pack beyond which it is closed: as of every pack.
 const OUTPUT_MAX_BLOCKS: usize = 1 << 16;
 
@@ -189,6 +195,11 @@ impl Collection<'_> {
             return Ok(false);
         };
         let mut dead: FxHashSet<ChunkId> = frame.chunks.iter().copied().collect();
+        // What died since the list was made must not be copied: it may be most of the pack.
+        let listed_alive: Vec<IndexEntry> =
+            entries.iter().filter(|entry| !dead.contains(&entry.chunk)).copied().collect();
+        dead.extend(self.unneeded(pack, &listed_alive)?);
+        self.check_room(&entries, &dead)?;
         for _ in 0..PASSES_MAX {
             let mut staying = Vec::new();
             let mut bytes = 0;
@@ -218,6 +229,14 @@ impl Collection<'_> {
         }
         self.passed.insert(pack);
         Ok(false)
+    }
+
+    /// Refuses to copy what the disk has no room for, before a part of it takes the room that commits need.
+    fn check_room(&self, entries: &[IndexEntry], dead: &FxHashSet<ChunkId>) -> Result<()> {
+        let needed: u64 = entries.iter().filter(|entry| !dead.contains(&entry.chunk)).map(block_bytes).sum();
+        let space = self.core.disk.space().map_err(|error| StoreError::of_disk("statvfs", Path::new(""), &error))?;
+        let left = (space.total / COMMIT_SHARE).min(COMMIT_MAX_BYTES);
+        if needed == 0 || space.available >= needed + left { Ok(()) } else { Err(StoreError::OutOfSpace) }
     }
 
     /// Copies blocks to the output pack, durably.

@@ -4,12 +4,12 @@
 #[path = "../../../pack/tests/support/disk.rs"]
 pub mod disk;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use verfs_base::{ChunkId, SystemClock};
-use verfs_format::chunk_record::{ChunkRecord, PackRecord, SYSTEM_STORE, StoreRecord, chunk_key, pack_key};
+use verfs_base::{ChunkId, PackId, SystemClock};
+use verfs_format::chunk_record::{ChunkRecord, PackRecord, PackState, SYSTEM_STORE, StoreRecord, chunk_key, pack_key};
 use verfs_meta::{Direction, KeyRange, MemoryStore, MetaStore, WriteBatch};
 use verfs_store::{ChunkBatch, ChunkStore, Indexed, Result, StoreError, StoreOptions};
 
@@ -137,7 +137,7 @@ impl Rig {
         self.record(number).map_or(0, |record| record.refcount)
     }
 
-    pub fn pack_record(&self, pack: verfs_base::PackId) -> PackRecord {
+    pub fn pack_record(&self, pack: PackId) -> PackRecord {
         PackRecord::decode(&self.meta.get(&pack_key(pack)).unwrap().unwrap()).unwrap()
     }
 
@@ -162,15 +162,25 @@ impl Rig {
         self.disk.paths().into_iter().filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
     }
 
-    /// Waits until every full pack has its index: they are sealed in the background.
-    pub fn wait_sealed(&self, unsealed: usize) {
+    /// Waits until every pack but the newest has its index and counts as sealed: that happens in the background.
+    pub fn wait_sealed(&self) {
         for _ in 0..2000 {
-            if self.files("vpk").len() <= self.files("vpi").len() + unsealed {
+            self.commit(self.store.begin()).unwrap();
+            let mut packs = self.files("vpk");
+            packs.sort();
+            packs.pop();
+            if packs.iter().all(|path| self.is_sealed(path)) {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        panic!("{} packs, {} indexes", self.files("vpk").len(), self.files("vpi").len());
+        panic!("{:?}: {:?}", self.disk.paths(), self.pack_records());
+    }
+
+    fn is_sealed(&self, path: &Path) -> bool {
+        let number = path.file_stem().and_then(|stem| u64::from_str_radix(stem.to_str()?, 16).ok()).unwrap();
+        let record = self.meta.get(&pack_key(PackId(number))).unwrap();
+        record.is_some_and(|record| PackRecord::decode(&record).unwrap().state == PackState::Sealed)
     }
 }
 
