@@ -1,10 +1,12 @@
-/** `npm run mount -- [DIRECTORY] [OPTIONS OF verfs mount]`: from a fresh clone to a mounted volume. */
+/**
+ * `npm run mount -- [DIRECTORY] [OPTIONS OF verfs mount]`: from a fresh clone to a mounted volume. Without a directory it is
+ * mounted where `mount.point` of the configuration says: at ~/verfs, if nothing is said.
+ */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, rmdirSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { prepare } from './prepare.mjs';
-import { runScript } from './progress.mjs';
+import { Hindrance, runScript } from './progress.mjs';
 import { root } from './stamp.mjs';
 
 /** npm runs scripts in the root of the package; relative paths are meant from where the user is. */
@@ -15,9 +17,25 @@ const flags = ['-f', '--foreground', '--allow-other', '--json'];
 const words = process.argv.slice(2);
 const at = words.findIndex((word) => !flags.includes(word));
 const named = at < 0 || words[at].startsWith('-') ? undefined : words[at];
-const mountpoint = named === undefined ? join(homedir(), 'verfs') : resolve(userDirectory, named);
 const options = named === undefined ? words : words.toSpliced(at, 1);
 const isForeground = options.includes('-f') || options.includes('--foreground');
+
+/** The configuration file that the options name, if they do. */
+function configFile() {
+  const index = options.findLastIndex((word) => word === '--config' || word.startsWith('--config='));
+  const file = options[index]?.includes('=') ? options[index].slice('--config='.length) : options[index + 1];
+  return index < 0 || file === undefined ? undefined : resolve(userDirectory, file);
+}
+
+/** Where the configuration has volumes mounted. */
+async function configured() {
+  const { loadConfig } = await import('../packages/config/dist/index.js');
+  try {
+    return loadConfig(configFile()).config['mount.point'];
+  } catch (error) {
+    throw new Hindrance(`${error.message} Or name a directory: npm run mount -- DIRECTORY`);
+  }
+}
 
 /** Runs `verfs` where the user is, and waits for its end also when a signal comes: that is left to it. */
 function verfs(args) {
@@ -35,6 +53,7 @@ function verfs(args) {
 await runScript(async () => {
   await prepare();
   const { shellQuoted } = await import('../packages/errors/dist/index.js');
+  const mountpoint = named === undefined ? await configured() : resolve(userDirectory, named);
   const made = existsSync(mountpoint) ? undefined : mkdirSync(mountpoint, { recursive: true });
   if (made !== undefined) {
     process.stdout.write(`Made the directory ${mountpoint}.\n`);

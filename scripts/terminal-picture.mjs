@@ -1,6 +1,6 @@
 /**
  * `npm run picture`: docs/terminal.svg, what a terminal shows of a first minute with VerFS. The commands are run; what they
- * print is what is shown.
+ * print is what is shown. With `--print` the lines go to standard output instead.
  */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -82,6 +82,12 @@ function picture(lines) {
 
 await runScript(async () => {
   await prepare();
+  if (process.argv.includes('--print')) {
+    const { columns } = look;
+    const text = ({ kind, text: line }) => `${kind === 'command' ? '$ ' : ''}${line.slice(0, columns)}`;
+    process.stdout.write(`${record().map(text).join('\n')}\n`);
+    return;
+  }
   await step('docs/terminal.svg', async () => {
     const lines = record();
     writeFileSync(join(root, 'docs/terminal.svg'), picture(lines));

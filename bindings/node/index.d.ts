@@ -90,6 +90,14 @@ export declare class SnapshotDiff {
   stop(): void
 }
 
+/** Counts what one copy does, for whoever wants to know how far it is. */
+export declare class TransferCounters {
+  /** All zero. */
+  constructor()
+  /** How far the copy is. */
+  progress(): TransferProgress
+}
+
 /**
  * An open volume. Every method returns a promise; it rejects with an `Error` that has `code`, `message` and,
  * where there is one, `path`. A signal that fires rejects the promise at once with `VERFS_E_CANCELLED`.
@@ -153,6 +161,25 @@ export declare class Volume {
   snapshotReceive(options: ReceiveOptions, signal?: AbortSignal | undefined | null): Promise<Snapshot>
   /** From where a stream that was cut can go on; null when there is none. */
   interruptedReceive(signal?: AbortSignal | undefined | null): Promise<string | undefined | null>
+  /**
+   * Copies what is at `source` on this machine to `target` in the volume, where nothing is. Cancelled, it stops; what it
+   * had copied is kept for the next call.
+   */
+  import(source: string, target: string, options: TransferOptions, counters: TransferCounters, signal?: AbortSignal | undefined | null): Promise<TransferReport>
+  /**
+   * Copies what has the path `path` in the volume, or in its snapshot `snapshot`, to `target` on this machine, where
+   * nothing is. Cancelled, it stops; what it had copied is kept for the next call.
+   */
+  export(snapshot: string | undefined | null, path: string, target: string, options: TransferOptions, counters: TransferCounters, signal?: AbortSignal | undefined | null): Promise<TransferReport>
+  /**
+   * Makes everything durable and holds whatever would change a file of the volume's directory, for `forMs` milliseconds
+   * at most or until `thaw`. Resolves when it stands still.
+   */
+  freeze(forMs: number, signal?: AbortSignal | undefined | null): Promise<undefined>
+  /** Lets the volume go on. Rejects when a copy that was made meanwhile is worth nothing. */
+  thaw(): Promise<undefined>
+  /** For how many milliseconds the volume stands still yet; null when it doesn't. */
+  stillFor(): Promise<number | undefined | null>
   /**
    * What everything at and below `path`, from the root of the volume, takes: the whole volume for an empty one. It
    * looks at all of it. Cancelled, it ends.
@@ -705,6 +732,54 @@ export interface TaskStatus {
   restarts: number
   /** In words; may be empty. */
   detail: string
+}
+
+/** How a tree is copied. */
+export interface TransferOptions {
+  /** Whether files are read back from where they were stored. By default they are. */
+  verify?: boolean
+  /** Whether files that an earlier run copied are compared by content, not by size and time alone. */
+  compare?: boolean
+  /** Whether what can't be copied is left out. By default it keeps the copy from getting its name. */
+  leaveOut?: boolean
+}
+
+/** How far a copy is. */
+export interface TransferProgress {
+  /** Names that are copied. */
+  entries: number
+  /** Names that there are, as far as they are counted. */
+  ofEntries: number
+  /** Bytes of files that are copied, holes included. */
+  bytes: number
+  /** Bytes of files that there are, as far as they are counted. */
+  ofBytes: number
+  /** Whether all of them are counted. */
+  counted: boolean
+  /** Files that an earlier run had copied. */
+  alreadyThere: number
+  /** Files that were read back. */
+  verified: number
+}
+
+/** What was copied. */
+export interface TransferReport {
+  /** Names of files, and of everything else that is no directory. */
+  files: number
+  /** Directories. */
+  directories: number
+  /** Sizes of the files. */
+  bytes: number
+  /** Files that an earlier run had copied. */
+  alreadyThere: number
+  /** Files that were read back. */
+  verified: number
+  /** What was left out since it is the volume itself. */
+  leftOut: Array<string>
+  /** How much could not be copied. */
+  failures: number
+  /** The first of that: what, and why. */
+  toldFailures: Array<string>
 }
 
 /** What a part of the tree takes. */

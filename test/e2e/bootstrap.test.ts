@@ -15,7 +15,10 @@ afterEach(() => sandbox[Symbol.asyncDispose]());
 /** Runs an npm script with the real home, where Rust is, and a configuration for the sandbox. */
 async function npmRun(script: string, ...args: string[]) {
   const config = sandbox.path('config.toml');
-  const lines = ['[volume]', `path = "${sandbox.volume}"`, '[daemon]', `log_directory = "${sandbox.path('log')}"`];
+  const lines = [
+    ...['[volume]', `path = "${sandbox.volume}"`, '[daemon]', `log_directory = "${sandbox.path('log')}"`],
+    ...['[mount]', `point = "${sandbox.path('by-configuration')}"`],
+  ];
   writeFileSync(config, lines.join('\n'));
   const options = { cwd: repository, env: { ...process.env } as Record<string, string>, timeoutMs: 120_000 };
   return await run('npm', ['run', '--silent', script, '--', ...args, '--config', config], options);
@@ -34,6 +37,23 @@ test('npm run mount makes what it needs, says what it did and how to unmount', a
   expect(second).toMatchObject({ code: 0 });
   expect(second.stdout).not.toContain('Made');
   await sandbox.json(['unmount', mountpoint]);
+});
+
+test('npm run mount without a directory mounts where the configuration says', async () => {
+  const mountpoint = sandbox.path('by-configuration');
+  const outcome = await npmRun('mount');
+  expect(outcome).toMatchObject({ code: 0 });
+  expect(outcome.stdout).toContain(`Mounted ${sandbox.volume} at ${mountpoint}`);
+  await sandbox.json(['unmount', mountpoint]);
+  writeFileSync(sandbox.path('wrong.toml'), '[mount]\npoint = 7\n');
+  const wrong = await run('npm', ['run', '--silent', 'mount', '--', `--config=${sandbox.path('wrong.toml')}`], {
+    cwd: repository,
+    env: { ...process.env } as Record<string, string>,
+    timeoutMs: 120_000,
+  });
+  expect(wrong.code).not.toBe(0);
+  expect(wrong.stderr).toContain('mount.point');
+  expect(wrong.stderr).toContain('npm run mount -- DIRECTORY');
 });
 
 test('npm run mount leaves no directory when the mount fails, and has the exit code of the error', async () => {

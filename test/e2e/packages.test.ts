@@ -1,5 +1,15 @@
 /** What is published, installed as a user does who has neither Rust nor a compiler. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
@@ -84,6 +94,43 @@ test('its command makes, mounts and unmounts a volume', async () => {
   expect(readFileSync(join(mountpoint, 'file'), 'utf8')).toBe('written in the mount');
   expect(await verfs('unmount', mountpoint)).toMatchObject({ code: 0 });
 });
+
+test('a daemon whose package is replaced, or gone, goes on, and is unmounted', async () => {
+  const { mountpoint } = sandbox;
+  const volume = sandbox.path('upgraded');
+  expect(await verfs('volume', 'create', volume)).toMatchObject({ code: 0 });
+  expect(await verfs('mount', mountpoint, '--volume', volume)).toMatchObject({ code: 0, stderr: '' });
+  writeFileSync(join(mountpoint, 'before'), 'before the upgrade');
+  const modules = join(project, 'node_modules');
+  renameSync(modules, `${modules}.away`);
+  try {
+    writeFileSync(join(mountpoint, 'after'), randomBytes(3_000_000));
+    expect(readFileSync(join(mountpoint, 'before'), 'utf8')).toBe('before the upgrade');
+    // The version that came instead speaks with it: everything that the daemon may need of its package is loaded.
+    const asked = [
+      ['status', mountpoint],
+      ['stats', mountpoint],
+      ['du', mountpoint],
+      ['snapshot', 'create', 'one', '--volume', volume],
+      ['snapshot', 'diff', 'one', '--volume', volume],
+      ['policy', 'set', '--schedule', 'hourly', '--volume', volume],
+      ['config', 'set', 'daemon.log_level', 'debug', '--volume', volume],
+      ['config', 'reload', mountpoint],
+      ['import', repository.concat('/docs'), 'docs', '--volume', volume],
+      ['scrub', '--now', mountpoint],
+      ['gc', '--now', mountpoint],
+      ['sync', mountpoint],
+    ];
+    for (const args of asked) {
+      expect([args, await sandbox.verfs(args)]).toMatchObject([args, { code: 0, stderr: '' }]);
+    }
+    expect(await sandbox.verfs(['unmount', mountpoint])).toMatchObject({ code: 0, stderr: '' });
+  } finally {
+    rmSync(modules, { recursive: true, force: true });
+    renameSync(`${modules}.away`, modules);
+  }
+  expect(mountpointsBelow(sandbox.root)).toEqual([]);
+}, 120_000);
 
 test('its library does so, too', async () => {
   const script = [

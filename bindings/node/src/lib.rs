@@ -19,6 +19,7 @@ mod signal;
 mod snapshots;
 mod stats;
 mod streams;
+mod transfer;
 mod usage;
 mod vault;
 mod volume;

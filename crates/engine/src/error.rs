@@ -42,6 +42,13 @@ pub const ERROR_CODES: &[&str] = &[
     "VERFS_E_STREAM_MISMATCH",
     "VERFS_E_PATH_NOT_FOUND",
     "VERFS_E_PATH_EXISTS",
+    "VERFS_E_SOURCE_MISSING",
+    "VERFS_E_SOURCE_CHANGED",
+    "VERFS_E_TARGET_EXISTS",
+    "VERFS_E_TARGET_FULL",
+    "VERFS_E_COPY_INCOMPLETE",
+    "VERFS_E_COPY_DIFFERS",
+    "VERFS_E_FREEZE_BROKEN",
     "VERFS_E_VAULT_ABSENT",
     "VERFS_E_VAULT_EXISTS",
     "VERFS_E_VAULT_UNLOCKED",
@@ -232,6 +239,67 @@ pub enum EngineError {
         /// The path, from the root of the volume.
         path: PathBuf,
     },
+    /// What is to be copied, or the directory that it is to be copied to, is not there.
+    #[error("there is no {}: name a file or directory of this machine that is there", path.display())]
+    SourceMissing {
+        /// The path on this machine.
+        path: PathBuf,
+    },
+    /// Somebody wrote to what was being copied.
+    #[error(
+        "{count} files in {} changed while they were read: run it again, which goes on; of a snapshot nothing changes",
+        path.display()
+    )]
+    SourceChanged {
+        /// What was copied.
+        path: PathBuf,
+        /// How many files.
+        count: u64,
+    },
+    /// Something would be in the way.
+    #[error("there is something at {} already: name another place", path.display())]
+    TargetExists {
+        /// The path on this machine.
+        path: PathBuf,
+    },
+    /// The disk of the target is full.
+    #[error("the disk of {} is full: free some space on it, and run it again, which goes on", path.display())]
+    TargetFull {
+        /// The path on this machine.
+        path: PathBuf,
+    },
+    /// Not everything could be copied.
+    #[error("{count} things in {} could not be copied: {detail}: correct that and run it again, which goes on, or give --leave-out", path.display())]
+    CopyIncomplete {
+        /// What was copied.
+        path: PathBuf,
+        /// How many.
+        count: u64,
+        /// The first of them.
+        detail: String,
+    },
+    /// What was read back is not what was written.
+    #[error("{count} files of {} are not stored as they were read: run it again, which copies these anew; check the disk", path.display())]
+    CopyDiffers {
+        /// What was copied.
+        path: PathBuf,
+        /// How many.
+        count: u64,
+    },
+    /// The caller ended a copy that can be gone on with.
+    #[error("copying to {} was cancelled: run it again, which goes on", path.display())]
+    TransferCancelled {
+        /// Where it goes.
+        path: PathBuf,
+    },
+    /// A volume did not stand still as long as it should.
+    #[error("volume {} did not stand still: {detail}: copy it again", path.display())]
+    FreezeBroken {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
     /// The caller ended it.
     #[error("copying to {} was cancelled: nothing of it stays", path.display())]
     Cancelled {
@@ -333,6 +401,14 @@ impl EngineError {
             EngineError::StreamMismatch { .. } => "VERFS_E_STREAM_MISMATCH",
             EngineError::PathNotFound { .. } | EngineError::NoSuchPath { .. } => "VERFS_E_PATH_NOT_FOUND",
             EngineError::PathExists { .. } => "VERFS_E_PATH_EXISTS",
+            EngineError::SourceMissing { .. } => "VERFS_E_SOURCE_MISSING",
+            EngineError::SourceChanged { .. } => "VERFS_E_SOURCE_CHANGED",
+            EngineError::TargetExists { .. } => "VERFS_E_TARGET_EXISTS",
+            EngineError::TargetFull { .. } => "VERFS_E_TARGET_FULL",
+            EngineError::CopyIncomplete { .. } => "VERFS_E_COPY_INCOMPLETE",
+            EngineError::CopyDiffers { .. } => "VERFS_E_COPY_DIFFERS",
+            EngineError::TransferCancelled { .. } => "VERFS_E_CANCELLED",
+            EngineError::FreezeBroken { .. } => "VERFS_E_FREEZE_BROKEN",
             EngineError::Cancelled { .. } | EngineError::StreamCancelled => "VERFS_E_CANCELLED",
             EngineError::Io { .. } => "VERFS_E_IO",
             EngineError::VaultAbsent { .. } => "VERFS_E_VAULT_ABSENT",
@@ -388,6 +464,14 @@ impl EngineError {
             | EngineError::PathNotFound { path, .. }
             | EngineError::NoSuchPath { path }
             | EngineError::PathExists { path }
+            | EngineError::SourceMissing { path }
+            | EngineError::SourceChanged { path, .. }
+            | EngineError::TargetExists { path }
+            | EngineError::TargetFull { path }
+            | EngineError::CopyIncomplete { path, .. }
+            | EngineError::CopyDiffers { path, .. }
+            | EngineError::TransferCancelled { path }
+            | EngineError::FreezeBroken { path, .. }
             | EngineError::Cancelled { path }
             | EngineError::FormatNewer { path, .. }
             | EngineError::SuperblockDamaged { path, .. }

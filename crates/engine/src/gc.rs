@@ -15,6 +15,7 @@ use verfs_store::{ChunkStore, GcEnd, GcProgress, Pace, Reclaimable, StoreError, 
 use verfs_vfs::Vfs;
 
 use crate::activity::Activity;
+use crate::pause::Pause;
 
 /// How often the thread looks whether its time has come.
 const TICK: Duration = Duration::from_secs(1);
@@ -92,6 +93,7 @@ struct Shared {
     vfs: Arc<Vfs>,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
+    pause: Arc<Pause>,
     options: GcOptions,
     state: Mutex<State>,
     /// The thread waits here for its time, or rests.
@@ -118,10 +120,10 @@ struct Watch {
 
 impl Collector {
     pub(crate) fn start(
-        store: Arc<ChunkStore>,
-        vfs: Arc<Vfs>,
+        (store, vfs): (Arc<ChunkStore>, Arc<Vfs>),
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
+        pause: Arc<Pause>,
         options: GcOptions,
     ) -> std::io::Result<Collector> {
         let shared = Arc::new(Shared {
@@ -129,6 +131,7 @@ impl Collector {
             vfs,
             disk,
             clock,
+            pause,
             options,
             state: Mutex::new(State::default()),
             work: Condvar::new(),
@@ -252,6 +255,7 @@ impl Shared {
     }
 
     fn collect(&self, percent: u8, watch: &mut Watch) -> Result<GcProgress, StoreError> {
+        let at_work = self.pause.work();
         let mut paced_bytes = 0;
         let mut paced_at = self.clock.monotonic();
         let pace = &mut |progress: &GcProgress| {
@@ -261,6 +265,7 @@ impl Shared {
                 return Pace::Stop;
             }
             drop(state);
+            at_work.rest();
             let copied = progress.moved_bytes.saturating_sub(paced_bytes);
             paced_bytes = progress.moved_bytes;
             let now = self.look(watch);

@@ -9,11 +9,13 @@ mod diff;
 mod error;
 mod file_limit;
 mod files;
+mod freeze;
 mod fsck;
 mod gc;
 mod health;
 mod lock;
 mod options;
+mod pause;
 mod recovery;
 mod runtime_directory;
 mod scrub;
@@ -21,6 +23,7 @@ mod snapshots;
 mod stats;
 mod streams;
 mod tasks;
+mod transfer;
 mod usage;
 mod vault;
 mod volume;
@@ -38,6 +41,9 @@ pub use options::{CreateOptions, MountOptions, OpenOptions, ReadOnly, Recovery};
 pub use scrub::{ScrubOptions, ScrubStatus};
 pub use snapshots::SnapshotWork;
 pub use stats::{Damage, OpLatency, Stats, VolumeInfo};
+pub use transfer::{
+    Content, Defects, TransferCounters, TransferOptions, TransferProgress, TransferReport, TransferWatch, Verify,
+};
 pub use vault::{
     FreedMemory, LOCK_GRACE, RekeyState, VaultCompression, VaultSecret, VaultState, VaultStatus, watch_freed_memory,
     wipes_freed_memory,

@@ -207,7 +207,12 @@ impl Volume {
         let whole = match record.ended.filter(|_| in_vault && position == ScrubPosition::Kept) {
             Some(pass) => ScrubProgress { tally: pass.tally, total_bytes: pass.tally.bytes },
             None => {
-                let mut pace = |progress: &ScrubProgress| scrubber.pace(self, progress, &mut throttle, wanted);
+                // What follows in the vault is held off by whoever has that.
+                let at_work = self.pause().work();
+                let mut pace = |progress: &ScrubProgress| {
+                    at_work.rest();
+                    scrubber.pace(self, progress, &mut throttle, wanted)
+                };
                 let (progress, end) = self.store().scrub(position, &mut pace).map_err(failed)?;
                 let named = self.vfs().note_damaged_chunks(&self.store().damaged());
                 named.map_err(|error| EngineError::from_vfs(self.path(), error))?;

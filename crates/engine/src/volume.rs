@@ -18,9 +18,11 @@ use verfs_meta::{EngineKind, MetaStore};
 use verfs_store::{ChunkStore, GcProgress, Reclaimable};
 use verfs_vfs::{Copied, Vfs, VfsParts};
 
+use crate::freeze::Freezer;
 use crate::fsck::mend_copy;
 use crate::gc::{Collector, GcStatus};
 use crate::lock::VolumeLock;
+use crate::pause::Pause;
 use crate::recovery::Scratch;
 use crate::runtime_directory::{Outside, mountpoint_outside};
 use crate::scrub::Scrubber;
@@ -51,6 +53,8 @@ pub struct Volume {
     session: Arc<SessionSlot>,
     vault: Arc<VaultSlot>,
     tasks: Tasks,
+    pause: Arc<Pause>,
+    freezer: Arc<Freezer>,
     /// The copy under way, and how many inodes it will have.
     copying: Mutex<(Copied, u64)>,
     lock: Mutex<Option<VolumeLock>>,
@@ -301,7 +305,14 @@ impl Volume {
                 return Err(error);
             }
         };
-        let collector = Collector::start(Arc::clone(&store), Arc::clone(&vfs), disk, Arc::clone(&clock), options.gc());
+        let pause = Arc::new(Pause::default());
+        let collector = Collector::start(
+            (Arc::clone(&store), Arc::clone(&vfs)),
+            disk,
+            Arc::clone(&clock),
+            Arc::clone(&pause),
+            options.gc(),
+        );
         let collector = match collector {
             Ok(collector) => collector,
             Err(error) => {
@@ -321,6 +332,7 @@ impl Volume {
             owner: (owner.uid(), owner.gid()),
             tree: Arc::clone(&vfs),
             session: Arc::clone(&session),
+            pause: Arc::clone(&pause),
         }));
         let volume = Arc::new(Volume {
             path: path.to_path_buf(),
@@ -334,6 +346,8 @@ impl Volume {
             session,
             vault,
             tasks: Tasks::new(),
+            pause,
+            freezer: Arc::default(),
             copying: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         });
@@ -367,6 +381,16 @@ impl Volume {
         job: impl FnOnce(&StopSignal) + Send + 'static,
     ) -> Result<(), EngineError> {
         self.tasks.start(name, job).map_err(|error| EngineError::from_io(&self.path, &error))
+    }
+
+    /// Where its background work rests.
+    pub(crate) fn pause(&self) -> &Arc<Pause> {
+        &self.pause
+    }
+
+    /// Whether it stands still.
+    pub(crate) fn freezer(&self) -> &Arc<Freezer> {
+        &self.freezer
     }
 
     /// Its chunks.
@@ -569,6 +593,7 @@ impl Volume {
         let Some(session) = self.session.lock().clone() else {
             return Err(EngineError::NotMounted { path: self.path.clone() });
         };
+        self.go_on();
         // What can't be made durable keeps the vault open, and with it its mount.
         self.vault.lock(LOCK_GRACE, Unsaved::StaysOpen)?;
         self.vault.unmounted();
@@ -598,6 +623,15 @@ impl Volume {
         &self.vault
     }
 
+    /// Ends a freeze: what follows needs to write.
+    fn go_on(&self) {
+        if self.end_freeze().is_some() {
+            tracing::warn!(
+                "the volume goes on since it is unmounted: a copy of it that is not complete is worth nothing"
+            );
+        }
+    }
+
     /// Lets go of a session that ended. Another one, mounted since by somebody else, stays.
     fn forget_session(&self, ended: &Arc<VolumeMount>) {
         self.session.lock().take_if(|current| Arc::ptr_eq(current, ended));
@@ -624,6 +658,7 @@ impl Volume {
     /// # Errors
     /// The first thing that went wrong; the volume is closed all the same.
     pub fn close(&self) -> Result<(), EngineError> {
+        self.go_on();
         let vault = self.vault.lock(LOCK_GRACE, Unsaved::IsLost);
         let mut result = Ok(());
         if self.session.lock().is_some() {

@@ -102,7 +102,9 @@ fn next_group(shared: &Shared) -> Option<Arc<Group>> {
             return Some(Arc::clone(&closing.group));
         }
         match state.open.first_change {
-            _ if state.freeze == Freeze::Frozen || state.meeting => shared.work.wait(&mut state),
+            _ if matches!(state.freeze, Freeze::Frozen | Freeze::Still) || state.meeting => {
+                shared.work.wait(&mut state);
+            }
             Some(_) if state.close_requested || state.shutdown => return Some(close(&mut state, shared)),
             Some(first_change) => {
                 let age = shared.monotonic().saturating_sub(first_change);

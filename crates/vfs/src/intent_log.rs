@@ -16,6 +16,7 @@ use verfs_format::{ContentId, FrameBuilder, InodeKind, InodeScope, LogEntry, Xat
 
 use crate::dirty::View;
 use crate::group::{Group, Unlogged};
+use crate::rollback::Freeze;
 use crate::state::{Failure, Node, State};
 use crate::volume::Shared;
 use crate::{Context, Result, SyncScope, Vfs, VfsError};
@@ -388,6 +389,10 @@ impl Shared {
     fn fsync(&self, ino: Ino) -> Result<()> {
         let target = {
             let mut state = self.state.lock();
+            // The log is not to change while somebody copies it.
+            while state.freeze == Freeze::Still {
+                self.progress.wait(&mut state);
+            }
             match state.failure {
                 Some(Failure::Store) => return Err(VfsError::Io),
                 Some(Failure::Closed) => return Err(VfsError::Closed),

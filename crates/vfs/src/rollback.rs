@@ -5,6 +5,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use parking_lot::MutexGuard;
 use verfs_base::{Epoch, Ino};
 use verfs_format::keys;
 use verfs_meta::KeyRange;
@@ -25,6 +26,45 @@ pub(crate) enum Freeze {
     Draining,
     /// They wait, and so does the committer: the store's records change under them.
     Frozen,
+    /// Those that change something wait, and so does the committer: somebody copies what is on the disk.
+    Still,
+}
+
+/// Whether an operation changes something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Intent {
+    /// It looks.
+    Look,
+    /// It does.
+    Change,
+}
+
+impl Freeze {
+    /// Whether an operation has to wait.
+    pub(crate) fn holds(self, intent: Intent) -> bool {
+        match (self, intent) {
+            (Freeze::No, _) | (Freeze::Still, Intent::Look) => false,
+            (Freeze::Draining | Freeze::Frozen, _) | (Freeze::Still, Intent::Change) => true,
+        }
+    }
+}
+
+/// A tree that stands still: what changes it waits until this goes.
+pub struct Still<'a> {
+    shared: &'a Shared,
+    _whole_tree: MutexGuard<'a, ()>,
+}
+
+impl std::fmt::Debug for Still<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Still").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Still<'_> {
+    fn drop(&mut self) {
+        self.shared.thaw();
+    }
 }
 
 /// What a rollback, or a stream, changed: whoever caches names or inodes must forget these.
@@ -45,6 +85,11 @@ const TOLD_NAMES: usize = 4096;
 impl Shared {
     /// Lets nothing begin, and waits until everything done before is durable.
     pub(crate) fn freeze(&self) -> Result<()> {
+        self.freeze_to(Freeze::Frozen)
+    }
+
+    /// The same; then it is as `end` says.
+    fn freeze_to(&self, end: Freeze) -> Result<()> {
         let mut state = self.state.lock();
         while state.freeze != Freeze::No {
             self.progress.wait(&mut state);
@@ -62,7 +107,8 @@ impl Shared {
                 return Err(error);
             }
             if state.closing.is_none() && state.open.is_empty() && state.reapable.is_empty() {
-                state.freeze = Freeze::Frozen;
+                state.freeze = end;
+                self.progress.notify_all();
                 return Ok(());
             }
             state.close_requested = true;
@@ -120,6 +166,17 @@ impl Vfs {
         Ok(self.outdated_since(Some(to)))
     }
 
+    /// Makes everything durable, and holds whatever would change the tree, or what of it is on the disk, until the result
+    /// goes. Reads go on.
+    ///
+    /// # Errors
+    /// [`VfsError::NoSpace`], [`VfsError::ReadOnly`] after a failure of the store, [`VfsError::Closed`].
+    pub fn hold_still(&self) -> Result<Still<'_>> {
+        let whole_tree = self.shared.whole_tree.lock();
+        self.shared.freeze_to(Freeze::Still)?;
+        Ok(Still { shared: &self.shared, _whole_tree: whole_tree })
+    }
+
     /// Records that the rollback under way looked at; 0 without one.
     #[must_use]
     pub fn rolled_back_records(&self) -> u64 {
@@ -161,6 +218,12 @@ impl Vfs {
             };
             tell(some.iter().filter_map(name_of).collect());
         }
+    }
+
+    /// Whether a caller keeps an inode: whether the kernel may have attributes of it, or names in it.
+    #[must_use]
+    pub fn is_kept(&self, ino: Ino) -> bool {
+        ino == Ino::ROOT || self.shared.state.lock().pins.contains_key(&ino)
     }
 
     /// Inodes that a caller keeps: those that the kernel may have attributes of.

@@ -19,7 +19,7 @@ use crate::damage::DamagedInode;
 use crate::directory::Name;
 use crate::intent_log::IntentLog;
 use crate::read_ahead::ReadAhead;
-use crate::rollback::Freeze;
+use crate::rollback::{Freeze, Intent};
 use crate::state::{Failure, Need, State, Step, Stop};
 use crate::{Context, FsStat, Patience, Result, VfsError};
 
@@ -197,12 +197,22 @@ impl Shared {
         Ok(self.name_of(directory, Bytes::copy_from_slice(bytes)))
     }
 
-    /// Runs an operation on the state, fetching what it needs, until it has its result.
-    pub(crate) fn run<T>(&self, context: &Context, mut operation: impl FnMut(&mut State) -> Step<T>) -> Result<T> {
+    /// Runs an operation that changes nothing, but access times, on the state, fetching what it needs, until it has its
+    /// result.
+    pub(crate) fn run<T>(&self, context: &Context, operation: impl FnMut(&mut State) -> Step<T>) -> Result<T> {
+        self.run_with(context, Intent::Look, operation)
+    }
+
+    fn run_with<T>(
+        &self,
+        context: &Context,
+        intent: Intent,
+        mut operation: impl FnMut(&mut State) -> Step<T>,
+    ) -> Result<T> {
         loop {
             let need = {
                 let mut state = self.state.lock();
-                while state.freeze != Freeze::No {
+                while state.freeze.holds(intent) {
                     match context.patience {
                         Patience::Try => return Err(VfsError::WouldBlock),
                         Patience::Wait => self.progress.wait(&mut state),
@@ -231,7 +241,7 @@ impl Shared {
         mut operation: impl FnMut(&mut State, Timestamp) -> Step<T>,
     ) -> Result<T> {
         let now = self.now();
-        self.run(context, |state| {
+        self.run_with(context, Intent::Change, |state| {
             let result = operation(state, now)?;
             if state.begin_change(self.monotonic()) {
                 self.work.notify_one();

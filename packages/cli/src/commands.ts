@@ -38,6 +38,8 @@ const policy = () => import('./commands/policy.ts');
 const config = () => import('./commands/config.ts');
 const service = () => import('./commands/service.ts');
 const volume = () => import('./commands/volume.ts');
+const transfer = () => import('./commands/transfer.ts');
+const freeze = () => import('./commands/freeze.ts');
 
 /** The commands, in the order of the help. */
 export const commands: readonly (Command | CommandGroup)[] = [
@@ -75,6 +77,16 @@ export const commands: readonly (Command | CommandGroup)[] = [
     command: 'top [path]',
     describe: 'Show what a mounted volume does, as it does it',
     load: () => import('./commands/top.ts').then((m) => entry(m.topBuilder, m.top)),
+  },
+  {
+    command: 'import <source> [target]',
+    describe: 'Copy a directory of this machine into a volume',
+    load: () => transfer().then((m) => entry(m.importBuilder, m.importTree)),
+  },
+  {
+    command: 'export <source> <target>',
+    describe: 'Copy out of a volume, or of one of its snapshots',
+    load: () => transfer().then((m) => entry(m.exportBuilder, m.exportTree)),
   },
   {
     command: 'sync [path]',
@@ -119,6 +131,16 @@ export const commands: readonly (Command | CommandGroup)[] = [
         command: 'info [path]',
         describe: 'Show what the superblock of a volume says',
         load: () => volume().then((m) => entry(m.infoBuilder, m.volumeInfo)),
+      },
+      {
+        command: 'freeze [path]',
+        describe: 'Hold a mounted volume still, so that its directory can be copied',
+        load: () => freeze().then((m) => entry(m.freezeBuilder, m.volumeFreeze)),
+      },
+      {
+        command: 'thaw [path]',
+        describe: 'Let it go on',
+        load: () => freeze().then((m) => entry(m.thawBuilder, m.volumeThaw)),
       },
     ],
     examples: [

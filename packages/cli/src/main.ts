@@ -16,8 +16,11 @@ function exitCodesNote(): string {
   return `Exit codes: 0 done, ${VERFS_E_INTERNAL.exitCode} a defect, ${VERFS_E_USAGE.exitCode} wrong usage; docs/ERRORS.md has the others.`;
 }
 
-/** Of `words` after `--` none is an option: those that look like one are paths. */
+/** Of `words` after `--` none is an option: those that look like one are paths. `verfs volume freeze` has a command there. */
 function withoutSeparator(words: readonly string[]): string[] {
+  if (words[0] === 'volume' && words[1] === 'freeze') {
+    return [...words];
+  }
   const at = words.indexOf('--');
   const paths = at < 0 ? [] : words.slice(at + 1).map((word) => (word.startsWith('-') ? `./${word}` : word));
   return [...words.slice(0, at < 0 ? words.length : at), ...paths];
@@ -25,12 +28,13 @@ function withoutSeparator(words: readonly string[]): string[] {
 
 /** Whether the words ask for JSON: also where they are wrong, so that the error is JSON. */
 function asksForJson(words: readonly string[]): boolean {
-  const last = words.findLast((word) => /^--(no-)?json(=|$)/.test(word));
+  const own = words.slice(0, words.includes('--') ? words.indexOf('--') : words.length);
+  const last = own.findLast((word) => /^--(no-)?json(=|$)/.test(word));
   return last !== undefined && !last.startsWith('--no-') && !last.endsWith('=false');
 }
 
 /** What may be given more than once. */
-const lists = ['o', 'names', 'paths'];
+const lists = ['o', 'names', 'paths', '--'];
 
 /**
  * Options may be given once, those in `lists` excepted, and no text but a note may be empty: an unset variable of a
@@ -41,7 +45,7 @@ function checkValues(values: Readonly<Record<string, unknown>>): true {
     if (Array.isArray(value) && !lists.includes(name)) {
       throw new UsageError(`${name} is given more than once`);
     }
-    if ([value].flat().includes('') && name !== 'note') {
+    if ([value].flat().includes('') && name !== 'note' && name !== '--') {
       throw new UsageError(`${name} is empty`);
     }
   }

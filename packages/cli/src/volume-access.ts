@@ -1,5 +1,7 @@
 import { NotMountedError } from '@verfs/errors';
 import type {
+  CopyOptions,
+  ExportSource,
   GcProgress,
   GcStatus,
   Reclaimable,
@@ -8,6 +10,7 @@ import type {
   ScrubStatus,
   Snapshots,
   Stats,
+  TransferReport,
   Usage,
   Vault,
   VolumeInfo,
@@ -20,6 +23,8 @@ export interface VolumeAccess {
   stats(): Promise<Stats>;
   info(): Promise<VolumeInfo>;
   usage(path?: string): Promise<Usage>;
+  import(source: string, target: string, options: CopyOptions): Promise<TransferReport>;
+  export(source: ExportSource, target: string, options: CopyOptions): Promise<TransferReport>;
   gc(): Promise<GcProgress>;
   gcPlan(): Promise<Reclaimable>;
   gcStatus(): Promise<GcStatus>;

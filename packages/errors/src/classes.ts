@@ -273,6 +273,41 @@ export const DoctorError = errorClass('VERFS_E_DOCTOR', 'DoctorError');
 /** `verfs doctor` found a problem. */
 export type DoctorError = InstanceType<typeof DoctorError>;
 
+/** What is to be imported, or the directory to which something is to be exported, does not exist. */
+export const SourceMissingError = errorClass('VERFS_E_SOURCE_MISSING', 'SourceMissingError');
+/** What is to be imported, or the directory to which something is to be exported, does not exist. */
+export type SourceMissingError = InstanceType<typeof SourceMissingError>;
+
+/** Files changed while they were copied. */
+export const SourceChangedError = errorClass('VERFS_E_SOURCE_CHANGED', 'SourceChangedError');
+/** Files changed while they were copied. */
+export type SourceChangedError = InstanceType<typeof SourceChangedError>;
+
+/** There is something where an export, or a support bundle, would go. */
+export const TargetExistsError = errorClass('VERFS_E_TARGET_EXISTS', 'TargetExistsError');
+/** There is something where an export, or a support bundle, would go. */
+export type TargetExistsError = InstanceType<typeof TargetExistsError>;
+
+/** The disk to which something is exported is full. */
+export const TargetFullError = errorClass('VERFS_E_TARGET_FULL', 'TargetFullError');
+/** The disk to which something is exported is full. */
+export type TargetFullError = InstanceType<typeof TargetFullError>;
+
+/** Some of what was to be imported or exported could not be read or written. */
+export const CopyIncompleteError = errorClass('VERFS_E_COPY_INCOMPLETE', 'CopyIncompleteError');
+/** Some of what was to be imported or exported could not be read or written. */
+export type CopyIncompleteError = InstanceType<typeof CopyIncompleteError>;
+
+/** Files that were imported or exported are not stored as they were read. */
+export const CopyDiffersError = errorClass('VERFS_E_COPY_DIFFERS', 'CopyDiffersError');
+/** Files that were imported or exported are not stored as they were read. */
+export type CopyDiffersError = InstanceType<typeof CopyDiffersError>;
+
+/** A volume that was held still for a copy went on, or changed, before the copy was done. */
+export const FreezeBrokenError = errorClass('VERFS_E_FREEZE_BROKEN', 'FreezeBrokenError');
+/** A volume that was held still for a copy went on, or changed, before the copy was done. */
+export type FreezeBrokenError = InstanceType<typeof FreezeBrokenError>;
+
 /** The class of a code. */
 export function classOf(code: ErrorCode): ErrorClass<ErrorCode> {
   return classes.get(code) ?? InternalError;

@@ -197,6 +197,42 @@ export const errorTable = {
     'Restore the files that it names from a copy; the others can be used.',
   ),
   VERFS_E_DOCTOR: row(83, '`verfs doctor` found a problem.', 'Do what it advises.'),
+
+  VERFS_E_SOURCE_MISSING: row(
+    84,
+    'What is to be imported, or the directory to which something is to be exported, does not exist.',
+    'Name a file or directory of this machine that is there.',
+  ),
+  VERFS_E_SOURCE_CHANGED: row(
+    85,
+    'Files changed while they were copied.',
+    'Run it again, which goes on; of a snapshot nothing changes.',
+  ),
+  VERFS_E_TARGET_EXISTS: row(
+    86,
+    'There is something where an export, or a support bundle, would go.',
+    'Name another place.',
+  ),
+  VERFS_E_TARGET_FULL: row(
+    87,
+    'The disk to which something is exported is full.',
+    'Free space on that disk, and run it again, which goes on.',
+  ),
+  VERFS_E_COPY_INCOMPLETE: row(
+    88,
+    'Some of what was to be imported or exported could not be read or written.',
+    'Correct what it names and run it again, which goes on, or give `--leave-out`.',
+  ),
+  VERFS_E_COPY_DIFFERS: row(
+    89,
+    'Files that were imported or exported are not stored as they were read.',
+    'Run it again, which copies these anew; check the disk.',
+  ),
+  VERFS_E_FREEZE_BROKEN: row(
+    90,
+    'A volume that was held still for a copy went on, or changed, before the copy was done.',
+    'Copy it again, with a longer `--for`.',
+  ),
 } as const satisfies Record<`VERFS_E_${string}`, ErrorEntry>;
 
 /** A stable error code. */

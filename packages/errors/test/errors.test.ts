@@ -74,6 +74,13 @@ describe('the table', () => {
       VERFS_E_FSCK_MENDED: 81,
       VERFS_E_FSCK_LEFT: 82,
       VERFS_E_DOCTOR: 83,
+      VERFS_E_SOURCE_MISSING: 84,
+      VERFS_E_SOURCE_CHANGED: 85,
+      VERFS_E_TARGET_EXISTS: 86,
+      VERFS_E_TARGET_FULL: 87,
+      VERFS_E_COPY_INCOMPLETE: 88,
+      VERFS_E_COPY_DIFFERS: 89,
+      VERFS_E_FREEZE_BROKEN: 90,
     };
     expect(Object.fromEntries(errorCodes.map((code) => [code, errorTable[code].exitCode]))).toEqual(stable);
   });

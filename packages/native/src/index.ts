@@ -24,6 +24,7 @@ import { addon, fromAddon } from './addon.ts';
 import type { NativeFiles } from './files.ts';
 import type { Snapshot, SnapshotCalls, SnapshotChange, SnapshotWork } from './snapshots.ts';
 import type { ReceiveRequest, SendRequest, StreamCalls } from './streams.ts';
+import type { ExportSource, TransferCalls, TransferLook, TransferOptions, TransferReport } from './transfer.ts';
 import type { VaultCalls, VaultStatus } from './vault.ts';
 
 export type {
@@ -61,6 +62,14 @@ export {
 export { addonFile, addonPackage, currentPlatform, type Platform } from './platform.ts';
 export type { Snapshot, SnapshotCalls, SnapshotChange, SnapshotWork } from './snapshots.ts';
 export type { ReceiveRequest, SendRequest, StreamCalls } from './streams.ts';
+export type {
+  ExportSource,
+  TransferCalls,
+  TransferLook,
+  TransferOptions,
+  TransferProgress,
+  TransferReport,
+} from './transfer.ts';
 export type { VaultCalls, VaultStatus } from './vault.ts';
 
 /** Severity of a log record. */
@@ -97,7 +106,7 @@ async function cancellable<T>(promise: Promise<T>, name: string, signal: Signal)
 }
 
 /** An open volume of the engine. Every rejection is a `VerfsError`; the addon's types say what the calls do. */
-export class NativeVolume implements SnapshotCalls, StreamCalls, VaultCalls {
+export class NativeVolume implements SnapshotCalls, StreamCalls, TransferCalls, VaultCalls {
   readonly #volume: NativeVolumeClass;
   /** The wait for the end of the mount, which occupies a thread: shared by all who wait. */
   #unmounted: Promise<void> | undefined;
@@ -172,6 +181,42 @@ export class NativeVolume implements SnapshotCalls, StreamCalls, VaultCalls {
 
   usage(path: string, signal?: Signal): Promise<Usage> {
     return translated(() => this.#volume.usage(path, signal));
+  }
+
+  import(
+    source: string,
+    target: string,
+    options: TransferOptions,
+    onBegin: (look: TransferLook) => void,
+    signal?: Signal,
+  ): Promise<TransferReport> {
+    const counters = new (addon().TransferCounters)();
+    onBegin(() => counters.progress());
+    return translated(() => this.#volume.import(source, target, options, counters, signal));
+  }
+
+  export(
+    { snapshot, path }: ExportSource,
+    target: string,
+    options: TransferOptions,
+    onBegin: (look: TransferLook) => void,
+    signal?: Signal,
+  ): Promise<TransferReport> {
+    const counters = new (addon().TransferCounters)();
+    onBegin(() => counters.progress());
+    return translated(() => this.#volume.export(snapshot, path, target, options, counters, signal));
+  }
+
+  async freeze(forMs: number, signal?: Signal): Promise<void> {
+    await translated(() => this.#volume.freeze(forMs, signal));
+  }
+
+  async thaw(): Promise<void> {
+    await translated(() => this.#volume.thaw());
+  }
+
+  stillFor(): Promise<number | null> {
+    return translated(async () => (await this.#volume.stillFor()) ?? null);
   }
 
   async setChunkCacheBytes(bytes: number): Promise<void> {

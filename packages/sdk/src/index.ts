@@ -8,6 +8,7 @@ export type { VolumeFs, VolumePromises } from '@verfs/fs';
 export type {
   CreateOptions,
   Damage,
+  ExportSource,
   Finding,
   FsckReport,
   GcProgress,
@@ -25,6 +26,8 @@ export type {
   SnapshotChange,
   SnapshotWork,
   Stats,
+  TransferProgress,
+  TransferReport,
   Usage,
   VaultStatus,
   VolumeInfo,
@@ -37,6 +40,7 @@ export type { PolicyRunOptions, VolumePolicy } from './policy.ts';
 export type { ScrubOptions } from './scrub.ts';
 export type { Snapshots } from './snapshots.ts';
 export type { ReceiveOptions, SendOptions, TransferOptions } from './streams.ts';
+export type { CopyOptions } from './transfer.ts';
 export type { Password, Vault } from './vault.ts';
 export { version } from './version.ts';
 export { Volume, type VolumeEvents } from './volume.ts';

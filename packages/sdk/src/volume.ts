@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { createFs, type VolumeFs } from '@verfs/fs';
 import {
   type CreateOptions,
+  type ExportSource,
   type FsckReport,
   type GcProgress,
   type GcStatus,
@@ -13,16 +14,19 @@ import {
   type ScrubResult,
   type ScrubStatus,
   type Stats,
+  type TransferReport,
   type Usage,
   type VolumeInfo,
 } from '@verfs/native';
 import type { Cancellable } from './cancellable.ts';
 import type { VolumeClient } from './control/client.ts';
+import { checkFreezeMs } from './freeze.ts';
 import { LocalVault } from './local-vault.ts';
 import { checkCreateOptions, checkMountOptions, checkOpenOptions } from './options.ts';
 import { LocalPolicy, type VolumePolicy } from './policy.ts';
 import { type ScrubOptions, watchedScrub } from './scrub.ts';
 import { Snapshots } from './snapshots.ts';
+import { type CopyOptions, exportTree, importTree } from './transfer.ts';
 import { Vault } from './vault.ts';
 
 /** What a volume tells to those who asked with `on`. */
@@ -232,6 +236,49 @@ export class Volume extends EventEmitter<VolumeEvents> implements AsyncDisposabl
    */
   usage(path = '', options: Cancellable = {}): Promise<Usage> {
     return this.#native.usage(path, options.signal);
+  }
+
+  /**
+   * Copies what is at `source` on this machine, a directory with everything in it or anything else, to the new path
+   * `target` in the volume, with modes, owners, times, extended attributes, links and holes. It appears whole, and is
+   * durable then. Cancelled, it stops; the next call with the same target goes on.
+   *
+   * @throws SourceMissingError, PathExistsError, SourceChangedError, CopyIncompleteError, CopyDiffersError, UsageError,
+   * PermissionError, VolumeFullError, VolumeReadOnlyError, IoError, CancelledError
+   */
+  import(source: string, target: string, options: CopyOptions = {}): Promise<TransferReport> {
+    return importTree(this.#native, [resolve(source), target], options);
+  }
+
+  /**
+   * Copies a path of the volume, or of one of its snapshots, to the new path `target` on this machine, as `import` does
+   * the other way round.
+   *
+   * @throws SnapshotNotFoundError, PathNotFoundError, TargetExistsError, TargetFullError, SourceMissingError for the
+   * directory of `target`, and as `import`
+   */
+  export(source: ExportSource, target: string, options: CopyOptions = {}): Promise<TransferReport> {
+    return exportTree(this.#native, [source, resolve(target)], options);
+  }
+
+  /**
+   * Makes everything durable and holds whatever would change a file of the volume's directory, for `forMs` milliseconds
+   * at most or until `thaw`: a copy of the directory that is made meanwhile is a volume. Writers wait, readers do not.
+   *
+   * @throws UsageError when it stands still already; VolumeFullError, VolumeReadOnlyError, IoError, CancelledError
+   */
+  freeze(forMs: number, options: Cancellable = {}): Promise<void> {
+    return this.#native.freeze(checkFreezeMs(forMs), options.signal);
+  }
+
+  /**
+   * Lets the volume go on.
+   *
+   * @throws FreezeBrokenError when it went on before, or its files changed all the same; UsageError when it did not
+   * stand still
+   */
+  thaw(): Promise<void> {
+    return this.#native.thaw();
   }
 
   /** What the superblock says. */

@@ -5,13 +5,19 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { VolumeFullError } from '@verfs/errors';
+import { FreezeBrokenError, VolumeFullError } from '@verfs/errors';
 import type { SnapshotChange } from '@verfs/native';
 import { VolumeClient } from '@verfs/sdk/control';
 import { noPolicy } from '@verfs/snapshots';
 import type { ControlHandlers } from '../src/control/protocol.ts';
 import { type ControlServer, serveControl } from '../src/control/server.ts';
-import { scrubHandlers, snapshotHandlers, vaultHandlers } from '../src/daemon/handlers.ts';
+import {
+  freezeHandlers,
+  scrubHandlers,
+  snapshotHandlers,
+  transferHandlers,
+  vaultHandlers,
+} from '../src/daemon/handlers.ts';
 import { LocalVault } from '../src/local-vault.ts';
 import { LocalPolicy } from '../src/policy.ts';
 import { forgetDead, prepareRuntimeDirectory, register, registered, socketPath, unregister } from '../src/registry.ts';
@@ -53,6 +59,21 @@ beforeEach(async () => {
     }),
     sync: () => held,
     usage: async ({ path }) => ({ files: path.length }) as never,
+    ...transferHandlers({
+      import: async (source, target, options, onBegin) => {
+        onBegin(() => ({ entries: 5 }) as never);
+        await sleep(600);
+        return { files: 1, told: [source, target, options] } as never;
+      },
+      export: async (source, target) => ({ files: 2, told: [source, target] }) as never,
+    }),
+    ...freezeHandlers(
+      {
+        freeze: async () => undefined,
+        thaw: () => Promise.reject(new FreezeBrokenError('It changed')),
+      },
+      180_000,
+    ),
     configSet: async ({ key, value }) => ({ [key]: value }) as never,
     configReload: async () => ['daemon.log_level'],
     unmount: async () => ({ daemon: 'ends' }),
@@ -90,6 +111,25 @@ describe('the control socket', () => {
     expect(done).toMatchObject({ end: 'done', tally: { bytes: 77 } });
     expect(seen).toContain(9);
     expect(await client.scrubStatus()).toMatchObject({ active: true });
+  });
+
+  test('has the daemon copy, tells how far it is, and where', async () => {
+    await using client = await VolumeClient.to(served);
+    const seen: number[] = [];
+    const options = { verify: false, onProgress: ({ entries }: { entries: number }) => void seen.push(entries) };
+    const done = await client.import('relative', 'in/it', options);
+    const given = { verify: false, compare: false, leaveOut: false };
+    expect(done).toMatchObject({ files: 1, told: [join(process.cwd(), 'relative'), 'in/it', given] });
+    expect(seen).toContain(5);
+    const source = { snapshot: 'monday', path: 'docs' };
+    expect(await client.export(source, '/out')).toMatchObject({ files: 2, told: [source, '/out'] });
+  });
+
+  test('holds a volume still, but not for longer than a request may wait', async () => {
+    await using client = await VolumeClient.to(served);
+    await client.freeze(60_000);
+    await expect(client.freeze(180_000)).rejects.toMatchObject({ code: 'VERFS_E_USAGE' });
+    await expect(client.thaw()).rejects.toMatchObject({ code: 'VERFS_E_FREEZE_BROKEN' });
   });
 
   const rightsKept = '+dac_override,+dac_read_search';

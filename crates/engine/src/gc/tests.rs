@@ -31,7 +31,8 @@ fn a_collection_that_panics_is_begun_anew() {
     vfs.unlink(&Context::ROOT, Ino::ROOT, b"file").unwrap();
     (0..4).for_each(|_| vfs.sync().unwrap());
     let options = GcOptions { background: Background::Off, dead_percent: 20, busy_rate_bytes: 1 << 30 };
-    let collector = Collector::start(Arc::clone(&store), Arc::clone(&vfs), disk, clock, options).unwrap();
+    let collector =
+        Collector::start((Arc::clone(&store), Arc::clone(&vfs)), disk, clock, Arc::default(), options).unwrap();
 
     power.panic_at(Call::MetaRead);
     assert!(matches!(collector.collect(), Err(StoreError::Io { .. })));

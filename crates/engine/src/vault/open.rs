@@ -128,8 +128,9 @@ impl OpenVault {
         let opened =
             Vfs::open(parts, vfs_options(setting)).map_err(|error| EngineError::from_vfs(&setting.path, error));
         let opened = opened.and_then(|vfs| {
-            let collector =
-                Collector::start(Arc::clone(&store), Arc::clone(&vfs), disk, Arc::clone(clock), setting.options.gc());
+            let parts = (Arc::clone(&store), Arc::clone(&vfs));
+            let pause = Arc::clone(&setting.pause);
+            let collector = Collector::start(parts, disk, Arc::clone(clock), pause, setting.options.gc());
             Ok((vfs, collector.map_err(|error| EngineError::from_io(&setting.path, &error))?))
         });
         match opened {

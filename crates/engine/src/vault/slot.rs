@@ -21,6 +21,7 @@ use super::attempts::Attempts;
 use super::chunks::VaultChunks;
 use super::open::{OpenVault, open_locked};
 use super::{RekeyState, VaultCompression, VaultSecret, VaultState, VaultStatus, snapshots};
+use crate::pause::Pause;
 use crate::recovery::Scratch;
 use crate::snapshots::{SessionSlot, tell_kernel, tell_outdated};
 use crate::{EngineError, OpenOptions};
@@ -64,6 +65,8 @@ pub(crate) struct VaultSetting {
     pub(crate) tree: Arc<Vfs>,
     /// Where that is mounted.
     pub(crate) session: Arc<SessionSlot>,
+    /// Where its garbage collection rests.
+    pub(crate) pause: Arc<Pause>,
 }
 
 impl std::ops::Deref for VaultSetting {
@@ -465,6 +468,15 @@ impl VaultSlot {
         let record = PrefixedStore::new(Arc::clone(&self.setting.meta), VAULT_PREFIX).get(SYSTEM_SCRUB);
         let record = record.map_err(|error| EngineError::from_meta(&self.setting.path, &error))?;
         Ok(record.and_then(|value| ScrubRecord::decode(&value).ok()).unwrap_or_default())
+    }
+
+    /// Runs `work`, to which its tree is given if it is open, while nobody opens, locks or changes it, nor makes snapshots.
+    pub(crate) fn standing_still<T>(&self, work: impl FnOnce(Option<&Vfs>) -> T) -> T {
+        let _changing = self.change_soon();
+        let _pairing = self.pairing.lock();
+        let _turn = self.turn.lock();
+        let open = self.opened();
+        work(open.as_ref().map(|vault| &*vault.vfs))
     }
 
     /// Everything done in it before is durable.

@@ -14,11 +14,11 @@ _verfs() {
     break
   done
   if [[ -z $command ]]; then
-    COMPREPLY=($(compgen -W 'mount unmount status stats du dedup-report top sync gc scrub fsck doctor crypt volume snapshot send receive policy config service completion --json --config --quiet --help -h' -- "$current"))
+    COMPREPLY=($(compgen -W 'mount unmount status stats du dedup-report top import export sync gc scrub fsck doctor crypt volume snapshot send receive policy config service completion --json --config --quiet --help -h' -- "$current"))
     return
   fi
   case $previous in
-    --volume|-o|--metrics|--config|--html|--top|--interval|--count|--rate|--auto-lock|--key-file|-k|--key-directory|--password|-p|--password-env|--password-fd|--grace|--chunker|--chunk-mean|--meta-engine|--note|--to|--tag|--from|--resume|--schedule|--keep-last|--keep-hourly|--keep-daily|--keep-weekly|--keep-monthly|--keep-yearly|--keep-min-age|--scrub) COMPREPLY=($(compgen -f -- "$current")); compopt -o filenames; return ;;
+    --volume|-o|--metrics|--config|--html|--top|--interval|--count|--rate|--bundle|--auto-lock|--key-file|-k|--key-directory|--password|-p|--password-env|--password-fd|--grace|--chunker|--chunk-mean|--meta-engine|--for|--note|--to|--tag|--from|--resume|--schedule|--keep-last|--keep-hourly|--keep-daily|--keep-weekly|--keep-monthly|--keep-yearly|--keep-min-age|--scrub) COMPREPLY=($(compgen -f -- "$current")); compopt -o filenames; return ;;
   esac
   case $command in
     'mount') options='--volume --foreground -f -o --metrics --allow-other --read-only-recovery --json --config --quiet --help -h' words='' ;;
@@ -28,15 +28,19 @@ _verfs() {
     'du') options='--volume --json --config --quiet --help -h' words='' ;;
     'dedup-report') options='--volume --html --top --json --config --quiet --help -h' words='' ;;
     'top') options='--volume --interval --count --once --json --config --quiet --help -h' words='' ;;
+    'import') options='--volume --verify --checksum --leave-out --json --config --quiet --help -h' words='' ;;
+    'export') options='--volume --verify --checksum --leave-out --json --config --quiet --help -h' words='' ;;
     'sync') options='--volume --json --config --quiet --help -h' words='' ;;
     'gc') options='--volume --now --dry-run --status --json --config --quiet --help -h' words='' ;;
     'scrub') options='--volume --now --rate --stop --status --json --config --quiet --help -h' words='' ;;
     'fsck') options='--volume --repair --json --config --quiet --help -h' words='' ;;
-    'doctor') options='--volume --json --config --quiet --help -h' words='' ;;
+    'doctor') options='--volume --bundle --json --config --quiet --help -h' words='' ;;
     'crypt') options='--volume --create -c --unlock -u --lock -l --status --change-password --rotate-keyfile --rekey --auto-lock --key-file -k --key-directory --password -p --password-stdin --password-env --password-fd --compression --grace --force --json --config --quiet --help -h' words='' ;;
-    'volume') options='--json --config --quiet --help -h' words='create info' ;;
+    'volume') options='--json --config --quiet --help -h' words='create info freeze thaw' ;;
     'volume create') options='--volume --chunker --chunk-mean --meta-engine --json --config --quiet --help -h' words='' ;;
     'volume info') options='--volume --json --config --quiet --help -h' words='' ;;
+    'volume freeze') options='--volume --for --json --config --quiet --help -h' words='' ;;
+    'volume thaw') options='--volume --json --config --quiet --help -h' words='' ;;
     'snapshot') options='--json --config --quiet --help -h' words='create list delete diff rollback clone restore hold release' ;;
     'snapshot create') options='--volume --note --json --config --quiet --help -h' words='' ;;
     'snapshot list') options='--volume --json --config --quiet --help -h' words='' ;;

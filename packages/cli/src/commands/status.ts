@@ -67,6 +67,11 @@ function mountedText(status: DaemonStatus & { readonly vault: VaultStatus['state
       ['To be written', formatBytes(status.dirtyBytes)],
       ...(status.policy === null ? [] : policyRows(status.policy)),
       ...(status.vault === 'absent' ? [] : ([['Vault', status.vault]] as const)),
+      ...(status.stillForMs === null
+        ? []
+        : ([
+            ['Held still', `for ${seconds(status.stillForMs)} yet: writers wait; \`verfs volume thaw\` ends it`],
+          ] as const)),
       ['Room', `${formatBytes(status.space.freeBytes)}${spaceText[status.space.state]}`],
       ['Scrub', scrubText(status.scrub)],
       ['Damaged files', String(status.damaged.length)],

@@ -1,4 +1,5 @@
 import { connect, type Socket } from 'node:net';
+import { resolve } from 'node:path';
 import type { LiveKey } from '@verfs/config';
 import {
   CancelledError,
@@ -12,6 +13,7 @@ import {
 } from '@verfs/errors';
 import { createFs, MountedFiles, type VolumeFs } from '@verfs/fs';
 import type {
+  ExportSource,
   GcProgress,
   GcStatus,
   Reclaimable,
@@ -19,6 +21,8 @@ import type {
   ScrubResult,
   ScrubStatus,
   Stats,
+  TransferProgress,
+  TransferReport,
   Usage,
   VolumeInfo,
 } from '@verfs/native';
@@ -37,6 +41,7 @@ import type { VolumePolicy } from '../policy.ts';
 import { mayServe, registered, type Served, socketPath } from '../registry.ts';
 import type { ScrubOptions } from '../scrub.ts';
 import { Snapshots } from '../snapshots.ts';
+import { type CopyOptions, transferOptionsOf } from '../transfer.ts';
 import { Vault } from '../vault.ts';
 import {
   type ControlMethod,
@@ -102,6 +107,13 @@ function dial(path: string): Promise<Socket> {
     });
     socket.once('error', reject);
   });
+}
+
+/** Who wants to know how far a copy is. */
+function tellingOf({ signal, onProgress }: CopyOptions): RequestOptions<'import' | 'export'> {
+  return onProgress === undefined
+    ? { signal }
+    : { signal, onProgress: async (value: TransferProgress) => onProgress(value) };
 }
 
 /** A volume that another process serves, through its control socket. Use it with `await using`, or close it. */
@@ -261,6 +273,31 @@ export class VolumeClient implements AsyncDisposable {
   /** What everything at and below `path` takes, from the root of the volume. */
   usage(path = '', { signal }: Cancellable = {}): Promise<Usage> {
     return this.#long('usage', { path }, { signal });
+  }
+
+  /**
+   * Copies what is at `source` on this machine to the new path `target` in the volume, as `Volume.import` does. The
+   * daemon does it, as the user that it is.
+   */
+  import(source: string, target: string, options: CopyOptions = {}): Promise<TransferReport> {
+    const parameters = { source: resolve(source), target, ...transferOptionsOf(options) };
+    return this.#long('import', parameters as ParametersOf<'import'>, tellingOf(options));
+  }
+
+  /** Copies a path of the volume, or of one of its snapshots, to the new path `target`, as `Volume.export` does. */
+  export(source: ExportSource, target: string, options: CopyOptions = {}): Promise<TransferReport> {
+    const parameters = { ...source, target: resolve(target), ...transferOptionsOf(options) };
+    return this.#long('export', parameters as ParametersOf<'export'>, tellingOf(options));
+  }
+
+  /** Holds the volume still, as `Volume.freeze` does. The daemon lets it go on when the time is over. */
+  async freeze(forMs: number, { signal }: Cancellable = {}): Promise<void> {
+    await this.#long('freeze', { forMs }, { signal });
+  }
+
+  /** Lets it go on, as `Volume.thaw` does. */
+  async thaw(): Promise<void> {
+    await this.#long('thaw', undefined);
   }
 
   /** What the superblock says. */

@@ -1,5 +1,7 @@
 import { z } from 'zod';
 
+const copied = { verify: z.boolean(), compare: z.boolean(), leaveOut: z.boolean() };
+
 const named = z.strictObject({ name: z.string() });
 const tagged = z.strictObject({ name: z.string(), tag: z.string() });
 
@@ -21,6 +23,9 @@ export const controlParameters = {
   }),
   snapshotReceive: z.strictObject({ rollback: z.boolean(), socket: z.string() }),
   usage: z.strictObject({ path: z.string() }),
+  import: z.strictObject({ source: z.string(), target: z.string(), ...copied }),
+  export: z.strictObject({ snapshot: z.string().optional(), path: z.string(), target: z.string(), ...copied }),
+  freeze: z.strictObject({ forMs: z.number().int().min(1) }),
   configSet: z.strictObject({ key: z.string(), value: z.union([z.string(), z.number()]) }),
   policySet: z.strictObject({ changes: z.record(z.string(), z.union([z.string(), z.number()])) }),
   scrub: z.strictObject({ rateBytes: z.number().int().min(1).optional() }),

@@ -13,6 +13,8 @@ import type {
   SnapshotWork,
   Stats,
   TaskStatus,
+  TransferProgress,
+  TransferReport,
   Usage,
   VaultStatus,
   VolumeInfo,
@@ -57,6 +59,8 @@ export interface DaemonStatus {
   /** Requests that were answered EIO since the disk did not answer in time, and that wait for it still. */
   readonly overdue: readonly Overdue[];
   readonly scrub: ScrubStatus;
+  /** For how many milliseconds it is held still yet, so that its directory can be copied; none when it is not. */
+  readonly stillForMs: number | null;
   /** None when the volume is read-only. */
   readonly policy: PolicyProgress | null;
 }
@@ -74,6 +78,13 @@ export interface ControlMethods {
   info: VolumeInfo;
   /** Looks at everything at and below a path. */
   usage: Usage;
+  /** Copies from this machine; answers when it is durable. */
+  import: TransferReport;
+  /** Copies to this machine; answers when it is durable. */
+  export: TransferReport;
+  /** Answers when the volume stands still. */
+  freeze: null;
+  thaw: null;
   /** Collects garbage; answers when it is done. */
   gc: GcProgress;
   gcPlan: Reclaimable;
@@ -126,6 +137,8 @@ export interface ControlProgress {
   /** Changes, in batches. */
   snapshotDiff: readonly SnapshotChange[];
   scrub: ScrubProgress;
+  import: TransferProgress;
+  export: TransferProgress;
 }
 
 /** Name of a method. */

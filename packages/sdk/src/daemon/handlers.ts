@@ -1,8 +1,10 @@
-import type { NativeVolume, SnapshotCalls, StreamCalls } from '@verfs/native';
+import type { NativeVolume, SnapshotCalls, StreamCalls, TransferCalls } from '@verfs/native';
 import type { ControlHandlers } from '../control/protocol.ts';
+import { checkFreezeMs } from '../freeze.ts';
 import type { LocalVault } from '../local-vault.ts';
 import type { LocalPolicy } from '../policy.ts';
 import { watchedScrub } from '../scrub.ts';
+import { exportTree, importTree } from '../transfer.ts';
 import type { LiveSettings } from './live-settings.ts';
 
 type SnapshotMethod = Extract<keyof ControlHandlers, `snapshot${string}` | `policy${string}` | 'interruptedReceive'>;
@@ -77,6 +79,31 @@ export function scrubHandlers(
     scrub: ({ rateBytes }, { signal, progress }) => watchedScrub(volume, { rateBytes, signal }, progress),
     scrubStop: () => done(volume.scrubStop()),
     scrubStatus: () => volume.scrubStatus(),
+  };
+}
+
+/** What a daemon does for the methods that copy to and from this machine. */
+export function transferHandlers(volume: TransferCalls): Pick<ControlHandlers, 'import' | 'export'> {
+  return {
+    import: ({ source, target, ...options }, { signal, progress }) =>
+      importTree(volume, [source, target], { ...options, signal, onProgress: progress }),
+    export: ({ snapshot, path, target, ...options }, { signal, progress }) =>
+      exportTree(volume, [{ snapshot, path }, target], { ...options, signal, onProgress: progress }),
+  };
+}
+
+/**
+ * What a daemon does for the methods that hold the volume still.
+ *
+ * @param deadlineMs How long a request may wait before it fails; 0 for ever.
+ */
+export function freezeHandlers(
+  volume: Pick<NativeVolume, 'freeze' | 'thaw'>,
+  deadlineMs: number,
+): Pick<ControlHandlers, 'freeze' | 'thaw'> {
+  return {
+    freeze: async ({ forMs }, { signal }) => done(volume.freeze(checkFreezeMs(forMs, deadlineMs), signal)),
+    thaw: () => done(volume.thaw()),
   };
 }
 

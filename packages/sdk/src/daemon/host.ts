@@ -13,7 +13,14 @@ import { checkMountpoint } from '../preflight.ts';
 import { forgetDead, prepareRuntimeDirectory, register, registered, socketPath, unregister } from '../registry.ts';
 import { version } from '../version.ts';
 import { type Found, findOrCreate } from './find-or-create.ts';
-import { scrubHandlers, settingsHandlers, snapshotHandlers, vaultHandlers } from './handlers.ts';
+import {
+  freezeHandlers,
+  scrubHandlers,
+  settingsHandlers,
+  snapshotHandlers,
+  transferHandlers,
+  vaultHandlers,
+} from './handlers.ts';
 import { LiveSettings } from './live-settings.ts';
 import type { DaemonRequest } from './request.ts';
 import { PolicyScheduler } from './scheduler.ts';
@@ -167,13 +174,16 @@ class Host {
       const identity = { volume: path, uuid, mountpoint, access, pid: process.pid, version: version() } as const;
       const policy = this.#scheduler?.progress() ?? null;
       const scrub = await this.#volume.scrubStatus();
-      const serving = { since, logFile, dirtyBytes, space, damaged, tasks, overdue, scrub, policy };
+      const stillForMs = await this.#volume.stillFor();
+      const serving = { since, logFile, dirtyBytes, space, damaged, tasks, overdue, scrub, stillForMs, policy };
       return { state: 'mounted', ...identity, ...serving };
     };
     const handlers: ControlHandlers = {
       ...settingsHandlers(this.#settings),
       ...vaultHandlers(this.#vault),
       ...scrubHandlers(this.#volume),
+      ...transferHandlers(this.#volume),
+      ...freezeHandlers(this.#volume, this.#request.mount.deadlineMs ?? 0),
       ...snapshotHandlers(this.#volume, this.#policy, () => this.#scheduler?.wake()),
       status,
       stats: () => this.#volume.stats(),

@@ -8,7 +8,9 @@ import type { Diagnosis } from './check.ts';
 import * as machine from './machine.ts';
 import * as volume from './volume.ts';
 
+export { type Bundle, type BundleRequest, supportBundle } from './bundle.ts';
 export { type Diagnosis, diagnosis, type Verdict } from './check.ts';
+export { withoutNames } from './words.ts';
 
 /** Looks at this machine. */
 export const examineMachine = async (): Promise<Diagnosis[]> => [
