@@ -113,9 +113,10 @@ test('of a mounted volume it has state, figures and the log, and no canary', asy
   expect(bundle.volume).toMatchObject({
     info: { engine: 'surrealkv' },
     status: { damaged: [], policy: { schedule: 'hourly' } },
-    snapshots: 1,
     vault: 'locked',
   });
+  // The policy may have taken one.
+  expect(bundle.volume.snapshots).toBeGreaterThanOrEqual(1);
   expect(bundle.volume.stats['files']).toBe(2);
   expect(bundle.volume.metrics.some((line) => line.startsWith('verfs_'))).toBe(true);
   const messages = bundle.volume.log.map(({ message }) => message);

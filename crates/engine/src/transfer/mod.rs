@@ -306,6 +306,9 @@ impl Volume {
         }
         let way = if way.is_empty() { b"/".to_vec() } else { way };
         let parent = files.stat(&way, Links::Follow).map_err(wrong)?;
+        if parent.kind != FileKind::Directory {
+            return Err(wrong(FileError::System(Errno::NOTDIR)));
+        }
         files.access(&way, Access::WRITE.and(Access::EXECUTE)).map_err(wrong)?;
         match self.vfs().lookup(&verfs_vfs::Context::ROOT, parent.ino, name) {
             Err(VfsError::NotFound) => {}
