@@ -83,6 +83,7 @@ test(
     await until('it has begun', () => existsSync(sandbox.inMount('.it.verfs-part/1')));
     process.kill(-(running.child.pid as number), 'SIGINT');
     expect(await running.ended(60_000)).toBe(errorTable.VERFS_E_CANCELLED.exitCode);
+    expect(running.stderr()).toContain('The same command goes on.');
     expect(existsSync(sandbox.inMount('it'))).toBe(false);
     const { stdout, stderr, code } = await sandbox.verfs(['import', source, sandbox.inMount('it'), '--quiet']);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });

@@ -1,5 +1,6 @@
 //! A volume: its directory, its parts, its life.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -55,6 +56,8 @@ pub struct Volume {
     tasks: Tasks,
     pause: Arc<Pause>,
     freezer: Arc<Freezer>,
+    /// Where imports and exports under way go.
+    transfers: Mutex<HashSet<PathBuf>>,
     /// The copy under way, and how many inodes it will have.
     copying: Mutex<(Copied, u64)>,
     lock: Mutex<Option<VolumeLock>>,
@@ -348,6 +351,7 @@ impl Volume {
             tasks: Tasks::new(),
             pause,
             freezer: Arc::default(),
+            transfers: Mutex::default(),
             copying: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         });
@@ -391,6 +395,11 @@ impl Volume {
     /// Whether it stands still.
     pub(crate) fn freezer(&self) -> &Arc<Freezer> {
         &self.freezer
+    }
+
+    /// Where imports and exports under way go.
+    pub(crate) fn transfers(&self) -> &Mutex<HashSet<PathBuf>> {
+        &self.transfers
     }
 
     /// Its chunks.

@@ -86,13 +86,17 @@ fn what_was_copied_before_the_end_is_not_copied_again() {
         large.write_all_at(&[7; 1 << 16], block << 22).unwrap();
     }
     let mut looks = 0;
+    let mut refused = None;
     let cancelled = ground.volume.import((&paths.0, paths.1), &TransferOptions::default(), &counters, &mut || {
         looks += 1;
+        // Another one to the same place is refused meanwhile, and leaves it alone.
+        refused.get_or_insert_with(|| ground.import(&TransferOptions::default()).map_err(|error| error.code()));
         if counters.progress().entries > 20 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     let error = cancelled.unwrap_err();
     assert!(matches!(error, EngineError::TransferCancelled { .. }), "{error}");
     assert!(looks > 0);
+    assert_eq!(refused, Some(Err("VERFS_E_USAGE")));
     let root = ground.volume.files(verfs_engine::Caller { uid: 0, gid: 0, groups: Vec::new(), umask: 0 });
     assert!(root.stat(b"/in/it", verfs_engine::Links::Stay).is_err());
     fs::remove_file(ground.path("source/large")).unwrap();

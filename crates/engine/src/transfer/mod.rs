@@ -157,6 +157,7 @@ impl Volume {
             return Err(EngineError::Usage(format!("{real} is in {place}, which is the volume itself: copy it there")));
         }
         let place = self.place_for(target)?;
+        let _alone = self.alone_at(&place.path)?;
         let node = Host::node(&real).map_err(|trouble| Side::Source(source).error(trouble))?;
         let tree = LiveTree { vfs: self.vfs(), session: self.session(), owners: Owners::of_process() };
         let leaves_out = |path: &Path| own.iter().any(|place| *place == real.join(path));
@@ -245,6 +246,7 @@ impl Volume {
         if place.symlink_metadata().is_ok() {
             return Err(EngineError::TargetExists { path: place });
         }
+        let _alone = self.alone_at(&place)?;
         let side = Side::Target(&place);
         let directory = Host::node(&parent).map_err(|trouble| side.error(trouble))?;
         let host = Host::new(Owners::of_process());
@@ -265,6 +267,16 @@ impl Volume {
             trouble => side.error(trouble),
         })?;
         Ok(report)
+    }
+
+    /// Keeps other copies from the same place until the result goes: one that was cancelled may not have ended yet.
+    fn alone_at(&self, place: &Path) -> Result<Alone<'_>, EngineError> {
+        match self.transfers().lock().insert(place.to_path_buf()) {
+            true => Ok(Alone { volume: self, place: place.to_path_buf() }),
+            false => {
+                Err(EngineError::Usage(format!("another copy to {} is under way: let it end first", place.display())))
+            }
+        }
     }
 
     /// Where the volume is, and where it is mounted: a copy of itself would have no end.
@@ -322,6 +334,18 @@ impl Volume {
             Err(error) => return Err(EngineError::from_vfs(self.path(), error)),
         }
         Ok(VolumePlace { directory: parent.ino, name: Bytes::copy_from_slice(name), path })
+    }
+}
+
+/// The only copy to a place.
+struct Alone<'a> {
+    volume: &'a Volume,
+    place: PathBuf,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.volume.transfers().lock().remove(&self.place);
     }
 }
 

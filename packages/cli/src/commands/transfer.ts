@@ -1,5 +1,5 @@
 import { basename, dirname, join, resolve } from 'node:path';
-import { errorTable, UsageError } from '@verfs/errors';
+import { CancelledError, errorTable, UsageError } from '@verfs/errors';
 import type { CopyOptions, TransferProgress, TransferReport } from '@verfs/sdk';
 import type { Argv } from 'yargs';
 import { type CommonArguments, placeOf, type TargetArguments } from '../context.ts';
@@ -113,6 +113,11 @@ async function copied(
         onProgress: (now) => progress.set(progressText(now, (performance.now() - began) / 1000)),
       }),
     );
+  } catch (thrown) {
+    if (thrown instanceof CancelledError) {
+      throw new CancelledError('It was interrupted', { advice: 'The same command goes on.', cause: thrown });
+    }
+    throw thrown;
   } finally {
     progress.end();
   }
