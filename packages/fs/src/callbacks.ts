@@ -86,7 +86,9 @@ const named = (operation: (...args: unknown[]) => void, names: readonly [string,
 
 /** Every function with a callback. */
 export function callbacksOf(files: VolumeFiles, operations: Operations): Record<string, (...args: unknown[]) => void> {
-  const plain = { ...operations, ...onNumbers(files) } as Record<string, (...args: unknown[]) => Promise<unknown>>;
+  // On Linux Node has `lchmod` as a promise that rejects, and none with a callback: tools look whether it is there.
+  const { lchmod: _, ...others } = operations;
+  const plain = { ...others, ...onNumbers(files) } as Record<string, (...args: unknown[]) => Promise<unknown>>;
   const all = Object.fromEntries(
     Object.entries(plain).map(([name, operation]) => [name, withCallback(operation, single)]),
   );

@@ -3,7 +3,6 @@ import { constants } from 'node:fs';
 import { bytesOf, encoded, flagsOf, modeOf, optionsOf, pathOf } from './arguments.ts';
 import type { Path } from './calls.ts';
 import { checkSignal, codedError, codeOf, failureOf, invalidType } from './errors.ts';
-import { throughGate } from './gate.ts';
 import type { VolumeFiles } from './volume-files.ts';
 
 /** Files up to this size are read, and written, in one call. */
@@ -86,7 +85,7 @@ export function readFile(files: VolumeFiles, target: Target, given: unknown): Pr
   const whole = async () => {
     checkSignal(signal);
     try {
-      const bytes = await throughGate('read', () => files.calls.readFile(target.path, flags, wholeMaxBytes));
+      const bytes = await files.through('read', (calls) => calls.readFile(target.path, flags, wholeMaxBytes));
       return bytes === null || bytes === undefined ? await inPieces() : shown(bytes);
     } catch (thrown) {
       const failure = failureOf(thrown, { syscall: 'open', path: target.path });
@@ -161,7 +160,7 @@ export function writeFile(
   const whole = async () => {
     checkSignal(signal);
     try {
-      await throughGate('write', () => files.calls.writeFile(target.path, flags, mode, bytes));
+      await files.through('write', (calls) => calls.writeFile(target.path, flags, mode, bytes));
     } catch (thrown) {
       const failure = failureOf(thrown, { syscall: 'open', path: target.path });
       throw ['ENOSPC', 'EFBIG', 'EIO', 'EBADF'].includes(String(codeOf(failure)))

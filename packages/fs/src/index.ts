@@ -57,7 +57,7 @@ export type VolumePromises = Pick<
 
 /** Functions of Node's `fs` that a volume has with callbacks. */
 type WithCallback =
-  | Exclude<keyof VolumePromises, 'constants' | 'open' | 'watch'>
+  | Exclude<keyof VolumePromises, 'constants' | 'lchmod' | 'open' | 'watch'>
   | 'close'
   | 'exists'
   | 'fchmod'
@@ -79,7 +79,7 @@ type WithCallback =
  */
 export type VolumeFs = Pick<
   typeof nodeFs,
-  WithCallback | 'constants' | 'createReadStream' | 'createWriteStream' | 'watch'
+  WithCallback | 'constants' | 'createReadStream' | 'createWriteStream' | 'Dirent' | 'Stats' | 'watch'
 > & {
   readonly promises: VolumePromises;
 };
@@ -100,6 +100,9 @@ export function createFs(calls: FileCalls): VolumeFs {
     ...callbacksOf(files, operations),
     ...streamsOf(files),
     watch: (path: unknown, ...rest: unknown[]) => watch(files, path, ...rest),
+    // What `stat` and `readdir` give are objects of Node's classes.
+    Dirent: nodeFs.Dirent,
+    Stats: nodeFs.Stats,
     constants,
     F_OK: constants.F_OK,
     R_OK: constants.R_OK,

@@ -34,6 +34,9 @@ export function readPlan(args: readonly unknown[]): ReadPlan {
     throw invalidType('buffer', 'an instance of Buffer, TypedArray, or DataView', buffer);
   }
   const begin = offset === undefined || offset === null ? 0 : integer('offset', offset, 0, Number.MAX_SAFE_INTEGER);
+  if (typeof length === 'symbol' || (typeof length === 'object' && length !== null)) {
+    throw invalidType('length', 'of type number', length);
+  }
   const bytes = length === undefined || length === null ? buffer.byteLength - begin : Math.trunc(Number(length));
   if (bytes === 0) {
     return { buffer, offset: 0, length: 0, position: undefined };

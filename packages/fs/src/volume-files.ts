@@ -1,5 +1,5 @@
 import type { FileAttributes } from '@verfs/native';
-import type { FileCalls, Path } from './calls.ts';
+import type { FileCalls, Path, WatchedChange } from './calls.ts';
 import { type Attempt, failureOf } from './errors.ts';
 import { throughGate } from './gate.ts';
 import { bigintStatsOf, statsOf } from './stats.ts';
@@ -12,6 +12,8 @@ export class VolumeFiles {
   readonly calls: FileCalls;
   /** The number of the volume as `st_dev`. */
   readonly device: number;
+  /** Watches that were asked for and have not begun. */
+  readonly #beginning = new Set<Promise<void>>();
 
   constructor(calls: FileCalls) {
     this.calls = calls;
@@ -27,10 +29,30 @@ export class VolumeFiles {
   /** As `run`. */
   async attempt<T>(attempt: Attempt, call: (calls: FileCalls) => Promise<T>): Promise<T> {
     try {
-      return await throughGate(attempt.syscall, () => call(this.calls));
+      return await this.through(attempt.syscall, call);
     } catch (thrown) {
       throw failureOf(thrown, attempt);
     }
+  }
+
+  /** Makes a call when there is room for it; what it fails with is the engine's own error. */
+  async through<T>(syscall: string, call: (calls: FileCalls) => Promise<T>): Promise<T> {
+    if (this.#beginning.size > 0 && syscall !== 'watch') {
+      await Promise.all(this.#beginning);
+    }
+    return await throughGate(syscall, () => call(this.calls));
+  }
+
+  /** Begins a watch. Calls that are made after this one wait until it has begun: it is told what they change, as with Node. */
+  async watch(at: Path, recursive: boolean, sink: (change: WatchedChange) => void): Promise<{ close(): void }> {
+    const watch = this.run('watch', (calls) => calls.watch(at, recursive, sink), at);
+    const begun = watch.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#beginning.add(begun);
+    begun.then(() => this.#beginning.delete(begun));
+    return await watch;
   }
 
   /** Attributes as Node shows them. */

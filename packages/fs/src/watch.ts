@@ -66,23 +66,21 @@ export class VolumeWatcher extends EventEmitter {
       return;
     }
     signal?.addEventListener('abort', () => this.close(), { once: true });
-    files
-      .run('watch', (calls) => calls.watch(at, recursive, tell), at)
-      .then(
-        (watch) => {
-          this.#watch = watch;
-          if (this.#isClosed) {
-            watch.close();
-          } else {
-            // Not part of Node's: changes before it may not be told.
-            this.emit('ready');
-          }
-        },
-        (error) => {
-          clearInterval(this.#alive);
-          this.emit('error', error);
-        },
-      );
+    files.watch(at, recursive, tell).then(
+      (watch) => {
+        this.#watch = watch;
+        if (this.#isClosed) {
+          watch.close();
+        } else {
+          // Not part of Node's: what others change before it may not be told.
+          this.emit('ready');
+        }
+      },
+      (error) => {
+        clearInterval(this.#alive);
+        this.emit('error', error);
+      },
+    );
   }
 
   /** Ends it. */
@@ -143,7 +141,7 @@ async function* events(files: VolumeFiles, at: string | Buffer, options: WatchOp
   signal?.addEventListener('abort', onAbort);
   let begun: { close(): void } | undefined;
   try {
-    begun = await files.run('watch', (calls) => calls.watch(at, recursive, tell), at);
+    begun = await files.watch(at, recursive, tell);
     for (;;) {
       if (signal?.aborted) {
         throw abortError(signal);

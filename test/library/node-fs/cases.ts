@@ -147,6 +147,11 @@ export const cases: Readonly<Record<string, Case>> = {
     await p.cp(at('file'), at('copy'), { preserveTimestamps: true });
     return (await p.stat(at('copy'))).mtimeMs;
   }),
+  'lchmod with a callback': on(async ({ fs }) => typeof Reflect.get(fs, 'lchmod')),
+  'results are objects of its classes': on(async ({ fs, p, at }) => {
+    const [entry] = await p.readdir(at(), { withFileTypes: true });
+    return [(await p.stat(at())) instanceof fs.Stats, entry instanceof fs.Dirent];
+  }),
   lchmod: on(({ p, at }) => p.lchmod(at('file'), 0o600)),
   link: on(async ({ p, at }) => {
     await p.link(at('file'), at('second'));
