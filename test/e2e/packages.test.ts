@@ -152,6 +152,109 @@ test('its library does so, too', async () => {
   expect(outcome).toMatchObject({ code: 0, stderr: '', stdout: 'true\n1\n' });
 });
 
+test('its library is there for CommonJS', async () => {
+  const script = [
+    "const { NotAVolumeError, Volume } = require('verfs');",
+    'async function main([directory]) {',
+    '  await Volume.inspect(directory).catch((error) => console.log(error instanceof NotAVolumeError, error.code));',
+    '  await Volume.create(directory);',
+    '  const volume = await Volume.open(directory);',
+    "  await volume.fs.promises.writeFile('/file', 'required');",
+    "  console.log(await volume.fs.promises.readFile('/file', 'utf8'));",
+    '  await volume.close();',
+    '}',
+    'main(process.argv.slice(2));',
+  ].join('\n');
+  writeFileSync(join(project, 'use.cjs'), script);
+  const outcome = await run('node', ['use.cjs', sandbox.path('by-require')], { env, cwd: project });
+  expect(outcome).toMatchObject({ code: 0, stderr: '', stdout: 'true VERFS_E_NOT_A_VOLUME\nrequired\n' });
+});
+
+/** What a user's program may be compiled as: the ways to find types that TypeScript has for packages with `exports`. */
+const compilations = [
+  ['use-types.mts', ['--module', 'node16']],
+  ['use-types.cts', ['--module', 'node16']],
+  ['use-types.mts', ['--module', 'nodenext']],
+  ['use-types.cts', ['--module', 'nodenext']],
+  ['use-types.mts', ['--module', 'esnext', '--moduleResolution', 'bundler']],
+  ['use-types.mts', ['--module', 'preserve']],
+] as const;
+
+test.each(compilations)('its types are found by TypeScript: %s %j', async (file, args) => {
+  const program = [
+    "import { type Stats, VerfsError, Volume, type VolumeFs, VolumeLockedError } from 'verfs';",
+    'export async function use(directory: string): Promise<number> {',
+    "  const made = await Volume.create(directory, { chunker: 'mincdc' });",
+    '  const uuid: string = made.uuid;',
+    '  const volume = await Volume.open(directory);',
+    '  const fs: VolumeFs = volume.fs;',
+    "  const text: string = await fs.promises.readFile('/' + uuid, 'utf8');",
+    "  fs.stat('/', (error: NodeJS.ErrnoException | null) => error?.code);",
+    '  const stats: Stats = await volume.stats();',
+    "  for await (const { kind, path } of volume.snapshots.diff('before')) {",
+    "    const known: 'added' | 'removed' | 'changed' | 'renamed' = kind;",
+    '    void [known, path.length];',
+    '  }',
+    '  // @ts-expect-error: there is no such chunker.',
+    "  await Volume.create(directory, { chunker: 'none' });",
+    '  // @ts-expect-error: there is no such function.',
+    '  volume.nothing();',
+    '  // @ts-expect-error: it is a number.',
+    '  const wrong: string = stats.files;',
+    '  const error: unknown = wrong;',
+    '  return error instanceof VolumeLockedError && error instanceof VerfsError ? text.length : stats.files;',
+    '}',
+  ].join('\n');
+  writeFileSync(join(project, file), program);
+  const types = join(project, 'node_modules/@types');
+  if (!existsSync(join(types, 'node'))) {
+    // A user's program has Node's types.
+    mkdirSync(types, { recursive: true });
+    symlinkSync(join(repository, 'node_modules/@types/node'), join(types, 'node'));
+  }
+  const compiler = join(repository, 'node_modules/typescript/bin/tsc');
+  const strict = ['--noEmit', '--strict', '--target', 'es2023', '--lib', 'es2023,esnext.disposable', '--types', 'node'];
+  // Types of the package are checked as well (skipLibCheck is off).
+  const outcome = await run(process.execPath, [compiler, ...strict, ...args, file], { cwd: project });
+  expect(outcome).toMatchObject({ stdout: '', stderr: '', code: 0 });
+});
+
+test('the bill of materials names every crate of the notices', () => {
+  const addon = join(project, 'node_modules', addonPackage(currentPlatform()));
+  const bill = JSON.parse(readFileSync(join(addon, 'sbom.cdx.json'), 'utf8')) as {
+    readonly bomFormat: string;
+    readonly specVersion: string;
+    readonly components: readonly {
+      readonly name: string;
+      readonly version: string;
+      readonly purl: string;
+      readonly licenses?: readonly unknown[];
+    }[];
+  };
+  expect(bill).toMatchObject({ bomFormat: 'CycloneDX', specVersion: expect.stringMatching(/^1\.\d$/) });
+  const named = bill.components.map(({ name, version }) => `${name} ${version}`).sort();
+  const notices = readFileSync(join(addon, 'THIRD-PARTY-NOTICES.txt'), 'utf8');
+  const noticed = [...notices.matchAll(/^(\S+ \d+\.\d+\.\S+) \(/gm)].map(([, crate]) => crate as string);
+  expect(named).toEqual([...new Set(noticed)].sort());
+  expect(named.length).toBeGreaterThan(50);
+  const without = bill.components.filter(
+    ({ name, version, purl, licenses = [] }) => purl !== `pkg:cargo/${name}@${version}` || licenses.length === 0,
+  );
+  expect(without).toEqual([]);
+});
+
+test('they are within their budgets, and one that is not is refused', async () => {
+  const script = [
+    "const { budgets, checkBudget } = await import('./scripts/release/pack.mjs');",
+    "checkBudget({ name: 'verfs', size: budgets.main.packedMax, unpackedSize: budgets.main.unpackedMax }, budgets.main);",
+    "checkBudget({ name: 'verfs', size: budgets.main.packedMax + 1, unpackedSize: 1 }, budgets.main);",
+  ].join('\n');
+  const refused = await run(process.execPath, ['--input-type=module', '-e', script], { cwd: repository });
+  expect(refused.code).not.toBe(0);
+  expect(refused.stderr).toMatch(/verfs has \d+ bytes packed and 1 laid out; its budget is/);
+  expect(packed.map(({ name }) => name)).toEqual(['verfs', addonPackage(currentPlatform())]);
+});
+
 test('it has the licences, and neither sources nor maps of them', () => {
   const installed = join(project, 'node_modules/verfs');
   const files = readdirSync(installed, { recursive: true, encoding: 'utf8' });

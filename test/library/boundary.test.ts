@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { isPromise } from 'node:util/types';
+import { isNativeError, isPromise } from 'node:util/types';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { VerfsError, Volume } from 'verfs';
@@ -19,6 +19,7 @@ const anything = fc.oneof(
   fc.uint8Array({ maxLength: 64 }).map((bytes) => Buffer.from(bytes)),
   fc.constantFrom(2 ** 30, 2 ** 30 + 1, 2 ** 31, 2 ** 32, 2 ** 53, -1, Number.NaN, Number.POSITIVE_INFINITY),
   fc.constantFrom(undefined, null, true, Symbol('s'), () => undefined, new Proxy({}, {}), Object.create(null)),
+  fc.constantFrom(AbortSignal.abort(), new AbortController().signal),
   fc.record(
     { encoding: fc.anything(), flag: fc.anything(), mode: fc.anything(), recursive: fc.anything() },
     { requiredKeys: [] },
@@ -68,8 +69,13 @@ describe('arguments that nobody expects', () => {
     rmSync(root, { recursive: true, force: true });
   });
 
-  /** Calls a method; whatever it answers, a failure is an error with a code. */
-  async function call(target: object, name: string, args: unknown[]): Promise<void> {
+  /** Calls a method; whatever it answers, a failure is an error with a code, or another one that `isFine`. */
+  async function call(
+    target: object,
+    name: string,
+    args: unknown[],
+    isFine: (error: unknown) => boolean = isTyped,
+  ): Promise<void> {
     try {
       const result = (target as Callable)[name]?.(...args);
       if (isPromise(result)) {
@@ -81,7 +87,7 @@ describe('arguments that nobody expects', () => {
         stream.destroy();
       }
     } catch (error) {
-      if (!isTyped(error)) {
+      if (!isFine(error)) {
         throw new Error(`${name} failed with what has no code: ${String(error)}`, { cause: error });
       }
     }
@@ -101,7 +107,7 @@ describe('arguments that nobody expects', () => {
   });
 
   test('to functions with callbacks are errors with a code', async () => {
-    const names = methodsOf(volume.fs, ['watch', 'promises']);
+    const names = methodsOf(volume.fs, ['watch', 'promises', 'Dirent', 'Stats']);
     // What they answer comes to a callback that knows an error from a result.
     const withCallback = Object.fromEntries(
       names.map((name) => [
@@ -120,16 +126,110 @@ describe('arguments that nobody expects', () => {
     await fuzz(withCallback, names, 3000);
   });
 
-  test('to the addon itself crash nothing', async () => {
-    const addon = createRequire(import.meta.url)(`../../bindings/node/${addonFile(currentPlatform())}`);
-    await addon.Volume.create(join(root, 'bare'));
-    const bare = await addon.Volume.open(join(root, 'bare'));
-    const files = bare.files(0o22);
-    const names = methodsOf(files, ['watch']);
-    await fuzz(files, names, 3000);
-    // Numbers of files that are never open, sizes that no buffer has.
-    await expect(files.read(2 ** 30 + 5, Buffer.alloc(1), null)).rejects.toMatchObject({ errno: -9 });
-    expect(() => files.read(0, 'no buffer', null)).toThrow();
-    await bare.close();
+  describe('of the addon itself', () => {
+    /** What is not called with anything at all, and why. */
+    const left: Readonly<Record<string, string>> = {
+      'Volume#close': 'ends the volume: the last test calls what is left of it',
+      'Volume#waitUnmounted': 'waits for as long as a mount is there',
+    };
+    /** Fewer of them where one call makes a volume, or waits for a disk. */
+    const runsOf = (name: string) => (/^Volume\b/.test(name) ? 25 : 60);
+
+    type Addon = Record<string, unknown> & { readonly Volume: Record<string, (...args: unknown[]) => Promise<never>> };
+    const addon: Addon = createRequire(import.meta.url)(`../../bindings/node/${addonFile(currentPlatform())}`);
+
+    /** Every function that the addon exports: `name`, `Class.static`, `Class#method`. */
+    const exported = Object.entries(addon).flatMap(([name, value]) => {
+      const members = (of: object, mark: string) =>
+        Object.getOwnPropertyNames(of)
+          .filter((member) => member !== 'constructor' && typeof (of as Callable)[member] === 'function')
+          .map((member) => `${name}${mark}${member}`);
+      const isClass = /^[A-Z]/.test(name);
+      const { prototype } = value as { readonly prototype: object };
+      return isClass ? [...members(value as object, '.'), ...members(prototype, '#')] : [name];
+    });
+    const fuzzed = exported.filter((name) => left[name] === undefined);
+
+    /** What is no object of options is refused before it gets a code: nobody but packages/native calls the addon. */
+    const isRefused = (error: unknown) => isTyped(error) || isNativeError(error);
+
+    /** One of each class, to call its methods. */
+    const objects: Record<string, object> = {};
+
+    /** Text that may be a path of this machine is one in the directory of the test. */
+    const kept = (value: unknown): unknown =>
+      typeof value === 'string' ? join(root, `of-nobody-${Buffer.from(value).toString('hex')}`) : value;
+
+    const functionOf = (name: string): [object, string] => {
+      const [of = '', method] = name.split(/[.#]/);
+      const target = name.includes('#') ? objects[of] : (addon[of] as object);
+      return method === undefined ? [addon, of] : [target as object, method];
+    };
+
+    beforeAll(async () => {
+      const { Volume: Bare } = addon;
+      await Bare['create']?.(join(root, 'bare'));
+      const bare = (await Bare['open']?.(join(root, 'bare'))) as unknown as Record<
+        string,
+        (...args: unknown[]) => never
+      >;
+      const files = bare['files']?.(0o22) as unknown as Record<string, (...args: unknown[]) => Promise<object>>;
+      await bare['snapshotCreate']?.('s', '');
+      objects['Volume'] = bare;
+      objects['Files'] = files as object;
+      objects['FileWatch'] = (await files['watch']?.('/', false, () => undefined)) ?? {};
+      objects['SnapshotDiff'] = (await (bare['snapshotDiff']?.('s') as unknown as Promise<object>)) ?? {};
+    });
+
+    test('every function is called, or it is said why not', () => {
+      expect(exported).toEqual(expect.arrayContaining(['peerUid', 'Volume.open', 'Volume#gc', 'Files#read']));
+      expect(exported.length).toBeGreaterThan(70);
+      expect(Object.keys(left).filter((name) => !exported.includes(name))).toEqual([]);
+      const classes = fuzzed.filter((name) => name.includes('#')).map((name) => name.split('#')[0] as string);
+      expect([...new Set(classes)].filter((name) => objects[name] === undefined)).toEqual([]);
+    });
+
+    test.each(fuzzed)('%s crashes nothing', async (name) => {
+      const [target, method] = functionOf(name);
+      const property = fc.asyncProperty(argumentsOf, (args) =>
+        // Paths of files are in the volume; all other text may be a place of this machine.
+        call(target, method, name.startsWith('Files') ? args : args.map(kept), isRefused),
+      );
+      await fc.assert(property, { numRuns: runsOf(name) });
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(unhandled).toEqual([]);
+    });
+
+    test('methods of one class do nothing with what is no object of it', () => {
+      const methods = exported.filter((name) => name.includes('#'));
+      for (const name of methods) {
+        const [of = '', method = ''] = name.split('#');
+        const { prototype } = addon[of] as { readonly prototype: Callable };
+        for (const other of [{}, Object.create(prototype), objects[of === 'Files' ? 'Volume' : 'Files'], null]) {
+          expect(() => prototype[method]?.call(other, '/', 1, 2)).toThrow();
+        }
+      }
+    });
+
+    test('numbers of files that are never open, and what is no buffer, are refused', async () => {
+      const files = objects['Files'] as Record<string, (...args: unknown[]) => Promise<unknown>>;
+      await expect(files['read']?.(2 ** 30 + 5, Buffer.alloc(1), null)).rejects.toMatchObject({ errno: -9 });
+      expect(() => files['read']?.(0, 'no buffer', null)).toThrow();
+    });
+
+    test('a closed volume answers everything with an error that has a code', async () => {
+      const bare = objects['Volume'] as Callable;
+      const files = objects['Files'] as Callable;
+      await bare['close']?.();
+      for (const name of exported.filter((one) => one.startsWith('Volume#') || one.startsWith('Files#'))) {
+        const [target, method] = functionOf(name);
+        await fc.assert(
+          fc.asyncProperty(argumentsOf, (args) => call(target, method, args.map(kept), isRefused)),
+          { numRuns: 3 },
+        );
+      }
+      await expect(files['mkdir']?.('/late', 0o755)).rejects.toThrow();
+      expect(unhandled).toEqual([]);
+    });
   });
 });

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -8,10 +8,8 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { TarArchive } from 'archiver';
-import { build, type Plugin } from 'esbuild';
 import git from 'isomorphic-git';
 import http from 'isomorphic-git/http/node';
-import serve from 'serve-handler';
 import { extract, pack } from 'tar-stream';
 import { Volume, type VolumeFs } from 'verfs';
 import { run } from '../harness/command.ts';
@@ -159,80 +157,6 @@ describe('tools of others work over volume.fs', () => {
       input: (await fs.promises.readFile('/by-tar-stream.tar')).toString('latin1'),
     });
     expect(listed.stdout.split('\n')[0]).toBe('tree/a.txt');
-  });
-
-  test('serve-handler answers with whole files and with ranges', async () => {
-    const content = randomBytes(300_000);
-    await fs.promises.mkdir('/public');
-    await fs.promises.writeFile('/public/data.bin', content);
-    await fs.promises.writeFile('/public/index.html', '<h1>from a volume</h1>');
-    const url = await listening((request, response) =>
-      serve(
-        request,
-        response,
-        { public: '/public', etag: true },
-        {
-          lstat: fs.promises.lstat,
-          realpath: fs.promises.realpath,
-          readdir: fs.promises.readdir,
-          createReadStream: fs.createReadStream,
-        },
-      ),
-    );
-    expect(await (await fetch(url)).text()).toBe('<h1>from a volume</h1>');
-    const whole = await fetch(`${url}/data.bin`);
-    expect(Buffer.from(await whole.arrayBuffer()).equals(content)).toBe(true);
-    const digest = createHash('sha1').update('.bin', 'utf8').update('-').update(content).digest('hex');
-    expect(whole.headers.get('etag')).toBe(`"${digest}"`);
-    for (const [range, begin, end] of [
-      ['bytes=1000-1999', 1000, 2000],
-      ['bytes=299990-', 299_990, 300_000],
-      ['bytes=-5', 299_995, 300_000],
-    ] as const) {
-      const part = await fetch(`${url}/data.bin`, { headers: { range } });
-      expect(part.status).toBe(206);
-      expect(Buffer.from(await part.arrayBuffer()).equals(content.subarray(begin, end))).toBe(true);
-    }
-    expect((await fetch(`${url}/none`)).status).toBe(404);
-  });
-
-  test('esbuild builds a project that lives in the volume', async () => {
-    await fs.promises.mkdir('/project/lib', { recursive: true });
-    await fs.promises.writeFile(
-      '/project/main.ts',
-      "import { twice } from './lib/twice.ts';\nexport const four: number = twice(2);\n",
-    );
-    await fs.promises.writeFile('/project/lib/twice.ts', 'export const twice = (n: number) => 2 * n;\n');
-    const inVolume: Plugin = {
-      name: 'volume',
-      setup(context) {
-        context.onResolve({ filter: /.*/ }, ({ path, resolveDir }) => ({
-          path: new URL(path, `file://${resolveDir || '/project'}/`).pathname,
-          namespace: 'volume',
-        }));
-        context.onLoad({ filter: /.*/, namespace: 'volume' }, async ({ path }) => ({
-          contents: await fs.promises.readFile(path),
-          loader: 'ts',
-          resolveDir: path.slice(0, path.lastIndexOf('/')),
-        }));
-      },
-    };
-    const { outputFiles } = await build({
-      entryPoints: ['/project/main.ts'],
-      bundle: true,
-      format: 'esm',
-      write: false,
-      outdir: '/project/dist',
-      plugins: [inVolume],
-    });
-    for (const { path, contents } of outputFiles) {
-      await fs.promises.mkdir(path.slice(0, path.lastIndexOf('/')), { recursive: true });
-      await fs.promises.writeFile(path, contents);
-    }
-    const [built] = await fs.promises.readdir('/project/dist');
-    const code = await fs.promises.readFile(`/project/dist/${built}`, 'utf8');
-    const ran = await run(process.execPath, ['--input-type=module', '-e', `${code}\nconsole.log(four)`]);
-    expect(ran).toMatchObject({ code: 0, stdout: '4\n' });
   });
 
   /** git's own server of repositories (git-http-backend(1)), as a CGI program. */

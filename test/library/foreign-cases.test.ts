@@ -1,0 +1,116 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { run } from '../harness/command.ts';
+import { repository, sandboxPrefix } from '../harness/sandbox.ts';
+
+/**
+ * Cases for `fs` that others wrote: those of ZenFS, an emulation of Node's `fs`, which are adapted from Node's own. They
+ * run unmodified against `node:fs` and against the files of a volume; docs/NODE-FS.md says of each how that comes out.
+ */
+const cases = join(repository, 'node_modules/@zenfs/core/tests');
+const programs = join(repository, 'test/library/zenfs');
+const page = 'docs/NODE-FS.md';
+const timeoutMs = 300_000;
+
+interface Result {
+  readonly outcome: 'passed' | 'failed' | 'skipped';
+  readonly message?: string;
+}
+
+/** By file and name of the case. */
+type Results = ReadonlyMap<string, Result>;
+
+async function resultsOf(setup: string, directory: string): Promise<Results> {
+  const files = readdirSync(join(cases, 'fs')).map((name) => join(cases, 'fs', name));
+  const args = ['--no-warnings', '--import', join(programs, 'prepare.mjs'), join(programs, 'run.mjs'), ...files];
+  const env = { ...(process.env as Record<string, string>), SETUP: setup, VERFS_CASES: directory, TMPDIR: directory };
+  const { code, stdout, stderr } = await run(process.execPath, args, { env, timeoutMs });
+  expect({ code, stderr }).toMatchObject({ code: 0 });
+  const lines = stdout.split('\n').filter((line) => line.startsWith('{'));
+  const results = lines.map((line) => JSON.parse(line) as Result & { readonly file: string; readonly name: string });
+  return new Map(results.map(({ file, name, ...result }) => [`${file}: ${name}`, result]));
+}
+
+/** What a case came to on both sides; `missing`: it calls a function that the files of a volume don't have. */
+type Verdict = 'same' | 'differs' | 'missing' | 'not compared';
+
+/** Compared is what Node itself passes: the others are about ZenFS, or about a newer Node. */
+function verdictOf(node: Result | undefined, here: Result | undefined): Verdict {
+  if (node?.outcome !== 'passed') {
+    return 'not compared';
+  }
+  const isMissing = here === undefined || here.outcome === 'skipped';
+  if (isMissing || /^fs(\.promises)?\.\w+ is not a function$/.test(here.message ?? '')) {
+    return 'missing';
+  }
+  return here.outcome === 'passed' ? 'same' : 'differs';
+}
+
+/** The table of the page: `| file | case | verdict | why |`. */
+function tableOf(markdown: string): ReadonlyMap<string, { readonly verdict: string; readonly why: string }> {
+  const [, ...rows] = markdown.split('\n').filter((line) => /^\| \w+ \| .* \|$/.test(line));
+  const cells = rows.map((row) =>
+    row
+      .slice(1, -1)
+      .split(/(?<!\\)\|/)
+      .map((cell) => cell.trim()),
+  );
+  return new Map(
+    cells.map(([file = '', name = '', verdict = '', why = '']) => [
+      `${file}: ${name.replaceAll('\\|', '|')}`,
+      { verdict, why },
+    ]),
+  );
+}
+
+describe('cases of others', () => {
+  let root: string;
+  let node: Results;
+  let here: Results;
+
+  beforeAll(async () => {
+    root = mkdtempSync(join(tmpdir(), sandboxPrefix));
+    [node, here] = await Promise.all([
+      resultsOf(join(cases, 'native-setup.ts'), root),
+      resultsOf(join(programs, 'volume-setup.mjs'), root),
+    ]);
+  }, timeoutMs);
+
+  afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+  test('all of them ran on both sides', () => {
+    expect(node.size).toBeGreaterThan(150);
+    const files = (of: Results) => [...new Set([...of.keys()].map((name) => name.split(':')[0]))].sort();
+    const all = readdirSync(join(cases, 'fs')).map((name) => name.replace('.test.ts', ''));
+    // Node has no extended attributes.
+    expect(files(node)).toEqual(all.filter((name) => name !== 'xattr'));
+    expect(files(here)).toEqual(files(node));
+    expect([...node].filter(([name]) => name.endsWith('(the file)'))).toEqual([]);
+  });
+
+  test('the page says of each whether Node and a volume do the same', () => {
+    const table = tableOf(readFileSync(join(repository, page), 'utf8'));
+    const wrong = [...node].flatMap(([name, ofNode]) => {
+      const verdict = verdictOf(ofNode, here.get(name));
+      const said = table.get(name)?.verdict ?? 'nothing';
+      // The page is of the oldest Node that VerFS runs on: a newer one passes more of them.
+      const isRight = verdict === said || said === 'not compared';
+      return isRight ? [] : [`${name} | ${verdict} | the page: ${said} | ${here.get(name)?.message ?? ''}`];
+    });
+    expect(wrong).toEqual([]);
+    expect([...table.keys()].filter((name) => !node.has(name))).toEqual([]);
+  });
+
+  test('each difference has a reason, and the page counts them', () => {
+    const markdown = readFileSync(join(repository, page), 'utf8');
+    const table = [...tableOf(markdown)];
+    const count = (of: Verdict) => table.filter(([, { verdict }]) => verdict === of).length;
+    expect(markdown.replaceAll('\n', ' ')).toContain(
+      `Of ${table.length} cases ${count('same')} are the same, ${count('differs')} differ, ${count('missing')} need what is ` +
+        `missing, and ${count('not compared')} are not compared.`,
+    );
+    expect(table.filter(([, { verdict, why }]) => (verdict === 'same') !== (why === ''))).toEqual([]);
+  });
+});
