@@ -72,7 +72,9 @@ function placeOf(file) {
 
 /** A file at `at` of the package that stands for `file`: a manifest may not lead into node_modules. */
 function standIn(into, at, file) {
-  const target = `./${'../'.repeat(at.split('/').length - 1)}${placeOf(file)}`;
+  // Types are imported by the name of the module that they are of.
+  const module = placeOf(file).replace(/\.d(\.c?)ts$/, '$1js');
+  const target = `./${'../'.repeat(at.split('/').length - 1)}${module}`;
   const body = file.endsWith('.cjs') ? `module.exports = require('${target}');\n` : `export * from '${target}';\n`;
   mkdirSync(dirname(join(into, at)), { recursive: true });
   writeFileSync(join(into, at), body);

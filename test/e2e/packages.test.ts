@@ -174,10 +174,7 @@ test('its library is there for CommonJS', async () => {
 const compilations = [
   ['use-types.mts', ['--module', 'node16']],
   ['use-types.cts', ['--module', 'node16']],
-  ['use-types.mts', ['--module', 'nodenext']],
-  ['use-types.cts', ['--module', 'nodenext']],
   ['use-types.mts', ['--module', 'esnext', '--moduleResolution', 'bundler']],
-  ['use-types.mts', ['--module', 'preserve']],
 ] as const;
 
 test.each(compilations)('its types are found by TypeScript: %s %j', async (file, args) => {
