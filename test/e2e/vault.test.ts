@@ -370,3 +370,48 @@ test('a password that is typed is not shown', async () => {
   expect(shown).not.toContain(password);
   await unlock();
 });
+
+test('a rollback takes an open vault along, and tells of a locked one that stays as it is', async () => {
+  const rollback = (...words: string[]) =>
+    sandbox.verfs(['snapshot', 'rollback', 'then', '--volume', sandbox.volume, ...words]);
+  const back = 'The volume is what it was in the snapshot then.';
+  const kept = 'The vault is locked and stays as it is: unlock it, and roll back again, for the vault as well.';
+  const write = (letter: string) => {
+    writeFileSync(vault('letter'), letter);
+    writeFileSync(sandbox.inMount('letter'), letter);
+  };
+  const letters = () => [sandbox.inMount('letter'), vault('letter')].map((path) => readFileSync(path, 'utf8'));
+  await sandbox.mount();
+  await succeeds(['-c'], password);
+  await unlock();
+  write('one');
+  await sandbox.json(['snapshot', 'create', 'then', '--volume', sandbox.volume]);
+  write('two');
+  const open = openSync(vault('letter'), 'r');
+  expect(await rollback()).toMatchObject({ code: 0, stdout: `${back}\n`, stderr: '' });
+  expect(letters()).toEqual(['one', 'one']);
+  // It is open still, and so is what was open in it.
+  expect(await sandbox.json(['crypt', sandbox.mountpoint])).toMatchObject({ state: 'unlocked' });
+  expect(readFileSync(open, 'utf8')).toBe('one');
+  closeSync(open);
+  expect(JSON.parse((await rollback('--json')).stdout)).toEqual({ name: 'then' });
+
+  write('three');
+  await succeeds(['-l']);
+  expect(await rollback()).toMatchObject({ code: 0, stdout: `${back}\n${kept}\n`, stderr: '' });
+  expect(JSON.parse((await rollback('--json')).stdout)).toEqual({ name: 'then', keptVault: true });
+  await expectLocked();
+  await unlock();
+  expect(letters()).toEqual(['one', 'three']);
+  // As it says.
+  expect((await rollback()).stdout).toBe(`${back}\n`);
+  expect(letters()).toEqual(['one', 'one']);
+
+  // A volume that nobody has open has a locked one.
+  write('four');
+  await sandbox.unmount();
+  expect((await rollback()).stdout).toBe(`${back}\n${kept}\n`);
+  await sandbox.mount();
+  await unlock();
+  expect(letters()).toEqual(['one', 'four']);
+});

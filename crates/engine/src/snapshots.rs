@@ -9,7 +9,7 @@ use verfs_base::Ino;
 use verfs_fuse::{Invalidation, SnapshotMaker, VolumeMount};
 use verfs_vfs::{
     Context, Copied, CopyMode, CopyProgress, FileKind, NURSERY, Outdated, SNAPSHOT_TEXT_MAX_BYTES, Snapshot, Vfs,
-    VfsError, create_snapshot_of_both, create_snapshot_while_locked,
+    VfsError, create_snapshot_of_both, create_snapshot_while_locked, rollback_of_both,
 };
 
 use crate::vault::SnapshotPartner;
@@ -147,22 +147,24 @@ impl Volume {
     /// is. A mount shows it when the call returns.
     ///
     /// # Errors
-    /// [`EngineError::SnapshotNotFound`], and those of every change. After [`EngineError::Io`] the volume takes no
-    /// changes any more; opening it again completes the rollback of the tree.
+    /// [`EngineError::SnapshotNotFound`], and those of every change. After [`EngineError::Io`] neither takes changes any
+    /// more; opening the volume again completes the rollback of the tree, and unlocking the vault that of the vault.
     pub fn rollback(&self, name: &[u8]) -> Result<(), EngineError> {
         self.refuse_read_only()?;
         let (_pairing, vault) = self.vault().pair().map_err(|error| self.snapshot_error(name, error))?;
-        let outdated = self.vfs().rollback(name).map_err(|error| self.snapshot_error(name, error))?;
-        self.tell_outdated(&outdated);
-        match vault {
-            SnapshotPartner::None | SnapshotPartner::Locked(_) => {}
-            SnapshotPartner::Open(vault) => match vault.rollback(name) {
-                Ok(outdated) => self.vault().tell_outdated(&outdated),
-                // The snapshot is older than the vault.
-                Err(VfsError::NotFound) => {}
-                Err(error) => return Err(self.snapshot_error(name, error)),
-            },
-        }
+        let both = match &vault {
+            SnapshotPartner::None | SnapshotPartner::Locked(_) => None,
+            // It has nothing of a snapshot that is older than it.
+            SnapshotPartner::Open(vault) => vault.snapshot(name).is_ok().then_some(vault),
+        };
+        let rolled_back = match both {
+            None => self.vfs().rollback(name).map(|outdated| self.tell_outdated(&outdated)),
+            Some(vault) => rollback_of_both(self.vfs(), vault, name).map(|[outdated, in_vault]| {
+                self.tell_outdated(&outdated);
+                self.vault().tell_outdated(&in_vault);
+            }),
+        };
+        rolled_back.map_err(|error| self.snapshot_error(name, error))?;
         // There may have been a copy under way when the snapshot was made.
         self.clear_interrupted_copies()
     }

@@ -3,14 +3,18 @@
 //! Lives here: what happens to records while nothing else changes them, in steps that each are one batch. The first
 //! step of several leaves an intent that the last removes: a crash between is gone on from when the volume is opened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use verfs_base::{Epoch, GroupId};
-use verfs_format::{DecodeError, InodeKind, InodeRecord, LOST_CHUNK, RunData, Segment, TreeCounters, keys, varint};
-use verfs_meta::{MetaError, MetaStore, WriteBatch};
+use verfs_base::{Epoch, GroupId, Ino};
+use verfs_format::{
+    ContentId, DecodeError, InodeKind, InodeRecord, LOST_CHUNK, OrphanRecord, RunData, Segment, TreeCounters, keys,
+    split_versioned, varint,
+};
+use verfs_meta::{Direction, KeyRange, MetaError, MetaStore, WriteBatch};
 use verfs_store::{ChunkBatch, StoreError};
 
 use crate::commit::put_system;
@@ -38,6 +42,71 @@ pub(crate) struct Written {
     group: GroupId,
 }
 
+/// What becomes of a key.
+pub(crate) struct Replacement<'a> {
+    pub(crate) key: &'a Bytes,
+    pub(crate) live: Option<Bytes>,
+    pub(crate) target: Option<Bytes>,
+    /// When what is live lost its last name, if it has none: no snapshot made since has anything of it.
+    pub(crate) died: Option<Epoch>,
+}
+
+/// When what has no name lost its last one.
+#[derive(Default)]
+struct Nameless {
+    inodes: HashMap<Ino, Epoch>,
+    contents: HashMap<ContentId, Epoch>,
+}
+
+impl Nameless {
+    /// Of a frozen volume that is what is open; of one that a crash left, what its opening releases.
+    fn read(meta: &dyn MetaStore) -> std::result::Result<Nameless, MetaError> {
+        let mut nameless = Nameless::default();
+        meta.scan(&KeyRange::prefix(&[keys::ORPHAN]), Direction::Forward, &mut |key, value| {
+            let record = split_versioned(value).and_then(|(_, record)| OrphanRecord::decode(record));
+            if let (Some(content), Some(record)) = (keys::parse_orphan(key), sound(key, record)) {
+                nameless.contents.insert(content, record.died);
+                nameless.inodes.extend(record.ino.map(|ino| (ino, record.died)));
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(nameless)
+    }
+
+    /// When what a key has died, if that is of something without a name.
+    fn died(&self, key: &[u8]) -> Option<Epoch> {
+        let content = keys::parse_segment_of(key).map(|(content, _)| content).or_else(|| keys::parse_orphan(key));
+        let inode = keys::parse_inode(key).or_else(|| keys::parse_symlink(key)).or_else(|| keys::parse_xattrs(key));
+        let died = content.and_then(|content| self.contents.get(&content));
+        died.or_else(|| inode.and_then(|ino| self.inodes.get(&ino))).copied()
+    }
+}
+
+/// The keys that changed, in the order in which they are set back. What says of others when they died goes last, so
+/// that whoever completes a rollback knows it too.
+struct Order<'a> {
+    parts: [ChangedKeys<'a>; 3],
+}
+
+impl<'a> Order<'a> {
+    fn new(meta: &'a dyn MetaStore, epochs: (Epoch, Epoch), window_bytes: usize) -> Order<'a> {
+        let orphans = KeyRange::prefix(&[keys::ORPHAN]);
+        let before = KeyRange { start: Bytes::new(), end: Some(orphans.start.clone()) };
+        let behind = KeyRange { start: orphans.end.clone().unwrap_or_default(), end: None };
+        let of = |range| ChangedKeys::new(meta, epochs, window_bytes).within(range);
+        Order { parts: [of(before), of(behind), of(orphans)] }
+    }
+
+    /// The next ones, at most so many; none at the end.
+    fn take(&mut self, count: usize) -> std::result::Result<Vec<Bytes>, MetaError> {
+        let mut taken = Vec::new();
+        for part in &mut self.parts {
+            taken.extend(part.take(count - taken.len())?);
+        }
+        Ok(taken)
+    }
+}
+
 /// A return to a snapshot.
 pub(crate) struct Return<'a> {
     pub(crate) steps: Steps<'a>,
@@ -45,6 +114,8 @@ pub(crate) struct Return<'a> {
     pub(crate) to: Epoch,
     /// Counts the records that it looked at.
     pub(crate) records: &'a AtomicU64,
+    /// A record outside of the tree that becomes durable with the first step.
+    pub(crate) beside: Option<(Bytes, Bytes)>,
 }
 
 /// A record, if it can be decoded: one that can't is no reason to leave the tree between two states.
@@ -141,11 +212,12 @@ impl Steps<'_> {
         chunks: &mut ChunkBatch,
         versions: &mut Versions<'_>,
         counters: &mut TreeCounters,
-        (key, live, target): (&Bytes, Option<Bytes>, Option<Bytes>),
+        Replacement { key, live, target, died }: Replacement<'_>,
     ) -> Result<()> {
         if live.is_none() && target.is_none() {
             return Ok(());
         }
+        let death = died.unwrap_or(self.epoch);
         match key.first() {
             Some(&keys::SEGMENT) => {
                 for run in live
@@ -155,7 +227,7 @@ impl Steps<'_> {
                     .flat_map(|segment| segment.runs)
                 {
                     if let RunData::Chunk { id, birth, .. } = run.data {
-                        versions.give_up(chunks, (id, run.len), (birth, self.epoch));
+                        versions.give_up(chunks, (id, run.len), (birth, death));
                     }
                 }
             }
@@ -167,8 +239,11 @@ impl Steps<'_> {
             Some(_) | None => {}
         }
         let next = match target {
-            Some(record) => Next::Value(versions.born(|out| out.extend_from_slice(&record))),
-            None => Next::Gone(self.epoch),
+            Some(record) => {
+                let value = versions.born(|out| out.extend_from_slice(&record));
+                if death < self.epoch { Next::Again(value, death) } else { Next::Value(value) }
+            }
+            None => Next::Gone(death),
         };
         versions.replace(key.clone(), live.as_deref(), next);
         Ok(())
@@ -179,22 +254,30 @@ impl Return<'_> {
     /// Goes back, in batches that have the numbers of groups from `group` on. Returns the last one, which is durable.
     pub(crate) fn run(&self, group: GroupId, window_bytes: usize) -> Result<GroupId> {
         let steps = &self.steps;
+        let nameless = Nameless::read(steps.meta()).map_err(|error| steps.meta_error(&error))?;
         // What the steps write themselves is of keys that were dealt with.
-        let mut changed = ChangedKeys::new(steps.meta(), (self.to, steps.epoch), window_bytes);
+        let mut changed = Order::new(steps.meta(), (self.to, steps.epoch), window_bytes);
         let mut next = || changed.take(STEP_KEYS).map_err(|error| steps.meta_error(&error));
         let mut counters = steps.counters()?;
         let mut group = group;
         let mut part = next()?;
-        while !part.is_empty() {
+        let mut beside = self.beside.clone();
+        // An intent goes even if nothing changed.
+        let mut is_over = part.is_empty() && steps.number(keys::SYSTEM_ROLLBACK)? == 0;
+        while !is_over {
             let rest = next()?;
+            is_over = rest.is_empty();
             let mut written = steps.begin(group);
-            match rest.is_empty() {
+            match is_over {
                 false => put_system(&mut written.batch, keys::SYSTEM_ROLLBACK, self.to.0),
                 true => written.batch.delete(Bytes::from_static(keys::SYSTEM_ROLLBACK)),
             }
-            self.step(&part, written, &mut counters)?;
+            if let Some((key, value)) = beside.take() {
+                written.batch.put(key, value);
+            }
+            self.step((&part, &nameless), written, &mut counters)?;
             self.records.fetch_add(part.len() as u64, Ordering::Relaxed);
-            if !rest.is_empty() {
+            if !is_over {
                 group = group.next();
             }
             part = rest;
@@ -202,7 +285,12 @@ impl Return<'_> {
         Ok(group)
     }
 
-    fn step(&self, part: &[Bytes], mut written: Written, counters: &mut TreeCounters) -> Result<()> {
+    fn step(
+        &self,
+        (part, nameless): (&[Bytes], &Nameless),
+        mut written: Written,
+        counters: &mut TreeCounters,
+    ) -> Result<()> {
         let steps = &self.steps;
         let meta_error = |error: MetaError| steps.meta_error(&error);
         let mut chunks = steps.parts.store.begin();
@@ -221,7 +309,8 @@ impl Return<'_> {
                 (Some(&keys::SEGMENT), Some(target)) => Some(self.born_again(&mut chunks, key, &target)),
                 (_, target) => target.map(|target| target.record),
             };
-            steps.set(&mut chunks, &mut versions, counters, (key, live, target))?;
+            let died = nameless.died(key);
+            steps.set(&mut chunks, &mut versions, counters, Replacement { key, live, target, died })?;
         }
         let grown = versions.finish().map_err(meta_error)?;
         steps.commit(written, chunks, &grown, counters)

@@ -53,7 +53,7 @@ pub use damage::DamagedFile;
 pub use diff::{TreeChange, TreeChangeKind};
 pub use error::{Result, VfsError};
 pub use rollback::{Outdated, Still};
-pub use snapshot_pair::{create_snapshot_of_both, create_snapshot_while_locked, vault_note};
+pub use snapshot_pair::{create_snapshot_of_both, create_snapshot_while_locked, rollback_of_both, vault_note};
 pub use snapshot_tree::SnapshotTree;
 pub use snapshots::{Snapshot, TEXT_MAX_BYTES as SNAPSHOT_TEXT_MAX_BYTES};
 pub use stream::{Received, ResumeToken, Sent, StreamError, TargetChanges, complete_vault_receive};

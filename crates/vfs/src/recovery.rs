@@ -289,7 +289,7 @@ fn complete_rollback(parts: &VfsParts, base: &Base, options: &VfsOptions) -> Res
     let Some(to) = to else { return Ok(false) };
     tracing::info!(snapshot = to, "completing a rollback");
     let steps = Steps { parts, standing: base.snapshots.standing(), epoch: base.epoch };
-    Return { steps, to: Epoch(to), records: &AtomicU64::new(0) }
+    Return { steps, to: Epoch(to), records: &AtomicU64::new(0), beside: None }
         .run(base.committed.next(), options.change_window_bytes)?;
     Ok(true)
 }

@@ -128,19 +128,21 @@ impl Shared {
         self.progress.notify_all();
     }
 
-    /// Rolls the frozen volume back.
-    fn go_back(&self, to: Epoch) -> Result<()> {
+    /// Rolls the frozen volume back. The first step makes what is `beside` durable, too.
+    pub(crate) fn go_back(&self, to: Epoch, beside: Option<(Bytes, Bytes)>) -> Result<()> {
+        self.rolled_back.store(0, Ordering::Relaxed);
         let (standing, epoch, group) = {
             let state = self.state.lock();
             (state.snapshots.standing(), state.epoch, state.open.id)
         };
         let steps = Steps { parts: &self.parts, standing, epoch };
-        let back = Return { steps, to, records: &self.rolled_back };
+        let back = Return { steps, to, records: &self.rolled_back, beside };
         let rebuilt = back.run(group, self.options.change_window_bytes).and_then(|group| self.rebuild(group));
         if rebuilt.is_err() {
             // Some of it may be done: only opening the volume again can finish it.
             self.state.lock().failure = Some(Failure::Store);
         }
+        self.rolled_back.store(0, Ordering::Relaxed);
         rebuilt
     }
 }
@@ -158,9 +160,7 @@ impl Vfs {
         // Before anything stops for a name that isn't there.
         let to = self.use_snapshot(name)?;
         shared.freeze()?;
-        shared.rolled_back.store(0, Ordering::Relaxed);
-        let gone_back = shared.go_back(to.id());
-        shared.rolled_back.store(0, Ordering::Relaxed);
+        let gone_back = shared.go_back(to.id(), None);
         shared.thaw();
         gone_back?;
         Ok(self.outdated_since(Some(to)))

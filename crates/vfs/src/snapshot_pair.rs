@@ -1,14 +1,19 @@
-//! One snapshot of two trees: the volume's and its open vault's, closed at one instant.
+//! One snapshot of two trees, the volume's and its open vault's: closed at one instant, and gone back to in one piece.
 //!
 //! Both committers end what they have at hand, and close nothing more. Then the groups of both are closed under both
 //! locks: whatever returned before is in the snapshot of its tree, and nothing that began later. The vault's is durable
 //! before the volume's is committed, which goes without its snapshot if that fails. So a crash leaves one of both, or one
 //! of the vault that no snapshot of the volume names: whoever opens the vault next deletes it.
+//!
+//! Both go back while both are frozen, the volume first: the intent of the vault's way back is durable with the first
+//! step of the volume's. So a crash leaves both as they were, or both are completed: the vault when it is opened next.
 
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 use verfs_base::{Epoch, GroupId};
+use verfs_format::vault::VAULT_PREFIX;
+use verfs_format::{keys, varint};
 
 use crate::commit::close;
 use crate::companion::{Bond, Companion, Fate};
@@ -18,7 +23,7 @@ use crate::snapshots::NewSnapshot;
 use crate::state::{Failure, State};
 use crate::vault::{LockedVault, WhileLocked};
 use crate::volume::Shared;
-use crate::{Result, Snapshot, Vfs, VfsError};
+use crate::{Outdated, Result, Snapshot, Vfs, VfsError};
 
 /// Keeps the committers of two trees from closing groups.
 struct Meeting<'a>([&'a Shared; 2]);
@@ -148,6 +153,35 @@ fn close_both(trees: [&Shared; 2], new: &NewSnapshot<'_>) -> Result<Closed> {
     second.open.companion = Companion::First(Arc::clone(&bond));
     let groups = [close_now(&mut first, volume), close_now(&mut second, vault)];
     Ok(Closed { id, groups, bond })
+}
+
+/// Makes both trees what they were when the snapshot was made: as [`Vfs::rollback`], of the volume and of its vault, whose
+/// records are the volume's engine's behind [`VAULT_PREFIX`]. Gives what changed in the one and in the other.
+///
+/// # Errors
+/// As [`Vfs::rollback`]; [`VfsError::NotFound`] also if the snapshot is older than the vault. After an error of the store
+/// neither takes changes, and opening them again completes it.
+pub fn rollback_of_both(volume: &Vfs, vault: &Vfs, name: &[u8]) -> Result<[Outdated; 2]> {
+    let (tree, sealed) = (&volume.shared, &vault.shared);
+    let _whole_trees = (tree.whole_tree.lock(), sealed.whole_tree.lock());
+    let (to, to_sealed) = (volume.use_snapshot(name)?, vault.use_snapshot(name)?);
+    tree.freeze()?;
+    let gone_back = sealed.freeze().and_then(|()| {
+        let mut intent = Vec::new();
+        varint::put_u64(&mut intent, to_sealed.id().0);
+        let key = [&[VAULT_PREFIX], keys::SYSTEM_ROLLBACK].concat();
+        let gone_back = tree.go_back(to.id(), Some((key.into(), intent.into())));
+        if gone_back.is_err() {
+            // Its intent may be durable: what was written from here on would be lost.
+            sealed.state.lock().failure = Some(Failure::Store);
+        }
+        let gone_back = gone_back.and_then(|()| sealed.go_back(to_sealed.id(), None));
+        sealed.thaw();
+        gone_back
+    });
+    tree.thaw();
+    gone_back?;
+    Ok([volume.outdated_since(Some(to)), vault.outdated_since(Some(to_sealed))])
 }
 
 /// Makes a snapshot of the volume and one of its locked vault, in which nothing changes. After a crash there may be one of

@@ -78,6 +78,8 @@ pub(crate) enum Next {
     /// This value, of an inode that lost its last name in this epoch and is open still. What it had before died then, too:
     /// a snapshot made since has nothing of it.
     Nameless(Vec<u8>, Epoch),
+    /// This value, of what a rollback gives its name back. What it had before died in this earlier epoch.
+    Again(Vec<u8>, Epoch),
     /// Nothing. Whatever it had died in this epoch, which may be an earlier one than the group's.
     Gone(Epoch),
 }
@@ -178,7 +180,7 @@ impl<'a> Versions<'a> {
     pub(crate) fn replace(&mut self, key: Bytes, old: Option<&[u8]>, next: Next) {
         let death = match next {
             Next::Value(_) => self.epoch,
-            Next::Nameless(_, died) | Next::Gone(died) => died,
+            Next::Nameless(_, died) | Next::Again(_, died) | Next::Gone(died) => died,
         };
         if self.keeps_versions() {
             let birth = old.map(|old| birth_of(&key, old, self.epoch));
@@ -192,6 +194,10 @@ impl<'a> Versions<'a> {
             // What was born in this epoch is in its list already, and nobody asks what changed before the first snapshot.
             if birth.is_none_or(|birth| birth < death) && self.held.before(death) > Epoch(0) {
                 self.changes.entry(death).or_default().push(key.clone());
+            }
+            // It died in the one epoch, and is born in the other.
+            if matches!(next, Next::Again(..)) && self.held.before(self.epoch) > Epoch(0) {
+                self.changes.entry(self.epoch).or_default().push(key.clone());
             }
         }
         write(self.batch, key, next);
@@ -265,7 +271,7 @@ impl<'a> Versions<'a> {
 
 fn write(batch: &mut WriteBatch, key: Bytes, next: Next) {
     match next {
-        Next::Value(value) | Next::Nameless(value, _) => batch.put(key, value),
+        Next::Value(value) | Next::Nameless(value, _) | Next::Again(value, _) => batch.put(key, value),
         Next::Gone(_) => batch.delete(key),
     }
 }

@@ -5,15 +5,17 @@ mod volume;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use verfs_base::Ino;
 use verfs_format::{ChangeList, ContentId, keys};
 use verfs_meta::{Direction, Health, KeyRange, MemoryStore, MetaStore, MetaView, WriteBatch};
-use verfs_vfs::{Context, NodeKind, Pin, SeekFor, SetAttr, VfsError, XattrMode};
+use verfs_vfs::{Context, NodeKind, Pin, SeekFor, SetAttr, VfsError, VfsOptions, XattrMode};
 
-use self::volume::{ROOT, Volume, noise, slow};
+use self::volume::cut_off::CutOff;
+use self::volume::{Open, ROOT, Volume, noise, slow};
 
 const KEEPING: Context = Context { pin: Pin::Count, ..ROOT };
 
@@ -57,6 +59,180 @@ fn a_snapshot_keeps_nothing_of_a_file_that_lost_its_name_before() {
     assert_eq!(open.store.stats().chunks, 0);
     assert_eq!(vfs.snapshot(b"then").unwrap().used_bytes, 0);
     open.close();
+}
+
+/// A file that stays open, with data and an attribute.
+fn make_open(open: &Open, name: &[u8], data: &[u8]) -> Ino {
+    let ino = open.vfs.mknod(&KEEPING, Ino::ROOT, name, NodeKind::Regular, 0o644).unwrap().ino;
+    open.vfs.write(&ROOT, ino, 0, data).unwrap();
+    open.vfs.setxattr(&ROOT, ino, b"user.note", name, XattrMode::Set).unwrap();
+    ino
+}
+
+/// Deletes a snapshot to its end.
+fn delete_whole(volume: &Volume, open: &Open, name: &[u8]) {
+    open.vfs.delete_snapshot(name).unwrap();
+    while keys_of(volume, keys::SNAPSHOT) > open.vfs.snapshots().len() {
+        open.vfs.sync().unwrap();
+    }
+}
+
+/// Chunks with references, after everything without any was collected.
+fn chunks_left(open: &Open) -> u64 {
+    open.store.collect(1, &mut |_| verfs_store::Pace::Go).unwrap();
+    open.store.stats().chunks
+}
+
+#[test]
+fn what_is_open_without_a_name_gives_its_room_back_with_a_rollback() {
+    let volume = Volume::new(slow());
+    let open = volume.open();
+    let vfs = &open.vfs;
+    let changed = make_open(&open, b"changed", &noise(100_000, 1));
+    let untouched = make_open(&open, b"untouched", &noise(100_000, 2));
+    let nameless = make_open(&open, b"nameless", &noise(100_000, 3));
+    vfs.unlink(&ROOT, Ino::ROOT, b"nameless").unwrap();
+    vfs.create_snapshot(b"then", b"").unwrap();
+    let chunks = open.store.stats().chunks;
+
+    let young = make_open(&open, b"young", &noise(100_000, 4));
+    for name in [&b"changed"[..], b"untouched", b"young"] {
+        vfs.unlink(&ROOT, Ino::ROOT, name).unwrap();
+    }
+    // Snapshots of a tree that has none of them, while they are written to.
+    for name in [&b"later"[..], b"last"] {
+        vfs.create_snapshot(name, b"").unwrap();
+        for ino in [changed, young, nameless] {
+            vfs.write(&ROOT, ino, 30_000, &noise(50_000, ino.0 + name.len() as u64)).unwrap();
+            vfs.setxattr(&ROOT, ino, b"user.note", name, XattrMode::Set).unwrap();
+        }
+        vfs.sync().unwrap();
+    }
+    vfs.rollback(b"then").unwrap();
+    assert!(open.read(changed) == noise(100_000, 1) && open.read(untouched) == noise(100_000, 2));
+    assert_eq!(vfs.getxattr(&ROOT, changed, b"user.note").unwrap(), b"changed"[..]);
+    assert_eq!(vfs.getattr(&ROOT, young), Err(VfsError::NotFound));
+    // What had no name then neither is the program's own still.
+    assert_eq!(open.read(nameless).len(), 100_000);
+    for ino in [changed, untouched, young, nameless] {
+        vfs.forget(ino, 1);
+    }
+    vfs.sync().unwrap();
+    for name in [&b"later"[..], b"last"] {
+        let used = vfs.snapshot(name).unwrap().used_bytes;
+        assert!(used < 1000, "{used} bytes for a tree that has nothing but its root");
+    }
+    let diff = |from: &[u8]| {
+        let mut paths = Vec::new();
+        let done = vfs.diff(from, None, &mut |change| {
+            paths.push(change.path.to_vec());
+            ControlFlow::Continue(())
+        });
+        done.unwrap();
+        paths.sort();
+        paths
+    };
+    assert_eq!(diff(b"then"), Vec::<Vec<u8>>::new());
+    assert_eq!(diff(b"later"), [b"changed".to_vec(), b"untouched".to_vec()]);
+
+    delete_whole(&volume, &open, b"then");
+    let named = chunks_left(&open);
+    assert!(named < chunks, "{named} of {chunks} chunks");
+    open.close();
+    let open = volume.open();
+    assert_eq!(chunks_left(&open), named);
+    assert_eq!(open.store.stats().dead_bytes, 0, "room that nobody needs is not given back");
+    for name in [&b"later"[..], b"last"] {
+        delete_whole(&volume, &open, name);
+    }
+    assert_eq!(chunks_left(&open), named, "the last snapshots had something of files that had no name");
+    for first in [keys::HISTORY, keys::DEAD, keys::CHANGES, keys::ORPHAN] {
+        assert_eq!(keys_of(&volume, first), 0, "something is left behind {}", first.escape_ascii());
+    }
+    for name in [&b"changed"[..], b"untouched"] {
+        open.vfs.unlink(&ROOT, Ino::ROOT, name).unwrap();
+    }
+    open.vfs.sync().unwrap();
+    assert_eq!(chunks_left(&open), 0);
+    open.close();
+}
+
+#[test]
+fn of_snapshots_that_go_one_after_the_other_nothing_stays_that_both_had() {
+    const PARTS: u64 = 12;
+    for [first, second] in [[&b"a"[..], b"b"], [b"b", b"a"]] {
+        let volume = Volume::new(VfsOptions { prune_step: 1, ..slow() });
+        let open = volume.open();
+        let file = open.vfs.mknod(&ROOT, Ino::ROOT, b"file", NodeKind::Regular, 0o644).unwrap().ino;
+        // In many groups, so that each deletion takes many: parts that only one of them has, and some that both have.
+        let write = |parts: std::ops::Range<u64>, round: u64| {
+            for part in parts {
+                open.vfs.write(&ROOT, file, part << 20, &noise(50_000, round * PARTS + part)).unwrap();
+                open.vfs.sync().unwrap();
+            }
+        };
+        write(0..PARTS, 0);
+        open.vfs.create_snapshot(b"a", b"").unwrap();
+        write(0..PARTS / 2, 1);
+        open.vfs.create_snapshot(b"b", b"").unwrap();
+        write(0..PARTS, 2);
+        open.vfs.create_snapshot(b"c", b"").unwrap();
+        open.vfs.delete_snapshot(first).unwrap();
+        open.vfs.delete_snapshot(second).unwrap();
+        assert_eq!(keys_of(&volume, keys::SNAPSHOT), 3, "the second one goes when the first one is still going");
+        while keys_of(&volume, keys::SNAPSHOT) > 1 {
+            open.vfs.sync().unwrap();
+        }
+        for kind in [keys::HISTORY, keys::DEAD, keys::CHANGES] {
+            assert_eq!(keys_of(&volume, kind), 0, "{} first: behind {}", first.escape_ascii(), kind.escape_ascii());
+        }
+        let tree = open.vfs.open_snapshot(b"c").unwrap();
+        for part in 0..PARTS {
+            assert!(tree.read(file, part << 20, 50_000).unwrap().concat() == noise(50_000, 2 * PARTS + part));
+        }
+        let chunks = chunks_left(&open);
+        open.vfs.delete_snapshot(b"c").unwrap();
+        assert_eq!(chunks_left(&open), chunks, "it has what is live, and nothing else");
+        open.vfs.unlink(&ROOT, Ino::ROOT, b"file").unwrap();
+        open.vfs.sync().unwrap();
+        assert_eq!(chunks_left(&open), 0);
+        open.close();
+    }
+}
+
+#[test]
+fn a_rollback_that_a_crash_cut_gives_back_what_programs_had_open_without_a_name() {
+    const FILES: u32 = 3000;
+    for commits in 1..4 {
+        let volume = Volume::new(slow());
+        let meta = Arc::new(CutOff { inner: Arc::clone(&volume.meta), commits_left: AtomicI64::new(i64::MAX) });
+        let open = volume.open_over(Arc::clone(&meta) as Arc<dyn MetaStore>);
+        open.vfs.create_snapshot(b"then", b"").unwrap();
+        for number in 0..FILES {
+            make_open(&open, format!("young {number}").as_bytes(), &noise(3000, number.into()));
+        }
+        for number in 0..FILES {
+            open.vfs.unlink(&ROOT, Ino::ROOT, format!("young {number}").as_bytes()).unwrap();
+        }
+        open.vfs.create_snapshot(b"later", b"").unwrap();
+        meta.commits_left.store(commits, Ordering::Relaxed);
+        assert_eq!(open.vfs.rollback(b"then").err(), Some(VfsError::Io), "it takes more than {commits} steps");
+        drop(open);
+
+        let open = volume.open();
+        open.vfs.sync().unwrap();
+        assert_eq!(open.vfs.stats().orphans, 0);
+        assert_eq!(chunks_left(&open), 0, "{commits} steps");
+        // Of the root alone.
+        assert!(keys_of(&volume, keys::HISTORY) <= 2, "{} old records", keys_of(&volume, keys::HISTORY));
+        for name in [&b"then"[..], b"later"] {
+            delete_whole(&volume, &open, name);
+        }
+        for first in [keys::HISTORY, keys::DEAD, keys::CHANGES, keys::ORPHAN, keys::XATTRS, keys::SEGMENT] {
+            assert_eq!(keys_of(&volume, first), 0, "{commits} steps, behind {}", first.escape_ascii());
+        }
+        open.close();
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! One snapshot of two trees is of one instant, and made in both or in neither.
+//! One snapshot of two trees is of one instant, and made in both or in neither; so is a way back to it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod volume;
@@ -7,10 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use verfs_base::Ino;
+use verfs_format::keys;
+use verfs_format::vault::VaultCompression;
 use verfs_meta::{MetaStore, PrefixedStore};
-use verfs_vfs::{NodeKind, Vfs, VfsError, VfsOptions, create_snapshot_of_both, vault_note};
+use verfs_vfs::{
+    NodeKind, Vfs, VfsError, VfsOptions, create_snapshot_of_both, create_snapshot_while_locked, rollback_of_both,
+    vault_note,
+};
 
 use self::volume::cut_off::CutOff;
+use self::volume::tree::{Dice, assert_same, change, dump};
+use self::volume::vault::{COST, SECRETS, World, past_of};
 use self::volume::{Open, ROOT, Volume, slow};
 
 const NAME: &[u8] = b"counter";
@@ -130,4 +137,102 @@ fn a_snapshot_of_both_trees_is_in_both_or_in_neither_after_a_crash() {
         }
     }
     assert!(made > 0 && left > 0, "{made} made, {left} left in the vault");
+}
+
+#[test]
+fn both_trees_go_back_or_neither_wherever_a_crash_cuts_it() {
+    let world = World::new(1);
+    drop(world.keyring(world.whole()).create(SECRETS, COST, VaultCompression::On).unwrap());
+    let (tree, vault) = (world.tree(world.whole()), world.unlocked());
+    let mut dice = Dice(4);
+    let mut change_both = |steps| {
+        for _ in 0..steps {
+            change(&tree, &mut dice);
+            change(&vault, &mut dice);
+        }
+        (dump(&*tree.vfs), dump(&*vault.vfs))
+    };
+    change_both(80);
+    let then = change_both(0);
+    create_snapshot_of_both(&tree.vfs, &vault.vfs, b"then", b"").unwrap();
+    change_both(60);
+    create_snapshot_of_both(&tree.vfs, &vault.vfs, b"later", b"").unwrap();
+    let now = change_both(60);
+    tree.close();
+    vault.close();
+
+    let (mut back, mut left, mut commits) = (0, 0, 0);
+    loop {
+        let when = format!("{commits} commits");
+        let world = world.copy();
+        let meta = Arc::new(CutOff { inner: Arc::clone(&world.meta), commits_left: AtomicI64::new(i64::MAX) });
+        let over = Arc::clone(&meta) as Arc<dyn MetaStore>;
+        let (tree, vault) = (world.tree(Arc::clone(&over)), world.unlocked_over(over));
+        tree.vfs.sync().unwrap();
+        vault.vfs.sync().unwrap();
+        meta.commits_left.store(commits, Ordering::Relaxed);
+        let said = rollback_of_both(&tree.vfs, &vault.vfs, b"then").map(drop);
+        if said.is_err() {
+            // What would be lost is refused.
+            assert_eq!(vault.vfs.mkdir(&ROOT, Ino::ROOT, b"x", 0o755).err(), Some(VfsError::ReadOnly), "{when}");
+        }
+        for open in [tree, vault] {
+            let _ = open.vfs.close();
+            let _ = open.store.close();
+        }
+
+        let tree = world.tree(world.whole());
+        let outside = dump(&*tree.vfs);
+        let is_back = outside == then.0;
+        if !is_back {
+            assert_same(&outside, &now.0, &when);
+            assert!(said.is_err(), "{when}: it said that it was done");
+        }
+        if is_back && said.is_err() {
+            // Nothing is made of what is between two states.
+            let locked = world.vault(world.whole());
+            create_snapshot_while_locked(&tree.vfs, &locked, b"meanwhile", b"").unwrap();
+            tree.vfs.delete_snapshot(b"then").unwrap();
+            locked.prune(&tree.vfs, &mut || true).unwrap();
+            locked.close();
+        }
+        let vault = world.unlocked();
+        let expected = if is_back { &then } else { &now };
+        assert_same(&dump(&*vault.vfs), &expected.1, &when);
+        let names: Vec<Vec<u8>> = past_of(&vault).into_keys().collect();
+        assert_eq!(names, [b"later".to_vec(), b"then".to_vec()], "{when}");
+        assert_eq!(world.meta.get(&[b"V", keys::SYSTEM_ROLLBACK].concat()).unwrap(), None, "{when}");
+        *(if is_back { &mut back } else { &mut left }) += 1;
+        vault.close();
+        tree.close();
+        // Opened once more, nothing goes back again.
+        let vault = world.unlocked();
+        vault.vfs.mkdir(&ROOT, Ino::ROOT, b"from now on", 0o755).unwrap();
+        vault.close();
+        let vault = world.unlocked();
+        assert!(vault.vfs.lookup(&ROOT, Ino::ROOT, b"from now on").is_ok(), "{when}");
+        vault.close();
+        if said.is_ok() {
+            break;
+        }
+        commits += 1;
+    }
+    assert!(back > 1 && left > 0, "{back} back, {left} left");
+}
+
+#[test]
+fn a_way_back_of_both_ends_its_intent_where_the_vault_did_not_change() {
+    let world = World::new(1);
+    drop(world.keyring(world.whole()).create(SECRETS, COST, VaultCompression::On).unwrap());
+    let (tree, vault) = (world.tree(world.whole()), world.unlocked());
+    make_counter(&vault.vfs);
+    create_snapshot_of_both(&tree.vfs, &vault.vfs, b"then", b"").unwrap();
+    make_counter(&tree.vfs);
+    rollback_of_both(&tree.vfs, &vault.vfs, b"then").unwrap();
+    let later = vault.vfs.mkdir(&ROOT, Ino::ROOT, b"later", 0o755).unwrap().ino;
+    tree.close();
+    vault.close();
+    let vault = world.unlocked();
+    assert_eq!(vault.vfs.lookup(&ROOT, Ino::ROOT, b"later").unwrap().ino, later);
+    vault.close();
 }

@@ -114,7 +114,7 @@ impl Model {
         Some(received)
     }
 
-    /// What is open stays open if it was there. Nothing is open without a name.
+    /// What is open stays open if it was there, also what has lost its name since.
     fn go_back(&mut self, tree: &Model) {
         let before = std::mem::replace(&mut self.nodes, tree.nodes.clone());
         for (id, node) in before {

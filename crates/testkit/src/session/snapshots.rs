@@ -274,11 +274,9 @@ impl Session {
                 meet(what, self.model.change_snapshot(op), done).map(|_| ())
             }
             SnapshotOp::Rollback(_) => {
-                self.close_nameless()?;
                 let done = self.vfs.rollback(&name);
                 meet(what, self.model.change_snapshot(op), done)?;
-                // And what was not there then is gone.
-                self.close_nameless()
+                self.close_gone()
             }
             SnapshotOp::Compare(index) => {
                 let found = self.vfs.snapshot(&name);
@@ -370,11 +368,11 @@ impl Session {
         }
     }
 
-    /// What is open without a name would keep more for snapshots, when it goes with a rollback, than they show of it.
-    fn close_nameless(&mut self) -> Result<(), Stop> {
+    /// What is open and was not there then is gone.
+    fn close_gone(&mut self) -> Result<(), Stop> {
         for slot in 0..SLOTS {
             let open = self.slots[slot as usize];
-            if open.is_some_and(|id| self.model.node(id).map_or(0, |node| node.nlink) == 0) {
+            if open.is_some_and(|id| self.model.node(id).is_err()) {
                 self.close_slot(slot)?;
             }
         }

@@ -19,7 +19,7 @@ use verfs_store::{ChunkBatch, Indexed};
 
 use super::StreamError;
 use super::spool::{Filled, SpoolReader, fill, remove_others};
-use crate::apply::Steps;
+use crate::apply::{Replacement, Steps};
 use crate::commit::put_system;
 use crate::history::{ChangedKeys, version_at};
 use crate::load::meta_error;
@@ -243,7 +243,8 @@ impl Applier<'_> {
                 | StreamFrame::Block(..)
                 | StreamFrame::End(_) => continue,
             };
-            self.steps.set(chunks, versions, counters, (&key, live, target))?;
+            // What has no name is no part of the base, and was undone if it changed.
+            self.steps.set(chunks, versions, counters, Replacement { key: &key, live, target, died: None })?;
         }
         if self.fresh.is_empty() { Ok(()) } else { Err(damaged("a chunk came that nothing refers to")) }
     }

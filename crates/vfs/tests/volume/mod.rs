@@ -3,6 +3,7 @@
 
 pub mod cut_off;
 pub mod tree;
+pub mod vault;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -201,7 +201,9 @@ export async function snapshotRollback(args: NameArguments): Promise<void> {
   });
   const kept = 'The vault is locked and stays as it is: unlock it, and roll back again, for the vault as well.';
   const text = `The volume is what it was in the snapshot ${args.name}.`;
-  outputOf(args).result({ name: args.name }, () => (vault === 'locked' ? [text, kept] : [text]));
+  const isKept = vault === 'locked';
+  const result = { name: args.name, ...(isKept ? { keptVault: true } : {}) };
+  outputOf(args).result(result, () => (isKept ? [text, kept] : [text]));
 }
 
 /** Makes a copy that can be written. */
