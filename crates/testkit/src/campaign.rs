@@ -198,7 +198,7 @@ thread_local! {
 }
 
 /// Counts a crash point: to be called by the thread of the campaign.
-pub(crate) fn count_crash_point() {
+pub fn count_crash_point() {
     CRASHED.set(CRASHED.get() + 1);
 }
 

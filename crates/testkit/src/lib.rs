@@ -30,7 +30,7 @@ mod threads_case;
 mod xattr;
 
 pub use audit::Audit;
-pub use campaign::{Campaign, caught, guarded, note, shrink, shrink_time};
+pub use campaign::{Campaign, caught, count_crash_point, guarded, note, shrink, shrink_time};
 pub use clock::TestClock;
 pub use content::{Content, Difference, FILL_START_MAX, Fill, WRITE_MAX_BYTES};
 pub use crash_case::{CrashCase, Cut, fresh, meaning, run_until_cut};

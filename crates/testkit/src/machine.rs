@@ -11,11 +11,13 @@ use verfs_chunker::{ChunkSizes, Chunker, ChunkerKind};
 use verfs_codec::crypto::{KeyMaterial, VaultKeys};
 use verfs_format::NameHash;
 use verfs_format::vault::VAULT_PREFIX;
-use verfs_meta::{MemoryStore, MetaError, MetaStore, PrefixedStore};
+use verfs_meta::{MemoryStore, MetaError, MetaStore, MetaView, PrefixedStore};
 use verfs_store::{
     ChunkBackend, ChunkStore, Compressed, Findings, GcProgress, Pace, StoreCheck, StoreError, StoreOptions,
 };
-use verfs_vfs::{SealedMeta, TreeCheck, Vfs, VfsError, VfsOptions, VfsParts};
+use verfs_vfs::{
+    ClearView, HashName, Keyring, LockedVault, SealedMeta, TreeCheck, Vfs, VfsError, VfsOptions, VfsParts,
+};
 
 use crate::audit::Audit;
 use crate::clock::TestClock;
@@ -236,6 +238,27 @@ impl Machine {
         }
     }
 
+    /// The machine's vault without its keys, and the store of its chunks. Nothing may be open; whoever asks closes the
+    /// store.
+    ///
+    /// # Errors
+    /// What the store said.
+    pub fn locked_vault(&self, prune_step: usize) -> verfs_store::Result<(LockedVault, Arc<ChunkStore>)> {
+        let Hardware { disk, meta, .. } = self.hardware.lock().clone();
+        let stored: Arc<dyn MetaStore> = Arc::new(PrefixedStore::new(meta, VAULT_PREFIX));
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let backend = ChunkBackend::Locked { secret: Box::new(SECRET) };
+        let options = self.settings.store.clone();
+        let records = Arc::clone(&stored);
+        let store =
+            ChunkStore::open_backend(Arc::clone(&disk), Arc::clone(&stored), backend, Arc::clone(&clock), options)?;
+        let keyring = Keyring { meta: records, volume: [1; 16], rng: Arc::new(SeededRng::new(0)), clock };
+        let chunks = Arc::clone(&store);
+        let vault = LockedVault::new(stored, disk, Arc::default(), keyring, move || Ok(Arc::clone(&chunks)));
+        Ok((vault.with_prune_step(prune_step), store))
+    }
+
     /// The open chunk store.
     #[must_use]
     pub fn store(&self) -> Option<Arc<ChunkStore>> {
@@ -313,16 +336,29 @@ impl Machine {
         })
     }
 
-    /// Whether fsck finds nothing, in passes so small that there are several.
+    /// Whether fsck finds nothing, in passes so small that there are several. Of a vault it has the keys here, or not.
     fn fsck(&self) -> Result<(), String> {
-        let told = |error: StoreError| format!("fsck: {error}");
-        let (meta, disk, backend) = (self.records(), self.disk(), self.backend());
-        let view = meta.view().map_err(|error| told(error.into()))?;
-        let mut findings = Findings::default();
-        let packs = StoreCheck { disk: &disk, view: &*view, seed: backend.record_seed() };
-        let lost = packs.run(&mut findings).map_err(told)?;
+        let told = |error: MetaError| format!("fsck: {error}");
+        let (meta, backend) = (self.records(), self.backend());
         let hash = |name: &[u8]| NameHash::from_keyed(backend.name_id(Ino::ROOT, name));
-        let tree = TreeCheck { pass_max: FSCK_PASS, ..TreeCheck::new(&*view, Some(&hash), &packs) };
+        self.fsck_of(&*meta.view().map_err(told)?, Some(&hash))?;
+        match self.settings.tree {
+            TreeKind::Volume => Ok(()),
+            TreeKind::Vault => {
+                let stored = PrefixedStore::new(self.meta(), VAULT_PREFIX);
+                let view = stored.view().map_err(told)?;
+                self.fsck_of(&ClearView::new(view), None).map_err(|found| format!("locked: {found}"))
+            }
+        }
+    }
+
+    fn fsck_of(&self, view: &dyn MetaView, hash: Option<&HashName<'_>>) -> Result<(), String> {
+        let told = |error: StoreError| format!("fsck: {error}");
+        let (disk, backend) = (self.disk(), self.backend());
+        let mut findings = Findings::default();
+        let packs = StoreCheck { disk: &disk, view, seed: backend.record_seed() };
+        let lost = packs.run(&mut findings).map_err(told)?;
+        let tree = TreeCheck { pass_max: FSCK_PASS, ..TreeCheck::new(view, hash, &packs) };
         tree.run(&mut findings).map_err(told)?;
         // The pack of a volume's very first group is left alone when that was never committed: true, and no damage.
         let mut found = findings.list().iter().filter(|finding| finding.code != "pack-unreferenced");

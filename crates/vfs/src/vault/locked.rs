@@ -27,7 +27,7 @@ use crate::stream::StreamError;
 use crate::versions::put_used;
 use crate::{Result, Vfs, VfsError};
 
-/// References and old records that one batch gives back at most.
+/// References and old records that one batch gives back, unless somebody says otherwise.
 const PRUNE_STEP: usize = 32 << 10;
 
 /// A vault whose keys nobody has at hand. Nothing else may write to it.
@@ -41,6 +41,8 @@ pub struct LockedVault {
     pub(super) keyring: Keyring,
     /// Held by each change.
     pub(crate) turn: Arc<Mutex<()>>,
+    /// References and old records that one batch gives back at most.
+    prune_step: usize,
 }
 
 /// Gives a locked vault to whoever applies a stream, and keeps it locked meanwhile.
@@ -88,7 +90,14 @@ impl LockedVault {
         keyring: Keyring,
         store: impl Fn() -> std::result::Result<Arc<ChunkStore>, StoreError> + Send + Sync + 'static,
     ) -> LockedVault {
-        LockedVault { clear: ClearMeta::new(Arc::clone(&stored)), stored, store: Box::new(store), disk, keyring, turn }
+        let clear = ClearMeta::new(Arc::clone(&stored));
+        LockedVault { clear, stored, store: Box::new(store), disk, keyring, turn, prune_step: PRUNE_STEP }
+    }
+
+    /// The same, but it deletes in steps of at most so many references and old records.
+    #[must_use]
+    pub fn with_prune_step(self, prune_step: usize) -> LockedVault {
+        LockedVault { prune_step, ..self }
     }
 
     pub(super) fn number(&self, key: &[u8]) -> Result<Option<u64>> {
@@ -221,7 +230,7 @@ impl LockedVault {
         let store = self.chunk_store()?;
         let mut chunks = store.begin();
         let mut batch = WriteBatch::new();
-        let pruned = prune::step(&self.clear, &mut batch, &mut chunks, (prune, epoch), PRUNE_STEP);
+        let pruned = prune::step(&self.clear, &mut batch, &mut chunks, (prune, epoch), self.prune_step);
         let (Pruned::Gone(id) | Pruned::Left(id, _)) = pruned.map_err(|error| meta_error(&error))?;
         chunks.finish(&mut batch).map_err(|error| store_error(None, &error))?;
         self.commit(batch)?;
