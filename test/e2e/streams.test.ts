@@ -1,7 +1,8 @@
 /** Snapshots as streams, as a user sees them: `verfs send` and `verfs receive`, between real volumes. */
 import { copyFileSync, existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { Volume } from 'verfs';
+import { formatBytes } from '../../packages/cli/src/format.ts';
 import { runtimeDirectory } from '../../packages/sdk/src/registry.ts';
 import { type Outcome, run, shell } from '../harness/command.ts';
 import { repository, Sandbox, until, verfsProgram } from '../harness/sandbox.ts';
@@ -253,4 +254,68 @@ test('a program sends from a volume of its own to one that a daemon serves, and 
   }
   await source.mount();
   await expectSame();
+});
+
+describe('how far a transfer is', () => {
+  test('the library tells as what went through, up to all of it', async () => {
+    const { one } = await streams();
+    const { size } = statSync(one);
+    await target.mount();
+    await using from = await Volume.connect(source.volume);
+    await using to = await Volume.connect(target.volume);
+    const [sent, received]: [number[], number[]] = [[], []];
+    const expectWhole = (figures: readonly number[], whole: number) => {
+      expect(figures.length).toBeGreaterThan(3);
+      expect(figures.every((bytes, index) => bytes > (figures[index - 1] ?? 0))).toBe(true);
+      expect(figures.at(-1)).toBe(whole);
+    };
+    const stream = from.snapshots.send('one', { onProgress: (bytes) => sent.push(bytes) });
+    await to.snapshots.receive(stream, { onProgress: (bytes) => received.push(bytes) });
+    expectWhole(sent, size);
+    expectWhole(received, size);
+
+    // Of one that was cut: what goes through.
+    const cut = source.path('cut');
+    copyFileSync(source.path('two'), cut);
+    truncateSync(cut, 100_000);
+    expect((await failure(`${receive()} < ${cut}`))[0]).toBe(64);
+    const resume = (await to.snapshots.interruptedReceive()) ?? '';
+    const rest: number[] = [];
+    const again = from.snapshots.send('two', { from: 'one', resume, onProgress: (bytes) => rest.push(bytes) });
+    await to.snapshots.receive(again);
+    const skipped = Number(resume.split(':')[1]);
+    expectWhole(rest, 32 + statSync(source.path('two')).size - skipped);
+  });
+
+  /** The amounts that a command in a script writes on a terminal behind `verb`. */
+  async function amounts(verb: string, text: string): Promise<string[]> {
+    const file = source.path('script');
+    writeFileSync(file, text);
+    const { code, stdout } = await script(`script -qec "bash -o pipefail '${file}'" /dev/null`);
+    expect({ code, stdout: code === 0 ? '' : stdout }).toEqual({ code: 0, stdout: '' });
+    return [...stdout.matchAll(new RegExp(`${verb}: ([^,\\r]+), [^,]+/s`, 'g'))].map(([, amount]) => amount ?? '');
+  }
+
+  test('is a line on a terminal, and its last words are the whole', async () => {
+    const { one, two } = await streams();
+    const { pid } = await target.mount();
+    const { size } = statSync(one);
+    const half = size >> 1;
+
+    const sent = await amounts('sent', `${send('one')} | { head -c ${half} > /dev/null; sleep 4; cat > /dev/null; }`);
+    expect(sent.length).toBeGreaterThan(2);
+    expect(sent[0]).not.toBe(formatBytes(size));
+    expect(sent.at(-1)).toBe(formatBytes(size));
+
+    const pieces = `{ head -c ${half} '${one}'; sleep 4; tail -c +${half + 1} '${one}'; } | ${receive()}`;
+    const received = await amounts('received', pieces);
+    expect(received.length).toBeGreaterThan(2);
+    expect(received[0]).toBe(formatBytes(half));
+    expect(received.at(-1)).toBe(formatBytes(size));
+
+    // From a file it is known how much there is. The daemon stops for a while, so that it takes long enough.
+    const stopped = `kill -STOP ${pid}; (sleep 3; kill -CONT ${pid}) & ${receive()} < '${two}'`;
+    const whole = formatBytes(statSync(two).size);
+    expect((await amounts('received', stopped)).at(-1)).toBe(`${whole} of ${whole}`);
+  });
 });

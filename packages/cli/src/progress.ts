@@ -26,10 +26,11 @@ function formatSpan(seconds: number): string {
   return `${hours > 0 ? `${hours}:${padded(minutes)}` : minutes}:${padded(whole % 60)}`;
 }
 
-/** How much of `whole` is done after `seconds`: amount, rate, and, where the whole is known, the time that is left. */
+/** What is done after `seconds`: amount, rate, and, where the whole is known, of how much, and the time that is left. */
 export function transferText(bytes: number, seconds: number, whole?: number): string {
   const rate = bytes / Math.max(seconds, 0.001);
-  const text = `${formatBytes(bytes)}, ${formatBytes(Math.round(rate))}/s`;
+  const amount = whole === undefined ? formatBytes(bytes) : `${formatBytes(bytes)} of ${formatBytes(whole)}`;
+  const text = `${amount}, ${formatBytes(Math.round(rate))}/s`;
   return whole === undefined || rate === 0 ? text : `${text}, ${formatSpan((whole - bytes) / rate)} left`;
 }
 

@@ -67,9 +67,10 @@ test('what takes less is not told, also when it fails', async () => {
   expect(written).toEqual([]);
 });
 
-test('a transfer has its rate, and the time that is left where the whole is known', () => {
+test('a transfer has its rate, and of how much it is and the time that is left where the whole is known', () => {
   expect(transferText(10 << 20, 2)).toBe('10.0 MiB, 5.0 MiB/s');
-  expect(transferText(10 << 20, 2, 40 << 20)).toBe('10.0 MiB, 5.0 MiB/s, 0:06 left');
-  expect(transferText(0, 2, 40 << 20)).toBe('0 B, 0 B/s');
-  expect(transferText(1 << 20, 1, 8 * 2 ** 30)).toBe('1.0 MiB, 1.0 MiB/s, 2:16:31 left');
+  expect(transferText(10 << 20, 2, 40 << 20)).toBe('10.0 MiB of 40.0 MiB, 5.0 MiB/s, 0:06 left');
+  expect(transferText(40 << 20, 8, 40 << 20)).toBe('40.0 MiB of 40.0 MiB, 5.0 MiB/s, 0:00 left');
+  expect(transferText(0, 2, 40 << 20)).toBe('0 B of 40.0 MiB, 0 B/s');
+  expect(transferText(1 << 20, 1, 8 * 2 ** 30)).toBe('1.0 MiB of 8.0 GiB, 1.0 MiB/s, 2:16:31 left');
 });

@@ -28,7 +28,7 @@ const COMPRESSION_LEVEL: i32 = 3;
 pub struct Sent {
     /// Bytes of the whole stream so far, those included that were skipped.
     pub bytes: u64,
-    /// Inodes, names and segments.
+    /// Inodes, names, segments, what there is beside them, and the vault's of all these.
     pub records: u64,
 }
 
@@ -373,7 +373,10 @@ impl Vfs {
             }
         }
         if let (Some(vault), Some(part)) = (vault, &part) {
-            vault.send(part, &mut |frame| sender.put_record(frame))?;
+            vault.send(part, &mut |frame| match frame {
+                StreamFrame::Block(..) => sender.put(frame),
+                record => sender.put_record(record),
+            })?;
         }
         let frames = sender.frames;
         sender.put(&StreamFrame::End(frames))?;
