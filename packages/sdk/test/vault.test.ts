@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { IoError, VaultExistsError } from '@verfs/errors';
+import { IoError, VaultDamagedError, VaultExistsError } from '@verfs/errors';
 import { Vault } from '../src/vault.ts';
 import { FakeVault } from './fake-vault.ts';
 
@@ -70,6 +70,21 @@ describe('a new key file of a vault', () => {
     await expect(vault.rotateKeyFile('wrong', keyFile)).rejects.toMatchObject({ code: 'VERFS_E_VAULT_SECRET' });
     expect(readdirSync(directory)).toEqual(['verfsnext.vault.key']);
   });
+});
+
+test('a damaged key is told from a wrong secret, and no new key file stays', async () => {
+  await vault.create('password', { directory });
+  const damaged = async () => {
+    throw new VaultDamagedError('The record of the keys is damaged');
+  };
+  Object.assign(fake, { vaultUnlock: damaged, vaultCheck: damaged, vaultChange: damaged, vaultRekey: damaged });
+  const code = { code: 'VERFS_E_VAULT_DAMAGED' };
+  await expect(vault.unlock('password', keyFile)).rejects.toMatchObject(code);
+  await expect(vault.check('password', keyFile)).rejects.toMatchObject(code);
+  await expect(vault.changePassword('password', 'other', keyFile)).rejects.toMatchObject(code);
+  await expect(vault.rekey('password', keyFile)).rejects.toMatchObject(code);
+  await expect(vault.rotateKeyFile('password', keyFile)).rejects.toMatchObject(code);
+  expect(readdirSync(directory)).toEqual(['verfsnext.vault.key']);
 });
 
 test('damaged files of a vault come through a socket', async () => {
