@@ -84,7 +84,7 @@ test('of a mounted volume it has state, figures and the log, and no canary', asy
   // What a log may say, in every form that it may have.
   const said = [
     `took the snapshot ${word}`,
-    `mounted /srv/${word} at /home/${dashed}/verfs, process 12`,
+    `mounted /srv/${word} at /mnt/${dashed}/verfs, process 12`,
     `refused a connection of ${umlaut}@${host} from ${address}: the disk is full`,
     `can't read "${word} ${last}" and '${dashed}' and \`${host}\``,
     `collected garbage packs=3 path=/${word} file=${last} reclaimed_bytes=4711`,
