@@ -105,8 +105,12 @@ export declare class TransferCounters {
 export declare class Volume {
   /** Its files, for the user of this process. `umask` is taken from the modes of what he makes. */
   files(umask: number): Files
-  /** Checks the volume at `path`, which nobody has open, and mends it if `repair` is true. */
-  static fsck(path: string, repair: boolean): Promise<FsckReport>
+  /**
+   * Checks the volume at `path`, which nobody has open, and mends it if `repair` is true. `onProgress` is called a few
+   * times a second. Cancelled, it ends soon: a check changed nothing then, and the next repair completes what this one
+   * began.
+   */
+  static fsck(path: string, repair: boolean, onProgress?: ((progress: FsckProgress) => void) | undefined | null, signal?: AbortSignal | undefined | null): Promise<FsckReport>
   /**
    * Collects garbage now, from every pack that has some; resolves when it is done. Cancelled, it goes on in the
    * background.
@@ -352,6 +356,18 @@ export interface FirstEntries {
   rest?: number
 }
 
+/** How far a check is. */
+export interface FsckProgress {
+  /** What it does: opens the volume to complete what a crash left, looks, or writes. */
+  stage: 'recovering' | 'checking' | 'mending'
+  /** Of a repair, which look this is, from 1; 0 in the other stages. */
+  round: number
+  /** Records that this stage looked at, or wrote. */
+  records: number
+  /** About how many it will; 0 where nobody knows. */
+  expected: number
+}
+
 /** What a check found. */
 export interface FsckReport {
   /** In one word. */
@@ -501,6 +517,8 @@ export interface OpLatency {
 
 /** Requests of one kind that were answered EIO since the store did not answer in time, and that wait for it still. */
 export interface Overdue {
+  /** Where they came: the tree of the mount, its snapshots, or those of the vault. */
+  session: 'tree' | 'snapshots' | 'vault' | 'vault snapshots'
   /** The operation, such as `fsync`. */
   op: string
   /** How many. */

@@ -1,9 +1,13 @@
 /** A volume that is damaged is told of, mended, or shown, as a user sees it: `verfs fsck`, `doctor`, read-only recovery. */
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { errorTable } from '@verfs/errors';
 import { shell } from '../harness/command.ts';
-import { Sandbox } from '../harness/sandbox.ts';
+import { Sandbox, verfsProgram } from '../harness/sandbox.ts';
 
 interface ReportedFsck {
   readonly verdict: string;
@@ -61,6 +65,62 @@ test('fsck has an exit code for clean, found, mended and left', async () => {
   expect(left.code).toBe(82);
   expect(left.stdout).toContain('/file');
 });
+
+/** Whether a process has the volume's lock. */
+function holdsLock(pid: number): boolean {
+  try {
+    const directory = `/proc/${pid}/fd`;
+    return readdirSync(directory).some((fd) => readlinkSync(join(directory, fd)) === join(sandbox.volume, 'LOCK'));
+  } catch {
+    // It is gone, or a descriptor of it is.
+    return false;
+  }
+}
+
+/** Runs fsck, and sends it SIGINT once it has begun. */
+async function interruptedFsck(...options: string[]): Promise<number | null> {
+  const child = spawn(process.execPath, [verfsProgram, 'fsck', '--volume', sandbox.volume, ...options], {
+    env: sandbox.env,
+    stdio: 'ignore',
+  });
+  const ended = once(child, 'exit');
+  const { pid } = child;
+  while (child.exitCode === null && pid !== undefined && !holdsLock(pid)) {
+    await sleep(1);
+  }
+  child.kill('SIGINT');
+  const [code] = await ended;
+  return code;
+}
+
+test(
+  'Ctrl-C ends a check with an exit code of its own, and the volume is as it was',
+  async () => {
+    await sandbox.mount();
+    const script = 'head -c 2000000 /dev/urandom > file && mkdir d && cd d && seq 20000 | xargs touch';
+    await shell(script, { cwd: sandbox.mountpoint, timeoutMs: 180_000 });
+    await sandbox.unmount();
+    for (const index of packFiles('.vpi')) {
+      rmSync(index);
+    }
+    const before = reported<ReportedFsck>(await fsck());
+    for (const options of [[], ['--repair']]) {
+      const codes: (number | null)[] = [];
+      // One that was faster than the signal has a result.
+      while (!codes.includes(errorTable.VERFS_E_CANCELLED.exitCode) && codes.length < 10) {
+        codes.push(await interruptedFsck(...options));
+      }
+      expect(codes).toContain(errorTable.VERFS_E_CANCELLED.exitCode);
+      expect(codes.filter((code) => ![0, 52, 80, 81].includes(code ?? -1))).toEqual([]);
+      if (options.length === 0) {
+        expect(reported<ReportedFsck>(await fsck())).toEqual(before);
+      }
+    }
+    expect([0, 81]).toContain((await fsck('--repair')).code);
+    expect(await fsck()).toMatchObject({ code: 0 });
+  },
+  5 * 60_000,
+);
 
 test('fsck refuses a mounted volume, and a path', async () => {
   await sandbox.mount();

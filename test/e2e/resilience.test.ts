@@ -1,5 +1,15 @@
 /** What befalls a daemon from outside: signals, a disk that hangs, few files to open. It answers, or says why it can't. */
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { errorTable } from '@verfs/errors';
@@ -7,12 +17,19 @@ import { run, shell } from '../harness/command.ts';
 import { mountpointsBelow } from '../harness/mounts.ts';
 import { isRoot } from '../harness/others.ts';
 import { isAlive, type ReportedError, type ReportedStatus, Sandbox, until, verfsProgram } from '../harness/sandbox.ts';
+import { unlockNewVault } from '../harness/vault.ts';
 
 const minutes = 60_000;
 
 interface Health extends ReportedStatus {
-  readonly tasks: readonly { readonly name: string; readonly state: string; readonly busyMs: number }[];
-  readonly overdue: readonly { readonly op: string; readonly count: number; readonly longestMs: number }[];
+  readonly damaged: readonly object[];
+  readonly tasks: readonly { readonly name: string; readonly state: string; readonly detail: string }[];
+  readonly overdue: readonly {
+    readonly session: string;
+    readonly op: string;
+    readonly count: number;
+    readonly longestMs: number;
+  }[];
 }
 
 let sandbox: Sandbox;
@@ -95,7 +112,7 @@ test(
       expect(took).toBeGreaterThan(1900);
       expect(took).toBeLessThan(20_000);
       const hung = await health();
-      expect(hung.overdue).toEqual([{ op: 'fsync', count: 1, longestMs: expect.any(Number) }]);
+      expect(hung.overdue).toEqual([{ session: 'tree', op: 'fsync', count: 1, longestMs: expect.any(Number) }]);
       expect(hung.tasks).toEqual(
         expect.arrayContaining([expect.objectContaining({ name: 'mount', state: 'stalled' })]),
       );
@@ -115,6 +132,28 @@ test(
       await sandbox.unmount();
       await sandbox.mount();
       expect(readFileSync(sandbox.inMount('during'), 'utf8')).toBe('during');
+    });
+  },
+  3 * minutes,
+);
+
+test(
+  'what waits in the vault past its deadline is told as such',
+  async () => {
+    await onFreezer(async (freeze, thaw) => {
+      await sandbox.mount(withConfig('[mount]\ndeadline = "2s"\n'));
+      await unlockNewVault(sandbox);
+      writeDurably('.vault/before', 'before');
+      await freeze();
+      expect(() => writeDurably('.vault/during', 'during')).toThrow(expect.objectContaining({ code: 'EIO' }));
+      const { overdue } = await health();
+      expect(overdue).toContainEqual({ session: 'vault', op: 'fsync', count: 1, longestMs: expect.any(Number) });
+      expect((await sandbox.verfs(['status', sandbox.mountpoint])).stdout).toMatch(
+        /^ {2}fsync in vault: 1 wait for the disk, up to \d+ s$/m,
+      );
+      await thaw();
+      await until('nothing waits', async () => (await health()).overdue.length === 0);
+      writeDurably('.vault/after', 'after');
     });
   },
   3 * minutes,
@@ -165,6 +204,63 @@ test(
     process.stderr.write(`remark: a daemon of 150 packs has ${open} files open\n`);
     expect(open).toBeLessThan(400);
     await sandbox.unmount();
+  },
+  5 * minutes,
+);
+
+/** The descriptors that a daemon keeps back, by number. */
+function reserveOf(pid: number): readonly number[] {
+  const directory = `/proc/${pid}/fd`;
+  const numbers = readdirSync(directory).map(Number);
+  return numbers.filter((fd) => fd > 2 && readlinkSync(`${directory}/${fd}`) === '/dev/null').sort((a, b) => a - b);
+}
+
+test(
+  'a daemon whose limit of open files is lowered under load loses nothing, says so, and goes on with a higher one',
+  async () => {
+    const config = withConfig('[pack]\ntarget = "1MiB"\n[memory]\nchunk_cache = "1MiB"\n');
+    const { pid } = await sandbox.mount(config);
+    const write = (names: string) =>
+      shell(`for i in ${names}; do head -c 1200000 /dev/urandom > f$i; sha256sum f$i >> ../sums; done`, {
+        cwd: sandbox.mountpoint,
+      });
+    await write('$(seq 30)');
+    await sandbox.json(['sync', sandbox.mountpoint]);
+    const reserve = reserveOf(pid);
+    expect(reserve.length).toBeGreaterThanOrEqual(32);
+    // Five of the reserve are of use below it: enough for a client, too few for a commit.
+    await shell(`prlimit --pid ${pid} --nofile=${(reserve[0] ?? 0) + 5}:4096`);
+    const load = write('$(seq 31 34)');
+    await until('it says so', async () => {
+      const { tasks } = await health();
+      return tasks.some(({ name, state }) => name === 'commit' && state === 'stalled');
+    });
+    await load;
+    // The log is open: what is to be durable is.
+    writeDurably('durable', 'durable');
+    const short = await health();
+    expect(short).toMatchObject({ state: 'mounted', damaged: [], overdue: [] });
+    expect(short.tasks).toEqual(
+      expect.arrayContaining([
+        expect.objectContaining({
+          name: 'open files',
+          state: 'stalled',
+          detail: expect.stringMatching(/files are left/),
+        }),
+        expect.objectContaining({ name: 'commit', detail: expect.stringMatching(/no more files can be opened/) }),
+      ]),
+    );
+    const refused = await sandbox.verfs(['sync', sandbox.mountpoint, '--json']);
+    expect(refused.code).toBe(errorTable.VERFS_E_FILE_LIMIT.exitCode);
+    await shell(`prlimit --pid ${pid} --nofile=1024:4096`);
+    await until('it goes on', async () => (await sandbox.verfs(['sync', sandbox.mountpoint])).code === 0);
+    await until('all of them rest', async () => (await health()).tasks.every(({ state }) => state === 'idle'));
+    expect((await health()).damaged).toEqual([]);
+    await write('$(seq 35 36)');
+    await sandbox.unmount();
+    await sandbox.mount(config);
+    await shell('sha256sum --quiet -c ../sums; test $(wc -l < ../sums) = 36', { cwd: sandbox.mountpoint });
+    expect(readFileSync(sandbox.inMount('durable'), 'utf8')).toBe('durable');
   },
   5 * minutes,
 );

@@ -64,7 +64,7 @@ pub struct Call<W, U> {
 }
 
 /// Whether anybody still waits for a call.
-pub struct Wanted<'a>(&'a dyn Fn() -> bool);
+pub struct Wanted<'a>(&'a (dyn Fn() -> bool + Sync));
 
 impl Wanted<'_> {
     /// For a work that can be broken off: asked between its pieces, says whether to go on.

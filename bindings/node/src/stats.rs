@@ -77,6 +77,9 @@ pub struct TaskStatus {
 /// Requests of one kind that were answered EIO since the store did not answer in time, and that wait for it still.
 #[napi(object)]
 pub struct Overdue {
+    /// Where they came: the tree of the mount, its snapshots, or those of the vault.
+    #[napi(ts_type = "'tree' | 'snapshots' | 'vault' | 'vault snapshots'")]
+    pub session: String,
     /// The operation, such as `fsync`.
     pub op: String,
     /// How many.
@@ -226,7 +229,12 @@ impl From<engine::TaskStatus> for TaskStatus {
 
 impl From<engine::Overdue> for Overdue {
     fn from(overdue: engine::Overdue) -> Self {
-        Self { op: overdue.op.to_owned(), count: js_integer(overdue.count), longest_ms: millis(overdue.longest) }
+        Self {
+            session: overdue.session.name().to_owned(),
+            op: overdue.op.to_owned(),
+            count: js_integer(overdue.count),
+            longest_ms: millis(overdue.longest),
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::Descriptors;
+
 /// Room on the disk, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Space {
@@ -75,6 +77,15 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// What the disk says.
     fn space(&self) -> io::Result<Space>;
+
+    /// Whether a commit may begin that opens files beside this disk, as a metadata engine does. A disk that knows of no
+    /// limit says `Ok`.
+    ///
+    /// # Errors
+    /// EMFILE when there are too few descriptors.
+    fn ready(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// An open file of a [`Disk`]. All methods may be called from many threads.
@@ -152,13 +163,20 @@ pub trait DiskFile: Send + Sync + Debug {
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
+    descriptors: Option<Arc<Descriptors>>,
 }
 
 impl RealDisk {
-    /// The disk rooted at an existing directory.
+    /// The disk rooted at an existing directory, without descriptors that are kept back.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        RealDisk { root }
+        RealDisk { root, descriptors: None }
+    }
+
+    /// As [`RealDisk::new`], with descriptors for when there are no others.
+    #[must_use]
+    pub fn with_descriptors(root: PathBuf, descriptors: Arc<Descriptors>) -> Self {
+        RealDisk { root, descriptors: Some(descriptors) }
     }
 
     /// Where a path of this disk is on the machine.
@@ -166,21 +184,40 @@ impl RealDisk {
     pub fn resolve(&self, path: &Path) -> PathBuf {
         self.root.join(path)
     }
+
+    /// Opens a file that stays open.
+    fn for_long(&self, open: impl Fn() -> io::Result<File>) -> io::Result<File> {
+        match &self.descriptors {
+            Some(descriptors) => descriptors.for_long(open),
+            None => open(),
+        }
+    }
+
+    /// Does what opens something and closes it again.
+    fn for_now<T>(&self, act: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match &self.descriptors {
+            Some(descriptors) => descriptors.with_reserve(act),
+            None => act(),
+        }
+    }
 }
 
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.resolve(path))?;
+        let path = self.resolve(path);
+        let file = self.for_long(|| OpenOptions::new().read(true).write(true).create_new(true).open(&path))?;
         Ok(Arc::new(RealFile(file)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.resolve(path))?;
+        let path = self.resolve(path);
+        let file = self.for_long(|| OpenOptions::new().read(true).write(true).open(&path))?;
         Ok(Arc::new(RealFile(file)))
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(File::open(self.resolve(path))?)))
+        let path = self.resolve(path);
+        Ok(Arc::new(RealFile(self.for_long(|| File::open(&path))?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -196,7 +233,8 @@ impl Disk for RealDisk {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        let entries = match fs::read_dir(self.resolve(path)) {
+        let path = self.resolve(path);
+        let entries = match self.for_now(|| fs::read_dir(&path)) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
@@ -207,7 +245,12 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(self.resolve(path))?.sync_all()
+        let path = self.resolve(path);
+        self.for_now(|| File::open(&path))?.sync_all()
+    }
+
+    fn ready(&self) -> io::Result<()> {
+        self.descriptors.as_ref().map_or(Ok(()), |descriptors| descriptors.check())
     }
 
     fn space(&self) -> io::Result<Space> {

@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod descriptors;
 mod disk;
 mod ids;
 mod rng;
 
 pub use clock::{Clock, SystemClock, Timestamp};
+pub use descriptors::{DescriptorRoom, Descriptors, is_out_of_descriptors};
 pub use disk::{Disk, DiskFile, RealDisk, Space};
 pub use ids::{ByteRange, ChunkId, Epoch, GroupId, Ino, PackId};
 pub use rng::{OsRng, Rng};

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use verfs_base::is_out_of_descriptors;
 use verfs_format::superblock::SuperblockError;
 use verfs_fuse::FuseError;
 use verfs_meta::MetaError;
@@ -102,6 +103,12 @@ pub enum EngineError {
     /// Its disk is full.
     #[error("the disk of volume {} is full: free some space on it and try again", path.display())]
     VolumeFull {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The process has as many files open as it may have.
+    #[error("no more files can be opened for volume {}: close some, or raise the limit with `ulimit -n`", path.display())]
+    OutOfFiles {
         /// The directory.
         path: PathBuf,
     },
@@ -389,7 +396,7 @@ impl EngineError {
             EngineError::SuperblockDamaged { .. } => "VERFS_E_SUPERBLOCK_DAMAGED",
             EngineError::Damaged { .. } => "VERFS_E_DAMAGED",
             EngineError::Permission { .. } => "VERFS_E_PERMISSION",
-            EngineError::FileLimit { .. } => "VERFS_E_FILE_LIMIT",
+            EngineError::FileLimit { .. } | EngineError::OutOfFiles { .. } => "VERFS_E_FILE_LIMIT",
             EngineError::NotMounted { .. } => "VERFS_E_NOT_MOUNTED",
             EngineError::AlreadyMounted { .. } => "VERFS_E_ALREADY_MOUNTED",
             EngineError::Closed { .. } => "VERFS_E_CLOSED",
@@ -461,6 +468,7 @@ impl EngineError {
             | EngineError::VolumeReadOnly { path }
             | EngineError::OpenReadOnly { path }
             | EngineError::VolumeFull { path }
+            | EngineError::OutOfFiles { path }
             | EngineError::PathNotFound { path, .. }
             | EngineError::NoSuchPath { path }
             | EngineError::PathExists { path }
@@ -497,6 +505,7 @@ impl EngineError {
             io::ErrorKind::PermissionDenied => EngineError::Permission { path, detail },
             io::ErrorKind::ReadOnlyFilesystem => EngineError::VolumeReadOnly { path },
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => EngineError::VolumeFull { path },
+            _ if is_out_of_descriptors(error) => EngineError::OutOfFiles { path },
             _ => EngineError::Io { path, detail },
         }
     }
@@ -513,6 +522,7 @@ impl EngineError {
         let (path, detail) = (path.to_path_buf(), error.to_string());
         match error {
             MetaError::OutOfSpace(_) => EngineError::VolumeFull { path },
+            MetaError::OutOfFiles(_) => EngineError::OutOfFiles { path },
             MetaError::Corrupt(_) => EngineError::Damaged { path, detail },
             MetaError::Unsupported(_) => EngineError::FormatNewer { path, detail },
             MetaError::Closed => EngineError::Closed { path },
@@ -524,6 +534,7 @@ impl EngineError {
         match error {
             StoreError::Meta(error) => Self::from_meta(path, error),
             StoreError::OutOfSpace => EngineError::VolumeFull { path: path.to_path_buf() },
+            StoreError::OutOfFiles => EngineError::OutOfFiles { path: path.to_path_buf() },
             StoreError::Closed => EngineError::Closed { path: path.to_path_buf() },
             StoreError::Option { .. } => EngineError::Usage(error.to_string()),
             StoreError::Damaged { .. } | StoreError::Missing { .. } => {
@@ -541,6 +552,7 @@ impl EngineError {
         let path = path.to_path_buf();
         match error {
             VfsError::NoSpace => EngineError::VolumeFull { path },
+            VfsError::OutOfFiles => EngineError::OutOfFiles { path },
             VfsError::Closed => EngineError::Closed { path },
             VfsError::ReadOnly => EngineError::VolumeReadOnly { path },
             VfsError::WouldBlock

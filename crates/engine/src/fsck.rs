@@ -4,17 +4,23 @@
 //! change follows from what is there, so that a repair that is cut short is begun anew. Nothing that a file may
 //! consist of is deleted.
 
+mod watch;
+
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use verfs_base::{Disk, Ino, RealDisk};
-use verfs_format::NameHash;
+use verfs_format::chunk_record::{SYSTEM_STORE, StoreRecord};
 use verfs_format::superblock::Superblock;
 use verfs_format::vault::{SYSTEM_VAULT_KEYS, VAULT_DIRECTORY, VAULT_PREFIX};
+use verfs_format::{NameHash, TreeCounters, keys};
 use verfs_meta::{Change, MetaStore, PrefixedStore, WriteBatch};
-use verfs_store::{ChunkBackend, Finding, Findings, Mend, Mending, StoreCheck, rebuild_index};
+use verfs_store::{ChunkBackend, Finding, Findings, Mend, Mending, StoreCheck, StoreError, rebuild_index};
 use verfs_vfs::{ClearView, HashName, TreeCheck, check_log};
 
+pub use self::watch::{FsckProgress, FsckWatch};
+use self::watch::{Watch, WatchedView};
 use crate::lock::VolumeLock;
 use crate::recovery::Scratch;
 use crate::volume::{META_DIRECTORY, close_meta, kinds, read_superblock};
@@ -26,6 +32,10 @@ const PACKS_DIRECTORY: &str = "packs";
 const ROUNDS_MAX: u32 = 64;
 /// Changes of one batch of a repair.
 const BATCH_MAX: usize = 1000;
+/// How often a round looks at what belongs to an inode, and to a chunk, of a tree as trees are. More names, segments or
+/// snapshots take more looks: this is for a guess at what is left.
+const LOOKS_OF_INODE: u64 = 5;
+const LOOKS_OF_CHUNK: u64 = 3;
 
 /// Whether what is found is mended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,12 +103,15 @@ enum PartKind {
 }
 
 impl Volume {
-    /// Checks the volume at `path`, and mends it if asked to. `progress` hears what is done.
+    /// Checks the volume at `path`, and mends it if asked to. `watch` hears how far it is, and ends it: a check changes
+    /// nothing, and a repair that is ended is completed by the next one.
     ///
     /// # Errors
-    /// [`EngineError::VolumeLocked`] when it is mounted or open; those of [`Volume::inspect`] for a superblock that can't
+    /// [`EngineError::Cancelled`] when `watch` said so. [`EngineError::VolumeLocked`] when it is mounted or open; those of [`Volume::inspect`] for a superblock that can't
     /// be used; what the disk says. Damage of all else is in the report.
-    pub fn fsck(path: &Path, repair: Repair, progress: &mut dyn FnMut(FsckStage)) -> Result<FsckReport, EngineError> {
+    pub fn fsck(path: &Path, repair: Repair, watch: &mut FsckWatch<'_>) -> Result<FsckReport, EngineError> {
+        let watch = &Watch::new(watch);
+        let cancelled = || EngineError::Cancelled { path: path.to_path_buf() };
         let superblock = read_superblock(path)?;
         kinds(path, &superblock)?;
         let mut report = FsckReport::default();
@@ -114,17 +127,19 @@ impl Volume {
             return Ok(report);
         }
         let lock = VolumeLock::take(path)?;
-        let mut findings = check_volume(path, &superblock, repair, progress, &mut report)?;
+        let mut findings = check_volume(path, &superblock, repair, watch, &mut report)?;
         drop(lock);
         if repair == Repair::Yes {
             // Not before: an open removes packs that the metadata doesn't know, and they may have what it lacks.
-            progress(FsckStage::Recovering);
+            if watch.begin(FsckStage::Recovering, 0).is_break() {
+                return Err(cancelled());
+            }
             if let Some(error) = recover(path)? {
                 findings.left("open-refused", path.display().to_string(), error.to_string());
             } else {
                 // What the log had was made of records as they were before.
                 let _lock = VolumeLock::take(path)?;
-                findings = check_volume(path, &superblock, repair, progress, &mut report)?;
+                findings = check_volume(path, &superblock, repair, watch, &mut report)?;
             }
         }
         report.conclude(&findings, repair);
@@ -162,7 +177,7 @@ fn check_volume(
     path: &Path,
     superblock: &Superblock,
     repair: Repair,
-    progress: &mut dyn FnMut(FsckStage),
+    watch: &Watch<'_>,
     report: &mut FsckReport,
 ) -> Result<Findings, EngineError> {
     let (engine, _) = kinds(path, superblock)?;
@@ -178,7 +193,7 @@ fn check_volume(
     };
     let disk = |part: &str| Arc::new(RealDisk::new(path.join(part))) as Arc<dyn Disk>;
     let parts = parts(&disk, superblock, &meta).map_err(|error| EngineError::from_meta(path, &error));
-    let checked = parts.and_then(|parts| rounds(path, &parts, repair, progress, report));
+    let checked = parts.and_then(|parts| rounds(path, &parts, repair, watch, report));
     close_meta(&*meta);
     checked
 }
@@ -193,7 +208,8 @@ pub(crate) fn mend_copy(
     let mut report = FsckReport::default();
     let parts = parts(&|part| scratch.disk(part), superblock, meta);
     let parts = parts.map_err(|error| EngineError::from_meta(path, &error))?;
-    let left = rounds(path, &parts, Repair::Yes, &mut |_| {}, &mut report)?;
+    let mut nobody = |_: &FsckProgress| ControlFlow::Continue(());
+    let left = rounds(path, &parts, Repair::Yes, &Watch::new(&mut nobody), &mut report)?;
     for Finding { code, place, detail, mending } in report.findings.iter().chain(left.list()) {
         tracing::warn!(code, place, detail, ?mending, "read-only recovery");
     }
@@ -204,25 +220,30 @@ fn rounds(
     path: &Path,
     parts: &[Part],
     repair: Repair,
-    progress: &mut dyn FnMut(FsckStage),
+    watch: &Watch<'_>,
     report: &mut FsckReport,
 ) -> Result<Findings, EngineError> {
+    let failed = |error| match watch.is_stopped() {
+        true => EngineError::Cancelled { path: path.to_path_buf() },
+        false => EngineError::from_store(path, &error),
+    };
+    let expected = parts.iter().map(Part::expected_looks).sum();
     let mut round = 0;
     loop {
         round += 1;
-        progress(FsckStage::Checking(round));
+        // Whoever says no here is heard at the first record.
+        let _ = watch.begin(FsckStage::Checking(round), expected);
         let mut all = Findings::default();
         let mut changed = 0;
         report.pending_log_frames = 0;
         for part in parts {
             let mut findings = Findings::default();
-            report.pending_log_frames +=
-                part.check(&mut findings).map_err(|error| EngineError::from_store(path, &error))?;
+            report.pending_log_frames += part.check(watch, &mut findings).map_err(failed)?;
             let mends = findings.take_mends();
             if repair == Repair::Yes && round < ROUNDS_MAX && !mends.is_empty() {
-                progress(FsckStage::Mending(mends.len() as u64));
+                let _ = watch.begin(FsckStage::Mending(mends.len() as u64), mends.len() as u64);
                 changed += mends.len();
-                part.mend(mends).map_err(|error| EngineError::from_store(path, &error))?;
+                part.mend(watch, mends).map_err(failed)?;
                 let mended = findings.list().iter().filter(|finding| finding.mending == Mending::Mendable);
                 report.findings.extend(mended.map(|finding| Finding { mending: Mending::Mended, ..finding.clone() }));
                 report.mended += findings.mendable_count();
@@ -258,9 +279,18 @@ fn parts(
 }
 
 impl Part {
+    /// About how many records a check looks at. It is for a guess: what can't be read adds nothing.
+    fn expected_looks(&self) -> u64 {
+        let record = |key: &[u8]| self.meta.get(key).ok().flatten();
+        let store = record(SYSTEM_STORE).and_then(|value| StoreRecord::decode(&value).ok());
+        let tree = record(keys::SYSTEM_COUNTERS).and_then(|value| TreeCounters::decode(&value).ok());
+        let inodes = tree.map_or(0, |counters| counters.inodes);
+        inodes.saturating_mul(LOOKS_OF_INODE) + store.map_or(0, |store| store.chunks).saturating_mul(LOOKS_OF_CHUNK)
+    }
+
     /// Looks at all of it. Returns the frames of the log that the next open replays.
-    fn check(&self, findings: &mut Findings) -> verfs_store::Result<u64> {
-        let view = self.meta.view()?;
+    fn check(&self, watch: &Watch<'_>, findings: &mut Findings) -> verfs_store::Result<u64> {
+        let view: Box<dyn verfs_meta::MetaView> = Box::new(WatchedView { inner: self.meta.view()?, watch });
         match self.kind {
             PartKind::Volume => {
                 let hash = |name: &[u8]| NameHash::from_keyed(self.backend.name_id(Ino::ROOT, name));
@@ -289,9 +319,12 @@ impl Part {
     }
 
     /// Makes changes durable, in batches. Each mend is in one batch.
-    fn mend(&self, mends: Vec<Mend>) -> verfs_store::Result<()> {
+    fn mend(&self, watch: &Watch<'_>, mends: Vec<Mend>) -> verfs_store::Result<()> {
         let mut batch = WriteBatch::new();
         for mend in mends {
+            if watch.note().is_break() {
+                return Err(StoreError::Closed);
+            }
             match mend {
                 Mend::Index(pack) => rebuild_index(&*self.disk, pack, self.backend.record_seed())?,
                 Mend::Records(changes) => {

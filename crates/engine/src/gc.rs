@@ -16,6 +16,7 @@ use verfs_vfs::Vfs;
 
 use crate::activity::Activity;
 use crate::pause::Pause;
+use crate::tasks::REST;
 
 /// How often the thread looks whether its time has come.
 const TICK: Duration = Duration::from_secs(1);
@@ -201,7 +202,16 @@ impl Collector {
 }
 
 impl Shared {
+    /// The thread's whole life. A panic between two collections has changed nothing: it begins anew.
     fn run(&self) {
+        while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
+            tracing::error!("the thread of garbage collection panicked; it is begun anew");
+            self.state.lock().restarts += 1;
+            self.rest(REST);
+        }
+    }
+
+    fn work(&self) {
         let mut watch = Watch {
             activity: Activity::begin(&self.vfs, &self.store, &*self.clock),
             settled_dead_bytes: 0,

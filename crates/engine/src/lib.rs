@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod activity;
+mod descriptors;
 mod diff;
 mod error;
 mod file_limit;
@@ -34,9 +35,9 @@ pub use files::{
     Access, Caller, CopyTarget, Depth, Entries, FileError, Files, Links, Listed, NewTimes, OpenFlags, Watch, WatchEnd,
     WatchEvent, Who,
 };
-pub use fsck::{FsckReport, FsckStage, FsckVerdict, Repair};
+pub use fsck::{FsckProgress, FsckReport, FsckStage, FsckVerdict, Repair};
 pub use gc::{Background, GcStatus};
-pub use health::{Overdue, TaskState, TaskStatus};
+pub use health::{Overdue, SessionName, TaskState, TaskStatus};
 pub use options::{CreateOptions, MountOptions, OpenOptions, ReadOnly, Recovery};
 pub use scrub::{ScrubOptions, ScrubStatus};
 pub use snapshots::SnapshotWork;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use verfs_base::{Clock, Disk, OsRng, RealDisk, Rng, SystemClock};
+use verfs_base::{Clock, Descriptors, Disk, OsRng, RealDisk, Rng, SystemClock};
 use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_format::superblock::{FORMAT_VERSION, ID_SECRET_BYTES, SUPERBLOCK_FILE, Superblock};
 use verfs_fuse::{MountRole, Operation, SessionOptions, VaultShown, VolumeMount};
@@ -22,6 +22,7 @@ use verfs_vfs::{Copied, Vfs, VfsParts};
 use crate::freeze::Freezer;
 use crate::fsck::mend_copy;
 use crate::gc::{Collector, GcStatus};
+use crate::health::{SessionName, Waiting};
 use crate::lock::VolumeLock;
 use crate::pause::Pause;
 use crate::recovery::Scratch;
@@ -32,7 +33,7 @@ use crate::stats::{latencies, resident_bytes};
 use crate::tasks::{StopSignal, Tasks};
 use crate::vault::{LOCK_GRACE, Unsaved, VaultGround, VaultPlace, VaultSetting, VaultSlot, complete_receive};
 use crate::{CreateOptions, Damage, EngineError, MountOptions, OpenOptions, ReadOnly, Recovery, Stats, VolumeInfo};
-use crate::{file_limit, health};
+use crate::{descriptors, file_limit, health};
 
 /// Directory of the metadata engine.
 pub(crate) const META_DIRECTORY: &str = "meta";
@@ -53,6 +54,7 @@ pub struct Volume {
     scrubber: Scrubber,
     session: Arc<SessionSlot>,
     vault: Arc<VaultSlot>,
+    descriptors: Arc<Descriptors>,
     tasks: Tasks,
     pause: Arc<Pause>,
     freezer: Arc<Freezer>,
@@ -240,6 +242,8 @@ impl Volume {
             .map_err(|error| EngineError::SuperblockDamaged { path: path.to_path_buf(), detail: error.to_string() })?;
         file_limit::ensure(path)?;
         let lock = VolumeLock::take(path)?;
+        // Before anything else is opened: see there.
+        let descriptors = Arc::new(Descriptors::keep().map_err(|error| EngineError::from_io(path, &error))?);
         let owner = fs::metadata(path).map_err(|error| EngineError::from_io(path, &error))?;
 
         let scratch = match options.recovery {
@@ -247,7 +251,10 @@ impl Volume {
             Recovery::ReadOnly => Some(Arc::new(Scratch::of_volume(path, &superblock.uuid_text())?)),
         };
         let (disk, meta_path): (Arc<dyn Disk>, PathBuf) = match &scratch {
-            None => (Arc::new(RealDisk::new(path.to_path_buf())), path.join(META_DIRECTORY)),
+            None => {
+                let disk = RealDisk::with_descriptors(path.to_path_buf(), Arc::clone(&descriptors));
+                (Arc::new(disk), path.join(META_DIRECTORY))
+            }
             Some(scratch) => (scratch.disk(""), scratch.path(META_DIRECTORY)),
         };
         let options = &match options.recovery {
@@ -291,6 +298,7 @@ impl Volume {
             meta: Arc::clone(&meta),
             clock: Arc::clone(&clock),
             options: options.clone(),
+            descriptors: Arc::clone(&descriptors),
             scratch,
         };
         // The vault's part first: with the tree's the stream is applied.
@@ -348,6 +356,7 @@ impl Volume {
             scrubber: Scrubber::new(clock, options.scrub_busy_rate_bytes),
             session,
             vault,
+            descriptors: Arc::clone(&descriptors),
             tasks: Tasks::new(),
             pause,
             freezer: Arc::default(),
@@ -355,6 +364,8 @@ impl Volume {
             copying: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         });
+        let watched = volume.tasks.start_steady("verfs-fds", move |stop| descriptors::watch(&descriptors, stop));
+        watched.map_err(|error| EngineError::from_io(path, &error))?;
         if options.read_only == ReadOnly::No {
             volume.make_snapshots_of_mounts();
             volume.clear_interrupted_copies()?;
@@ -381,7 +392,7 @@ impl Volume {
     /// Starts a thread that ends with the volume at the latest.
     pub(crate) fn start_task(
         &self,
-        name: &str,
+        name: &'static str,
         job: impl FnOnce(&StopSignal) + Send + 'static,
     ) -> Result<(), EngineError> {
         self.tasks.start(name, job).map_err(|error| EngineError::from_io(&self.path, &error))
@@ -466,13 +477,24 @@ impl Volume {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (vfs, store) = (self.vfs.stats(), self.store.stats());
-        let session = self.session.lock().as_ref().map(|mount| mount.session().stats());
+        let mount = self.session.lock().clone();
+        let session = mount.as_ref().map(|mount| mount.session().stats());
+        let mut waiting = Waiting::default();
+        if let Some(mount) = &mount {
+            waiting.add(mount, (SessionName::Tree, SessionName::Snapshots));
+        }
+        if let Some(mount) = self.vault.mount_seen() {
+            waiting.add(&mount, (SessionName::Vault, SessionName::VaultSnapshots));
+        }
         let room = self.vfs.statfs().ok();
         let damaged = self.vfs.damaged().into_iter().map(|file| Damage::of("", file));
         let collection = self.collector.status();
-        let mut tasks = vec![health::commits(self.vfs.commits()), health::collection(&collection)];
-        tasks.extend(session.as_ref().map(health::serving));
+        let room_for_files = self.descriptors.look();
+        let mut tasks =
+            vec![health::commits(self.vfs.commits()), health::collection(&collection), health::files(room_for_files)];
+        tasks.extend(mount.is_some().then(|| health::serving(&waiting)));
         tasks.extend(health::rekey(&self.vault.rekey_state()));
+        tasks.extend(self.tasks.defects().into_iter().map(health::defect));
         Stats {
             logical_bytes: vfs.logical_bytes,
             unique_bytes: store.unique_bytes,
@@ -499,8 +521,8 @@ impl Volume {
             op_latencies: session.as_ref().map(latencies).unwrap_or_default(),
             damaged: damaged.collect(),
             tasks,
-            overdue: session.as_ref().map(health::overdue).unwrap_or_default(),
-            refused_requests: session.as_ref().map_or(0, |session| session.refused),
+            overdue: waiting.overdue,
+            refused_requests: waiting.refused,
         }
     }
 

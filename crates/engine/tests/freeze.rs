@@ -84,7 +84,7 @@ fn copied_under_load(meta_engine: MetaEngine) {
     writers.into_iter().for_each(|writer| writer.join().unwrap());
     volume.close().unwrap();
 
-    let report = Volume::fsck(&copy, Repair::No, &mut |_| {}).unwrap();
+    let report = Volume::fsck(&copy, Repair::No, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
     assert_eq!(report.verdict, FsckVerdict::Clean, "{report:?}");
     let volume = Volume::open(&copy, &OpenOptions::default()).unwrap();
     for number in acknowledged.saturating_sub(400)..acknowledged {

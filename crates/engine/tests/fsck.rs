@@ -3,19 +3,25 @@
 
 mod damage;
 
+use std::ffi::OsStr;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
 use damage::{Built, CHUNKED, Kept};
 use verfs_base::{ChunkId, Epoch, GroupId, Ino, PackId};
-use verfs_engine::{CreateOptions, FsckVerdict, Mending, Repair, VaultCompression, VaultSecret, Volume};
+use verfs_engine::{CreateOptions, FsckStage, FsckVerdict, Mending, Repair, VaultCompression, VaultSecret, Volume};
 use verfs_format::chunk_record::{ChunkRecord, PackRecord, SYSTEM_STORE, StoreRecord, chunk_key, pack_key};
 use verfs_format::discard::{DiscardCheckpoint, SYSTEM_DISCARD_CHECKPOINT};
 use verfs_format::{
     ChangeList, ContentId, DeadList, DeadReference, InodeFlags, InodeKind, OrphanRecord, Run, RunData, Segment,
     encode_versioned, keys,
 };
+use verfs_meta::{Direction, KeyRange};
 use verfs_pack::{IndexTable, index_path, load_index, pack_path, store_index};
 
 fn codes(built: &Built, repair: Repair) -> (FsckVerdict, Vec<(&'static str, Mending)>) {
-    let report = Volume::fsck(&built.path, repair, &mut |_| {}).unwrap();
+    let report = Volume::fsck(&built.path, repair, &mut |_| ControlFlow::Continue(())).unwrap();
     (report.verdict, report.findings.iter().map(|finding| (finding.code, finding.mending)).collect())
 }
 
@@ -44,7 +50,7 @@ fn named(code: &str, place: &str, lost: &[&str], damage: impl FnOnce(&Built)) {
     let built = Built::new();
     damage(&built);
     for repair in [Repair::No, Repair::Yes, Repair::No] {
-        let report = Volume::fsck(&built.path, repair, &mut |_| {}).unwrap();
+        let report = Volume::fsck(&built.path, repair, &mut |_| ControlFlow::Continue(())).unwrap();
         let verdict = if repair == Repair::No { FsckVerdict::Found } else { FsckVerdict::Left };
         assert_eq!(report.verdict, verdict, "{code}: {:?}", report.findings);
         let found = report.findings.iter().find(|finding| finding.code == code && finding.mending == Mending::Left);
@@ -315,7 +321,7 @@ fn a_locked_vault_is_checked_and_what_is_not_sealed_of_it_is_mended() {
     assert_eq!(codes(&built, Repair::No), (FsckVerdict::Clean, Vec::new()));
     // What its seal protects can't be written without the key.
     built.delete(&sealed(&keys::inode(made)));
-    let report = Volume::fsck(&built.path, Repair::Yes, &mut |_| {}).unwrap();
+    let report = Volume::fsck(&built.path, Repair::Yes, &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!(report.verdict, FsckVerdict::Left);
     let written: Vec<_> = report.findings.iter().filter(|finding| finding.mending == Mending::Mended).collect();
     assert!(written.iter().all(|finding| finding.code == "tree-counters"), "{written:?}");
@@ -329,7 +335,10 @@ fn a_volume_that_was_never_opened_is_clean_and_stays_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("volume");
     Volume::create(&path, &CreateOptions::default()).unwrap();
-    assert_eq!(Volume::fsck(&path, Repair::No, &mut |_| {}).unwrap().verdict, FsckVerdict::Clean);
+    assert_eq!(
+        Volume::fsck(&path, Repair::No, &mut |_| ControlFlow::Continue(())).unwrap().verdict,
+        FsckVerdict::Clean
+    );
     assert!(!path.join("meta").exists());
 }
 
@@ -337,7 +346,7 @@ fn a_volume_that_was_never_opened_is_clean_and_stays_as_it_is() {
 fn a_volume_that_somebody_has_open_is_refused() {
     let built = Built::new();
     let _open = Volume::open(&built.path, &damage::options()).unwrap();
-    let error = Volume::fsck(&built.path, Repair::No, &mut |_| {}).unwrap_err();
+    let error = Volume::fsck(&built.path, Repair::No, &mut |_| ControlFlow::Continue(())).unwrap_err();
     assert_eq!(error.code(), "VERFS_E_VOLUME_LOCKED");
 }
 
@@ -358,12 +367,86 @@ fn a_repair_that_is_cut_short_is_completed_by_the_next() {
     built.delete(&built.dirent("/dir"));
     built.delete(&keys::inode(built.ino("/link")));
     let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        Volume::fsck(&built.path, Repair::Yes, &mut |stage| {
-            assert_ne!(stage, verfs_engine::FsckStage::Checking(3), "cut");
+        Volume::fsck(&built.path, Repair::Yes, &mut |progress| {
+            assert_ne!(progress.stage, FsckStage::Checking(3), "cut");
+            ControlFlow::Continue(())
         })
     }));
     assert!(cut.is_err());
     assert_eq!(codes(&built, Repair::Yes).0, FsckVerdict::Mended);
     assert_eq!(codes(&built, Repair::No).0, FsckVerdict::Clean);
     built.assert_found(built.ino("/dir"), Kept::Directory);
+}
+
+/// What a volume consists of: every file of its packs and log, and its records.
+fn everything(built: &Built) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut each = |key: &[u8], value: &[u8]| {
+        found.push((PathBuf::from(OsStr::from_bytes(key)), value.to_vec()));
+        ControlFlow::Continue(())
+    };
+    built.meta(|meta| meta.scan(&KeyRange::prefix(b""), Direction::Forward, &mut each)).unwrap();
+    for part in ["packs", "log"] {
+        let mut todo = vec![built.path.join(part)];
+        while let Some(path) = todo.pop() {
+            if path.is_dir() {
+                todo.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            } else {
+                found.push((path.clone(), std::fs::read(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_check_that_is_ended_anywhere_says_so_and_changes_nothing() {
+    let built = Built::new();
+    built.delete(&built.dirent("/dir"));
+    let before = everything(&built);
+    let mut told = Vec::new();
+    let whole = Volume::fsck(&built.path, Repair::No, &mut |progress| {
+        told.push(*progress);
+        ControlFlow::Continue(())
+    });
+    assert_eq!(whole.unwrap().verdict, FsckVerdict::Found);
+    assert!(told.len() > 2, "{told:?}");
+    assert!(told.windows(2).all(|two| two[0].records <= two[1].records && two[1].expected > 0), "{told:?}");
+    for end in 0..told.len() {
+        let mut calls = 0;
+        let ended = Volume::fsck(&built.path, Repair::No, &mut |_| {
+            calls += 1;
+            if calls > end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!(ended.unwrap_err().code(), "VERFS_E_CANCELLED");
+        // Who ends it does not wait for the rest.
+        assert_eq!(calls, end + 1);
+    }
+    assert!(everything(&built) == before, "a check wrote something");
+    assert_eq!(codes(&built, Repair::No).0, FsckVerdict::Found);
+}
+
+#[test]
+fn a_repair_that_is_ended_anywhere_is_completed_by_the_next() {
+    for end in 0.. {
+        let built = Built::new();
+        built.delete(&built.dirent("/dir"));
+        built.delete(&keys::inode(built.ino("/link")));
+        let mut calls = 0;
+        let ended = Volume::fsck(&built.path, Repair::Yes, &mut |_| {
+            calls += 1;
+            if calls > end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if let Ok(report) = ended {
+            assert_eq!((report.verdict, calls), (FsckVerdict::Mended, end));
+            assert!(end > 5, "it was asked {end} times");
+            return;
+        }
+        assert_eq!(ended.unwrap_err().code(), "VERFS_E_CANCELLED");
+        let (verdict, found) = codes(&built, Repair::Yes);
+        assert!(matches!(verdict, FsckVerdict::Mended | FsckVerdict::Clean), "ended at {end}: {found:?}");
+        assert_eq!(codes(&built, Repair::No).0, FsckVerdict::Clean, "ended at {end}");
+        built.assert_found(built.ino("/dir"), Kept::Directory);
+    }
 }

@@ -18,7 +18,7 @@ use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_fuse::{Session, SessionOptions};
 use verfs_meta::MemoryStore;
 use verfs_store::{ChunkStore, StoreOptions};
-use verfs_testkit::{Call, CrashMeta, Power};
+use verfs_testkit::{Call, CrashMeta, Lasting, Power};
 use verfs_vfs::{Commits, Vfs, VfsOptions, VfsParts};
 
 /// What a request may wait for the store.
@@ -219,10 +219,10 @@ fn a_committer_that_panics_leaves_a_mount_that_can_be_read() {
     let data = mounted.make_file("file");
     let mut other = File::create(mounted.path("other")).unwrap();
     other.write_all(&[1; 5000]).unwrap();
-    mounted.power.panic_at(Call::MetaCommit);
+    mounted.power.panic_at(Call::MetaCommit, Lasting::Forever);
     assert_eq!(mounted.vfs.sync(), Err(verfs_vfs::VfsError::Io));
     assert_eq!(other.sync_all().unwrap_err().raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
-    assert_eq!(mounted.vfs.commits(), Commits::Failed);
+    assert_eq!(mounted.vfs.commits(), Commits::Defect);
     assert!(read_whole(&mounted.path("file")).unwrap() == data, "other bytes than were written");
     let refused = fs::create_dir(mounted.path("new")).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::ReadOnlyFilesystem);

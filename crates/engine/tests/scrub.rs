@@ -3,6 +3,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use verfs_engine::{
     Background, CreateOptions, LOCK_GRACE, OpenOptions, ReadOnly, ScrubEnd, ScrubOptions, ScrubProgress,
@@ -141,4 +142,76 @@ fn a_volume_that_is_open_read_only_is_scrubbed_and_not_written_to() {
     let volume = Volume::open(&path, &OpenOptions { read_only: ReadOnly::Yes, ..options() }).unwrap();
     assert!(all(&volume).0.tally.records > 0);
     assert_eq!(volume.scrub_status().unwrap().ended, None);
+}
+
+/// What is read in a second at most while somebody uses the volume of [`Readers`].
+const BUSY_RATE: u64 = 4 << 20;
+/// What a scrub reads between two looks at its rate, at most.
+const PIECE_BYTES: u64 = 2 << 20;
+const FILE_BYTES: usize = 24 << 20;
+
+/// The slowest of a hundred reads from packs, in each window that somebody reads for.
+fn p99(volume: &Volume, ino: verfs_base::Ino, window: Duration) -> Duration {
+    let begun = Instant::now();
+    let (mut times, mut at) = (Vec::new(), 0_u64);
+    while begun.elapsed() < window {
+        at = (at + 7_654_321) % (FILE_BYTES as u64 - 4096);
+        let read = Instant::now();
+        assert_eq!(volume.vfs().read(&Context::ROOT, ino, at, 4096).unwrap().concat().len(), 4096);
+        times.push(read.elapsed());
+    }
+    times.sort();
+    times[times.len() * 99 / 100]
+}
+
+/// The best of several windows, taken in turns: what else the machine does is in some of both.
+#[test]
+fn readers_are_as_fast_while_a_scrub_runs_and_it_keeps_to_the_rate_that_is_left_for_it() {
+    const WINDOW: Duration = Duration::from_millis(400);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("volume");
+    Volume::create(&path, &CreateOptions::default()).unwrap();
+    // Every read comes from a pack, as those of a scrub do.
+    let options = OpenOptions { scrub_busy_rate_bytes: BUSY_RATE, chunk_cache_bytes: 4096, ..options() };
+    let volume = Volume::open(&path, &options).unwrap();
+    write(volume.vfs(), "file", &noise(1, FILE_BYTES));
+    let ino = volume.vfs().lookup(&Context::ROOT, verfs_base::Ino::ROOT, b"file").unwrap().ino;
+    let (mut alone, mut beside) = (Duration::MAX, Duration::MAX);
+    let (mut scrubbed, mut took) = (0, Duration::ZERO);
+    for _ in 0..6 {
+        alone = alone.min(p99(&volume, ino, WINDOW));
+        let before = volume.scrub_status().unwrap().running.tally.bytes;
+        let other = std::sync::Arc::clone(&volume);
+        let begun = Instant::now();
+        let running = std::thread::spawn(move || {
+            other.scrub(&ScrubOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap()
+        });
+        beside = beside.min(p99(&volume, ino, WINDOW));
+        volume.stop_scrub();
+        let (progress, _) = running.join().unwrap();
+        took += begun.elapsed();
+        scrubbed += progress.tally.bytes.saturating_sub(before);
+    }
+    println!("slowest of a hundred reads: {alone:?} alone, {beside:?} beside a scrub of {scrubbed} bytes in {took:?}");
+    assert!(scrubbed > 0, "it did not run");
+    assert!(beside <= alone * 3 / 2 + Duration::from_millis(2), "{beside:?} instead of {alone:?}");
+    let allowed = took.as_secs_f64() * BUSY_RATE as f64 + (6 * PIECE_BYTES) as f64;
+    assert!((scrubbed as f64) < allowed, "{scrubbed} bytes in {took:?}");
+    volume.close().unwrap();
+}
+
+#[test]
+fn a_scrub_keeps_to_the_rate_that_it_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("volume");
+    Volume::create(&path, &CreateOptions::default()).unwrap();
+    let volume = Volume::open(&path, &options()).unwrap();
+    write(volume.vfs(), "file", &noise(1, 6 << 20));
+    let begun = Instant::now();
+    let (progress, end) =
+        volume.scrub(&ScrubOptions { rate_bytes: Some(3 << 20) }, &mut |_| ControlFlow::Continue(())).unwrap();
+    let due = (progress.tally.bytes - PIECE_BYTES) as f64 / (3 << 20) as f64;
+    assert_eq!(end, ScrubEnd::Done);
+    assert!(begun.elapsed().as_secs_f64() >= due, "{} bytes in {:?}", progress.tally.bytes, begun.elapsed());
+    volume.close().unwrap();
 }

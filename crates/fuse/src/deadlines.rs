@@ -7,6 +7,7 @@
 //! to the end.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -76,7 +77,12 @@ impl Deadlines {
             Some(limit) => {
                 let shared = Arc::clone(&shared);
                 let builder = std::thread::Builder::new().name("verfs-deadline".to_owned());
-                Some(builder.spawn(move || shared.watch(limit))?)
+                Some(builder.spawn(move || {
+                    // What panics is an answer, and the request that it was for has had its deadline.
+                    while catch_unwind(AssertUnwindSafe(|| shared.watch(limit))).is_err() {
+                        tracing::error!("answering a request past its deadline panicked; the next ones are answered");
+                    }
+                })?)
             }
             None => None,
         };
@@ -208,12 +214,12 @@ impl Shared {
                     "the store does not answer: requests past their deadline get EIO, the work for them goes on"
                 );
             }
-            if let Some(refusal) = refusal {
-                refusal(Errno::IO);
-            }
             if let Some((job, held, bytes)) = queued {
                 held.remove(bytes);
                 drop(job);
+            }
+            if let Some(refusal) = refusal {
+                refusal(Errno::IO);
             }
         });
     }
@@ -274,6 +280,25 @@ mod tests {
         assert!(slow.ran.load(Ordering::SeqCst) && !queued.ran.load(Ordering::SeqCst));
         assert!(deadlines.overdue().is_empty() && deadlines.refused() == 2);
         assert!(quick.answer.try_recv().is_err(), "it was refused although it was done");
+        deadlines.stop();
+    }
+
+    #[test]
+    fn an_answer_that_panics_does_not_end_the_watch() {
+        let deadlines = Deadlines::start(Some(LIMIT)).unwrap();
+        let held = Arc::new(Held::new(1000));
+        let request = Request {
+            operation: Operation::Read,
+            arrival: Instant::now(),
+            job: Box::new(|| ()),
+            refusal: Some(Box::new(|_| panic!("on purpose"))),
+        };
+        held.add(1000);
+        deadlines.add(request, &held, 1000);
+        // There is room for it once the first one is dropped.
+        let next = ask(&deadlines, &held);
+        assert_eq!(next.answer.recv_timeout(PATIENCE).unwrap(), Errno::IO);
+        assert_eq!(deadlines.refused(), 2);
         deadlines.stop();
     }
 

@@ -1,7 +1,8 @@
 //! From a request to its reply: the leader tries, the pool waits, a panic costs one caller an EIO.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use crate::connection::Connection;
 use crate::deadlines::Request;
 use crate::errno::Errno;
 use crate::lanes::{LaneKind, Lanes};
+use crate::mounting::AbortSwitch;
 use crate::operation::Operation;
 use crate::polling::Poller;
 use crate::stats::Stats;
@@ -70,6 +72,10 @@ pub(crate) struct Machinery {
     pub(crate) access_times: AccessTimes,
     /// For what must be told before a reply; set once the transport runs.
     pub(crate) notifier: OnceLock<Box<dyn Notifier + Sync>>,
+    /// Cuts the connection; set once the mount is served. What was said when there is no such thing.
+    pub(crate) abort_switch: OnceLock<io::Result<AbortSwitch>>,
+    /// Whether a part of the transport has ended before the connection did.
+    pub(crate) is_broken: AtomicBool,
 }
 
 /// Serves the requests of one session.
@@ -207,6 +213,22 @@ impl<T: Tree> Dispatcher<T> {
 }
 
 impl Machinery {
+    /// A part of the transport is gone, and requests that it should answer would wait for ever: nobody may come any more,
+    /// and all who are there get ENOTCONN.
+    pub(crate) fn break_off(&self) {
+        self.is_broken.store(true, Ordering::SeqCst);
+        match self.abort_switch.get() {
+            Some(Ok(switch)) => {
+                if let Err(error) = switch.abort() {
+                    tracing::error!(%error, "the connection of a session with a defect can't be cut");
+                }
+            }
+            Some(Err(error)) => tracing::error!(%error, "the connection of a session with a defect can't be cut"),
+            // It is not served yet, and whoever sets it up looks.
+            None => {}
+        }
+    }
+
     /// A request came.
     fn request(&self, now: Instant) {
         if let Some(poller) = &self.poller {
@@ -255,6 +277,8 @@ pub(crate) fn test_machinery() -> Arc<Machinery> {
         connection: Connection::new(std::io::pipe().unwrap().0.into()),
         access_times: AccessTimes::Move,
         notifier: OnceLock::new(),
+        abort_switch: OnceLock::new(),
+        is_broken: AtomicBool::new(false),
     })
 }
 

@@ -48,6 +48,8 @@ impl From<VfsError> for Errno {
             VfsError::TooManyLinks => libc::EMLINK,
             VfsError::FileTooLarge => libc::EFBIG,
             VfsError::NoSpace => libc::ENOSPC,
+            // Not EMFILE: the caller is not at his own limit.
+            VfsError::OutOfFiles => libc::ENFILE,
             VfsError::ReadOnly => libc::EROFS,
             VfsError::Stale => libc::ESTALE,
             VfsError::Overflow => libc::EOVERFLOW,

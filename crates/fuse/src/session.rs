@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -30,7 +30,6 @@ use crate::tree::Tree;
 /// A mounted tree. Dropping it detaches the mount without waiting; whoever has files open is still served.
 pub struct Session {
     mount: MountPoint,
-    abort_switch: io::Result<AbortSwitch>,
     machinery: Arc<Machinery>,
     notifier: Arc<NotifierThread>,
     transport: &'static str,
@@ -108,6 +107,8 @@ impl Session {
             connection,
             access_times: mount_options.access_times(),
             notifier: OnceLock::new(),
+            abort_switch: OnceLock::new(),
+            is_broken: AtomicBool::new(false),
         });
         let dispatcher = Arc::new(Dispatcher::new(tree.clone(), machinery.clone()));
         let started = R::start(device, dispatcher, &settings).and_then(|transport| {
@@ -116,8 +117,12 @@ impl Session {
             let _ = machinery.notifier.set(Box::new(transport.notifier()));
             Ok((transport, notifier))
         });
-        let abort_switch = AbortSwitch::open(&mount);
         let (transport, notifier) = started.inspect_err(|_| machinery.stop()).map_err(failed("serving"))?;
+        // It is set once.
+        let _ = machinery.abort_switch.set(AbortSwitch::open(&mount));
+        if machinery.is_broken.load(Ordering::SeqCst) {
+            machinery.break_off();
+        }
         let transport_name = transport.name();
         if let Err(error) = mount.raise_read_ahead(kernel::READ_AHEAD_KIB) {
             tracing::debug!(%error, "the read-ahead window stays as it is");
@@ -127,7 +132,11 @@ impl Session {
             move || {
                 // A defect there must not leave a mount that nobody serves.
                 let ended = catch_unwind(AssertUnwindSafe(|| transport.run()))
-                    .unwrap_or_else(|_| Err(io::Error::other("its leader panicked, see the log")));
+                    .unwrap_or_else(|_| Err(io::Error::other("its leader panicked, see the log")))
+                    .and_then(|()| match machinery.is_broken.load(Ordering::SeqCst) {
+                        true => Err(io::Error::other("a thread of it ended, see the log")),
+                        false => Ok(()),
+                    });
                 machinery.stop();
                 notifier.stop();
                 // The kernel says nothing of what it forgets by an unmount.
@@ -142,14 +151,9 @@ impl Session {
             }
         });
         match thread {
-            Ok(thread) => Ok(Session {
-                mount,
-                abort_switch,
-                machinery,
-                notifier,
-                transport: transport_name,
-                thread: Mutex::new(Some(thread)),
-            }),
+            Ok(thread) => {
+                Ok(Session { mount, machinery, notifier, transport: transport_name, thread: Mutex::new(Some(thread)) })
+            }
             Err(error) => {
                 machinery.stop();
                 notifier.stop();
@@ -204,9 +208,10 @@ impl Session {
     /// # Errors
     /// The kernel's control file system of FUSE connections was not there, or not permitted, at the time of the mount.
     pub fn abort(&self) -> Result<(), FuseError> {
-        let result = match &self.abort_switch {
-            Ok(switch) => switch.abort(),
-            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        let result = match self.machinery.abort_switch.get() {
+            Some(Ok(switch)) => switch.abort(),
+            Some(Err(error)) => Err(io::Error::new(error.kind(), error.to_string())),
+            None => Err(io::ErrorKind::NotConnected.into()),
         };
         result.map_err(|source| FuseError::io("aborting the connection of", &self.mount.path, source))
     }
@@ -329,6 +334,68 @@ mod tests {
         let sizes = ChunkSizes::for_mean(ChunkerKind::Min, 8192).unwrap();
         let chunker = verfs_chunker::chunker(ChunkerKind::Min, sizes).unwrap();
         Vfs::open(VfsParts { disk, meta, store: store.unwrap(), chunker, clock }, VfsOptions::default()).unwrap()
+    }
+
+    /// One of whose threads ends by a defect while the leader waits for requests.
+    struct Breaking(DeviceTransport<Vfs>, Arc<Machinery>);
+
+    impl Transport for Breaking {
+        type Notifier = <DeviceTransport<Vfs> as Transport>::Notifier;
+        type Tree = Vfs;
+
+        const POLLING: Polling = Polling::ByTransport;
+
+        fn start(
+            device: OwnedFd,
+            dispatcher: Arc<Dispatcher<Vfs>>,
+            settings: &TransportSettings,
+        ) -> io::Result<Breaking> {
+            let machinery = dispatcher.machinery();
+            DeviceTransport::start(device, dispatcher, settings).map(|transport| Breaking(transport, machinery))
+        }
+
+        fn name(&self) -> &'static str {
+            self.0.name()
+        }
+
+        fn notifier(&self) -> Self::Notifier {
+            self.0.notifier()
+        }
+
+        fn run(self) -> io::Result<()> {
+            let Breaking(transport, machinery) = self;
+            let thread = std::thread::spawn(move || machinery.break_off());
+            let ended = transport.run();
+            thread.join().unwrap();
+            ended
+        }
+    }
+
+    #[test]
+    fn a_thread_of_a_transport_that_ends_takes_the_mount_away() {
+        let folder = tempfile::Builder::new().prefix("verfs-fuse-").tempdir().unwrap();
+        let mountpoint = folder.path().join("mount");
+        std::fs::create_dir(&mountpoint).unwrap();
+        let options = SessionOptions::default();
+        let valid = options.validate().unwrap();
+        let Mounted { device, mount } = mounting::mount(&mountpoint, &valid).unwrap();
+        let session = Session::serve::<Breaking>(tree(folder.path()), device, mount, &options, &valid).unwrap();
+        let (ended, ends) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                session.wait();
+                ended.send(()).unwrap();
+            });
+            let in_time = ends.recv_timeout(Duration::from_secs(30));
+            if in_time.is_err() {
+                // Only for this test to end.
+                session.abort().unwrap();
+            }
+            in_time.unwrap();
+        });
+        assert!(!session.is_connected());
+        assert_eq!(std::fs::read_dir(&mountpoint).unwrap().count(), 0);
+        std::fs::remove_dir(&mountpoint).unwrap();
     }
 
     #[test]

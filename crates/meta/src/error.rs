@@ -9,6 +9,10 @@ pub enum MetaError {
     /// The disk is full. Nothing of the batch is visible; the same call may succeed once there is room.
     #[error("metadata engine is out of space: {0}")]
     OutOfSpace(String),
+    /// No more files can be opened for now. Nothing of the batch is visible; the same call may succeed once some are
+    /// closed.
+    #[error("metadata engine can't open more files: {0}")]
+    OutOfFiles(String),
     /// The disk or the engine failed. The engine takes no more writes until it is opened again.
     #[error("metadata engine failed: {0}")]
     Io(String),

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use verfs_base::PackId;
+use verfs_base::{PackId, is_out_of_descriptors};
 
 /// Result of a pack operation.
 pub type Result<T> = std::result::Result<T, PackError>;
@@ -14,6 +14,14 @@ pub enum PackError {
     /// The disk is full.
     #[error("can't {action} {path}: the disk is full")]
     OutOfSpace {
+        /// What was tried.
+        action: &'static str,
+        /// The file, relative to the volume.
+        path: String,
+    },
+    /// No more files can be opened for now.
+    #[error("can't {action} {path}: too many files are open")]
+    OutOfFiles {
         /// What was tried.
         action: &'static str,
         /// The file, relative to the volume.
@@ -42,6 +50,15 @@ pub enum PackError {
 }
 
 impl PackError {
+    /// Whether the disk may do later what it could not do now: nothing is wrong with the pack.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self {
+            PackError::OutOfSpace { .. } | PackError::OutOfFiles { .. } => true,
+            PackError::Io { .. } | PackError::Damaged { .. } => false,
+        }
+    }
+
     /// The error of the disk for `action` on `path`.
     pub(crate) fn of_disk(action: &'static str, path: &Path) -> impl Fn(io::Error) -> PackError {
         move |error| {
@@ -49,6 +66,8 @@ impl PackError {
             let kind = error.kind();
             if matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
                 PackError::OutOfSpace { action, path }
+            } else if is_out_of_descriptors(&error) {
+                PackError::OutOfFiles { action, path }
             } else {
                 PackError::Io { action, path, kind, message: error.to_string() }
             }

@@ -173,6 +173,8 @@ impl SealedPacks {
             let reason = match load_index(self.disk.as_ref(), pack) {
                 Ok(Some(table)) => return Ok(Arc::new(table)),
                 Ok(None) => "it has no index".to_owned(),
+                // Nothing is known of it, and reading the pack would take a file, too.
+                Err(error @ PackError::OutOfFiles { .. }) => return Err(error),
                 Err(error @ (PackError::Damaged { .. } | PackError::Io { .. } | PackError::OutOfSpace { .. })) => {
                     error.to_string()
                 }
@@ -206,7 +208,16 @@ impl SealedPacks {
     /// # Errors
     /// [`PackError`].
     pub fn reader(&self, pack: PackId) -> Result<Arc<PackReader>> {
-        self.readers.get_or_insert_with(&pack, || PackReader::open(self.disk.as_ref(), pack).map(Arc::new))
+        let open =
+            || self.readers.get_or_insert_with(&pack, || PackReader::open(self.disk.as_ref(), pack).map(Arc::new));
+        match open() {
+            // Packs that nobody reads at the moment are the first to be closed when files run out.
+            Err(PackError::OutOfFiles { .. }) if !self.readers.is_empty() => {
+                self.readers.clear();
+                open()
+            }
+            opened => opened,
+        }
     }
 
     fn rebuild_index(&self, pack: PackId, reason: &str) -> Result<IndexTable> {

@@ -156,7 +156,9 @@ impl PackWrite {
             let reserved = self.file.allocate(len).map_err(PackError::of_disk("reserve room for", &self.path));
             match reserved {
                 Ok(()) | Err(PackError::OutOfSpace { .. }) => {}
-                Err(error @ (PackError::Io { .. } | PackError::Damaged { .. })) => return Err(error),
+                Err(error @ (PackError::OutOfFiles { .. } | PackError::Io { .. } | PackError::Damaged { .. })) => {
+                    return Err(error);
+                }
             }
         }
         self.file.write_all_at(&self.bytes, self.offset).map_err(PackError::of_disk("write", &self.path))?;

@@ -186,7 +186,7 @@ impl Appender {
             }
             Err(error) => {
                 // A full disk leaves the pack as good as it was: what did not fit is written again, or never.
-                if !matches!(error, PackError::OutOfSpace { .. }) {
+                if !error.passes() {
                     state.broken.insert(pack);
                 }
                 Err(error.into())
@@ -208,7 +208,7 @@ impl Appender {
         {
             let pack = writer.pack();
             if let Err(error) = writer.take_write(Vec::new()).run() {
-                if !matches!(error, PackError::OutOfSpace { .. }) {
+                if !error.passes() {
                     state.broken.insert(pack);
                 }
                 return Err(error.into());

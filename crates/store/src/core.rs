@@ -170,6 +170,8 @@ impl Core {
         loop {
             let error = match read(pack) {
                 Ok(data) => return Ok(data),
+                // That says nothing of the chunk.
+                Err(PackError::OutOfFiles { .. }) => return Err(StoreError::OutOfFiles),
                 Err(error) => error,
             };
             // The chunk may have been moved, or reclaimed, since the record was read.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use verfs_base::{ChunkId, PackId};
+use verfs_base::{ChunkId, PackId, is_out_of_descriptors};
 use verfs_codec::crypto::CryptoError;
 use verfs_meta::MetaError;
 use verfs_pack::PackError;
@@ -17,6 +17,9 @@ pub enum StoreError {
     /// The disk is full. The batch is undone; a later batch may succeed once there is room.
     #[error("the disk under the volume is full")]
     OutOfSpace,
+    /// No more files can be opened for now. The batch is undone; a later batch may succeed once some are closed.
+    #[error("too many files are open")]
+    OutOfFiles,
     /// The disk failed. The batch, if there was one, is undone; a later batch goes to another pack.
     #[error("{context}: {message}")]
     Io {
@@ -72,6 +75,9 @@ impl StoreError {
         if matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             return StoreError::OutOfSpace;
         }
+        if is_out_of_descriptors(error) {
+            return StoreError::OutOfFiles;
+        }
         StoreError::Io { context: format!("can't {action} {}", path.display()), kind, message: error.to_string() }
     }
 
@@ -79,7 +85,9 @@ impl StoreError {
     pub(crate) fn of_chunk(chunk: ChunkId, error: PackError) -> StoreError {
         match error {
             PackError::Damaged { pack, detail } => StoreError::Damaged { chunk, pack, detail },
-            error @ (PackError::OutOfSpace { .. } | PackError::Io { .. }) => error.into(),
+            error @ (PackError::OutOfSpace { .. } | PackError::OutOfFiles { .. } | PackError::Io { .. }) => {
+                error.into()
+            }
         }
     }
 }
@@ -94,6 +102,7 @@ impl From<PackError> for StoreError {
     fn from(error: PackError) -> StoreError {
         match error {
             PackError::OutOfSpace { .. } => StoreError::OutOfSpace,
+            PackError::OutOfFiles { .. } => StoreError::OutOfFiles,
             PackError::Io { action, path, kind, message } => {
                 StoreError::Io { context: format!("can't {action} {path}"), kind, message }
             }

@@ -11,7 +11,7 @@ use crate::crash_case::{fresh, meaning};
 use crate::disk::CrashStyle;
 use crate::machine::{Machine, Settings};
 use crate::op::{Listed, Op};
-use crate::power::{Call, Fault};
+use crate::power::{Call, DiskError, Fault};
 use crate::promise::{History, Meaning};
 use crate::random::TestRng;
 use crate::session::{Host, Session, Step, Stop};
@@ -27,7 +27,7 @@ pub struct FaultCase {
 
 /// Failing operations after which a volume is taken to be read-only for good.
 const FAILURES_MAX: usize = 6;
-/// How long a volume that was out of space may take to go on once there is room.
+/// How long a volume that was out of space or of descriptors may take to go on once there are any.
 const ROOM_MAX: Duration = Duration::from_secs(4);
 
 impl fmt::Display for FaultCase {
@@ -71,7 +71,11 @@ impl FaultCase {
         power.fail(fault);
         let ended = self.run_ops(&machine, &mut session, &mut history).and_then(|running| {
             power.heal();
-            if running { self.aftermath(&mut session, &mut history) } else { Ok(()) }
+            let damaged = machine.store().map(|store| store.damaged()).unwrap_or_default();
+            if fault.error == DiskError::OutOfFiles && !damaged.is_empty() {
+                return Err(format!("what could not be opened for a while is taken for damaged: {damaged:?}"));
+            }
+            if running { self.aftermath(fault.error, &mut session, &mut history) } else { Ok(()) }
         });
         drop(session);
         // A volume that is read-only says so here too.
@@ -129,7 +133,7 @@ impl FaultCase {
     }
 
     /// The disk works again: everything can be read, and either be made durable or not.
-    fn aftermath(&self, session: &mut Session, history: &mut History) -> Result<(), String> {
+    fn aftermath(&self, was: DiskError, session: &mut Session, history: &mut History) -> Result<(), String> {
         session.compare_tree("with the disk whole again").map_err(|stop| stop.to_string())?;
         let begun = Instant::now();
         loop {
@@ -138,8 +142,11 @@ impl FaultCase {
                     history.completed(Meaning::Barrier, &session.model, session.inos());
                     return Ok(());
                 }
-                Step::Failed { error: VfsError::NoSpace, .. } if begun.elapsed() < ROOM_MAX => {
+                Step::Failed { error, .. } if error.passes() && begun.elapsed() < ROOM_MAX => {
                     std::thread::sleep(Duration::from_millis(50));
+                }
+                Step::Failed { error, .. } if was == DiskError::OutOfFiles => {
+                    return Err(format!("files can be opened again, and sync says {error}"));
                 }
                 Step::Failed { error: VfsError::NoSpace, .. } => {
                     return Err("there is room again, and sync still says that there is none".into());
@@ -162,8 +169,8 @@ fn reopen(before: &Machine, history: &History, rng: &mut TestRng) -> Result<(), 
     machine.audit().map_err(told)?;
     if rng.chance(1, 2) {
         let call = *rng.pick(&Call::ALL);
-        let kind = *rng.pick(&[std::io::ErrorKind::Other, std::io::ErrorKind::StorageFull]);
-        let fault = Fault { call, nth: rng.below(4), kind, lasting: crate::power::Lasting::Once };
+        let error = *rng.pick(&[DiskError::Broken, DiskError::Full, DiskError::OutOfFiles]);
+        let fault = Fault { call, nth: rng.below(4), error, lasting: crate::power::Lasting::Once };
         machine.power().fail(fault);
         let opened = machine.open();
         machine.power().heal();

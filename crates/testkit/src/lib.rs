@@ -43,7 +43,7 @@ pub use model::{Model, Who};
 pub use observe::{Extras, Observed, Reader, Seen};
 pub use op::{CURSORS, Entry, Listed, NAME_TOO_LONG, NAMES, Name, Op, SLOTS, Target};
 pub use plan::Plan;
-pub use power::{Call, Fault, Lasting, Power, Trace, Verdict};
+pub use power::{Call, DiskError, Fault, Lasting, Power, Trace, Verdict};
 pub use promise::{History, Meaning, Survived};
 pub use random::{SeededRng, TestRng};
 pub use sequences::{Crashes, FsyncPath, SequenceCase, Sequences, core_operations, persistence_points};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use verfs_meta::{Change, Direction, Health, KeyRange, MetaError, MetaStore, MetaView, Result, Visit, WriteBatch};
 
-use crate::power::{Call, Power, Verdict};
+use crate::power::{Call, DiskError, Power, Verdict};
 use crate::random::TestRng;
 
 #[derive(Clone, Debug, Default)]
@@ -93,7 +93,7 @@ impl CrashMeta {
         match self.power.spend(call, detail) {
             Verdict::Proceed => Ok(()),
             Verdict::CutHere => Err(gone()),
-            Verdict::Fail(kind) => Err(failure(kind)),
+            Verdict::Fail(error) => Err(failure(error)),
         }
     }
 }
@@ -102,10 +102,11 @@ fn gone() -> MetaError {
     MetaError::Io(Power::gone().to_string())
 }
 
-fn failure(kind: std::io::ErrorKind) -> MetaError {
-    match kind {
-        std::io::ErrorKind::StorageFull => MetaError::OutOfSpace("a test filled the disk".into()),
-        kind => MetaError::Io(format!("a test broke the disk: {kind}")),
+fn failure(error: DiskError) -> MetaError {
+    match error {
+        DiskError::Full => MetaError::OutOfSpace("a test filled the disk".into()),
+        DiskError::OutOfFiles => MetaError::OutOfFiles("a test took all descriptors".into()),
+        DiskError::Broken => MetaError::Io("a test broke the disk".into()),
     }
 }
 
@@ -146,7 +147,7 @@ impl MetaStore for CrashMeta {
                 self.journal.lock().unsynced.push(batch);
                 Err(gone())
             }
-            Verdict::Fail(kind) => Err(failure(kind)),
+            Verdict::Fail(error) => Err(failure(error)),
         }
     }
 

@@ -34,6 +34,8 @@ pub enum Call {
     SetLen,
     /// `DiskFile::allocate`.
     Allocate,
+    /// `Disk::ready`.
+    Ready,
     /// `MetaStore::get`, `multi_get`, `view` and `scan`.
     MetaRead,
     /// `MetaStore::commit`.
@@ -44,7 +46,7 @@ pub enum Call {
 
 impl Call {
     /// Every call.
-    pub const ALL: [Call; 15] = [
+    pub const ALL: [Call; 16] = [
         Call::Create,
         Call::Open,
         Call::Rename,
@@ -57,6 +59,7 @@ impl Call {
         Call::SyncData,
         Call::SetLen,
         Call::Allocate,
+        Call::Ready,
         Call::MetaRead,
         Call::MetaCommit,
         Call::MetaSync,
@@ -67,7 +70,7 @@ impl Call {
     #[must_use]
     pub fn changes(self) -> bool {
         match self {
-            Call::Open | Call::List | Call::Read | Call::MetaRead => false,
+            Call::Open | Call::List | Call::Read | Call::Ready | Call::MetaRead => false,
             Call::Create
             | Call::Rename
             | Call::Remove
@@ -92,6 +95,29 @@ pub enum Lasting {
     Forever,
 }
 
+/// What a call that fails answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskError {
+    /// EIO: it is broken.
+    Broken,
+    /// ENOSPC: it is full.
+    Full,
+    /// EMFILE: the process may open no more files.
+    OutOfFiles,
+}
+
+impl DiskError {
+    /// As the operating system says it.
+    #[must_use]
+    pub fn to_io(self) -> io::Error {
+        io::Error::from_raw_os_error(match self {
+            DiskError::Broken => 5,
+            DiskError::Full => 28,
+            DiskError::OutOfFiles => 24,
+        })
+    }
+}
+
 /// A call that shall fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault {
@@ -99,8 +125,8 @@ pub struct Fault {
     pub call: Call,
     /// Which of them fails, from 0.
     pub nth: u64,
-    /// What it answers: `StorageFull`, or anything else for a broken disk.
-    pub kind: io::ErrorKind,
+    /// What it answers.
+    pub error: DiskError,
     /// Whether later ones fail too.
     pub lasting: Lasting,
 }
@@ -114,7 +140,7 @@ pub enum Verdict {
     /// hears an error. A sync or a commit is under way but not finished.
     CutHere,
     /// Nothing but an error of this kind.
-    Fail(io::ErrorKind),
+    Fail(DiskError),
 }
 
 /// A call as it was made, for reading a failure.
@@ -136,7 +162,7 @@ impl fmt::Display for Trace {
         match self.verdict {
             Verdict::Proceed => Ok(()),
             Verdict::CutHere => write!(f, " <- power cut here"),
-            Verdict::Fail(kind) => write!(f, " <- {kind:?}"),
+            Verdict::Fail(error) => write!(f, " <- {error:?}"),
         }
     }
 }
@@ -154,7 +180,7 @@ struct State {
     trace: VecDeque<Trace>,
     recorder: Option<Recorder>,
     pretended: Option<Call>,
-    panicking: Option<Call>,
+    panicking: Option<(Call, Lasting)>,
 }
 
 /// Called before each changing call, with its number, while no other call begins.
@@ -208,9 +234,9 @@ impl Power {
         self.state.lock().faults.push((fault, 0));
     }
 
-    /// Every call of a kind panics from now on, as one with a defect does.
-    pub fn panic_at(&self, call: Call) {
-        self.state.lock().panicking = Some(call);
+    /// The next call of a kind, or every one from now on, panics as one with a defect does.
+    pub fn panic_at(&self, call: Call, lasting: Lasting) {
+        self.state.lock().panicking = Some((call, lasting));
     }
 
     /// Takes all faults back.
@@ -303,7 +329,11 @@ impl Power {
         if state.aside > 0 && !state.off {
             return Verdict::Proceed;
         }
-        assert!(state.panicking != Some(call), "a defect in {call:?}, on purpose");
+        let panicking = state.panicking.filter(|(wanted, _)| *wanted == call);
+        if panicking.is_some_and(|(_, lasting)| lasting == Lasting::Once) {
+            state.panicking = None;
+        }
+        assert!(panicking.is_none(), "a defect in {call:?}, on purpose");
         state.counts[call as usize] += 1;
         let number = state.changes;
         let verdict = state.judge(call);
@@ -326,7 +356,7 @@ impl Power {
 impl State {
     fn judge(&mut self, call: Call) -> Verdict {
         if self.off {
-            return Verdict::Fail(io::ErrorKind::Other);
+            return Verdict::Fail(DiskError::Broken);
         }
         let number = self.changes;
         if call.changes() {
@@ -350,13 +380,13 @@ impl State {
             };
             *seen += 1;
             if due {
-                hit = Some(fault.kind);
+                hit = Some(fault.error);
             }
         }
         match hit {
-            Some(kind) => {
+            Some(error) => {
                 self.faults_hit += 1;
-                Verdict::Fail(kind)
+                Verdict::Fail(error)
             }
             None => Verdict::Proceed,
         }

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use verfs_base::Ino;
-use verfs_vfs::{StreamError, TargetChanges, Vfs, VfsError};
+use verfs_vfs::{StreamError, TargetChanges, Vfs};
 
 use crate::crash_case::fresh;
 use crate::disk::CrashStyle;
@@ -321,7 +321,7 @@ impl StreamCase {
 
 fn is_no_room(error: &StreamError) -> bool {
     match error {
-        StreamError::Volume(error) => *error == VfsError::NoSpace,
+        StreamError::Volume(error) => error.passes(),
         StreamError::Pipe(error) => error.kind() == std::io::ErrorKind::StorageFull,
         StreamError::Cut(_) | StreamError::Damaged { .. } | StreamError::Mismatch(_) => false,
     }

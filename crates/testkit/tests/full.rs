@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use verfs_base::{Disk, Ino};
 use verfs_testkit::{
-    Call, Campaign, CrashStyle, Fault, Fill, Generator, Host, Lasting, Listed, Machine, Model, Op, Purpose, Settings,
-    Step, Target, TestRng, WRITE_MAX_BYTES, caught, fresh, note, shrink, shrink_time,
+    Call, Campaign, CrashStyle, DiskError, Fault, Fill, Generator, Host, Lasting, Listed, Machine, Model, Op, Purpose,
+    Settings, Step, Target, TestRng, WRITE_MAX_BYTES, caught, fresh, note, shrink, shrink_time,
 };
 use verfs_vfs::{Allocation, Context, FileFlags, FileKind, Listing, SyncScope, VfsError};
 
@@ -144,8 +144,7 @@ fn no_snapshot_is_made_while_nothing_can_be_committed() {
     let (machine, _session, _) = fresh(&settings, 1).unwrap();
     let vfs = machine.vfs();
     vfs.mkdir(&Context::ROOT, Ino::ROOT, b"dir", 0o755).unwrap();
-    let full =
-        Fault { call: Call::MetaCommit, nth: 0, kind: std::io::ErrorKind::StorageFull, lasting: Lasting::Forever };
+    let full = Fault { call: Call::MetaCommit, nth: 0, error: DiskError::Full, lasting: Lasting::Forever };
     machine.power().fail(full);
     assert_eq!(vfs.sync(), Err(VfsError::NoSpace));
     assert_eq!(vfs.create_snapshot(b"none", b"").err(), Some(VfsError::NoSpace));

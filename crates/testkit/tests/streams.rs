@@ -1,12 +1,11 @@
 //! A stream that a receiver could not take to its end leaves it as it was, or is taken to its end later.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
-use std::io::ErrorKind;
 use std::time::Duration;
 
 use verfs_testkit::{
-    Blow, Call, Campaign, Fault, Generator, Lasting, Model, Op, Purpose, Settings, SnapshotOp, StreamCase, TestRng,
-    caught, shrink, shrink_time,
+    Blow, Call, Campaign, DiskError, Fault, Generator, Lasting, Model, Op, Purpose, Settings, SnapshotOp, StreamCase,
+    TestRng, caught, shrink, shrink_time,
 };
 
 /// Blows tried for each sequence.
@@ -60,9 +59,9 @@ fn a_receiver_whose_power_goes_has_what_it_had_or_what_came() {
 fn a_receiver_whose_disk_fails_has_what_it_had_or_what_came() {
     let fault = |rng: &mut TestRng, calls| {
         let call = *rng.pick(&Call::ALL);
-        let kind = *rng.pick(&[ErrorKind::Other, ErrorKind::StorageFull]);
+        let error = *rng.pick(&[DiskError::Broken, DiskError::Full, DiskError::OutOfFiles]);
         let lasting = *rng.pick(&[Lasting::Once, Lasting::Forever]);
-        Blow::Fault(Fault { call, nth: rng.below(calls / 3 + 1), kind, lasting })
+        Blow::Fault(Fault { call, nth: rng.below(calls / 3 + 1), error, lasting })
     };
     let run = |seed| case(seed, fault, Settings::random);
     Campaign::new("a_receiver_whose_disk_fails_has_what_it_had_or_what_came", 1000, Duration::from_secs(25)).run(run);

@@ -33,7 +33,7 @@ const RELEASE_RUNS_MAX: usize = 32 << 10;
 const REAP_MIN: usize = 512;
 /// Records that the committer looks at or changes in memory before it lets others at the lock.
 const LOCKED_RECORDS_MAX: usize = 128;
-/// How long to wait after the disk was found full.
+/// How long to wait after the disk was found full, or no more files could be opened.
 const STALL_RETRY: Duration = Duration::from_millis(500);
 
 /// What a committed group leaves for memory.
@@ -56,7 +56,7 @@ pub(crate) fn run(shared: &Shared) {
     if catch_unwind(AssertUnwindSafe(|| commit_groups(shared))).is_err() {
         tracing::error!("the committer panicked; the volume takes no more changes");
         let mut state = shared.state.lock();
-        state.failure = Some(Failure::Store);
+        state.failure = Some(Failure::Defect);
         if let Some(closing) = &state.closing {
             closing.group.companion.decide(Fate::Lost);
         }
@@ -73,9 +73,9 @@ fn commit_groups(shared: &Shared) {
                     finish(shared, &group, committed);
                     break;
                 }
-                Err(VfsError::NoSpace) => {
+                Err(error) if error.passes() => {
                     group.companion.decide(Fate::Lost);
-                    if !wait_for_space(shared) {
+                    if !wait_out(shared, error) {
                         return;
                     }
                 }
@@ -163,13 +163,13 @@ pub(crate) fn close(state: &mut State, shared: &Shared) -> Arc<Group> {
     group
 }
 
-/// Tells everyone that the disk is full and waits a little. `false` when the filesystem is closed meanwhile.
-fn wait_for_space(shared: &Shared) -> bool {
+/// Tells everyone what is lacking and waits a little. `false` when the filesystem is closed meanwhile.
+fn wait_out(shared: &Shared, lacking: VfsError) -> bool {
     let mut state = shared.state.lock();
-    if state.stalled.is_none() {
-        tracing::warn!("the disk under the volume is full; changes wait in memory until there is room");
+    if state.stalled != Some(lacking) {
+        tracing::warn!(%lacking, "nothing can be committed for now; changes wait in memory until that passes");
     }
-    state.stalled = Some(VfsError::NoSpace);
+    state.stalled = Some(lacking);
     shared.progress.notify_all();
     shared.work.wait_for(&mut state, STALL_RETRY);
     !state.shutdown
@@ -188,6 +188,8 @@ fn is_recorded(group: &Group, reap: &Reap) -> bool {
 
 fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
     let parts = &shared.parts;
+    // The metadata engine opens files by itself, and takes no more writes where it can't.
+    parts.disk.ready().map_err(|error| shared.io_error("looking for descriptors", &error))?;
     let mut chunks = parts.store.begin();
     let mut batch = WriteBatch::new();
     let mut versions = Versions::new(&*parts.meta, &mut batch, (group.epoch, group.id), Arc::clone(&group.held));
@@ -244,7 +246,7 @@ fn commit(shared: &Shared, group: &Group) -> Result<Committed, VfsError> {
     while let Err(error) = parts.meta.sync() {
         group.companion.decide(Fate::Lost);
         let error = shared.meta_error(&error);
-        if error != VfsError::NoSpace || !wait_for_space(shared) {
+        if !error.passes() || !wait_out(shared, error) {
             return Err(error);
         }
     }
@@ -426,7 +428,9 @@ fn finish(shared: &Shared, group: &Group, committed: Committed) {
         MutexGuard::bump(&mut state);
     }
     state.committed = group.id;
-    state.stalled = None;
+    if let Some(lacked) = state.stalled.take() {
+        tracing::info!(%lacked, "groups are committed again");
+    }
     let closing = state.closing.take();
     if !committed.unfinished.is_empty() {
         state.reapable.extend(committed.unfinished);

@@ -314,6 +314,7 @@ impl ContentCommit<'_, '_> {
                         | StoreError::Missing { .. }
                         | StoreError::Io { .. }
                         | StoreError::OutOfSpace
+                        | StoreError::OutOfFiles
                         | StoreError::ChunkLength { .. }
                         | StoreError::Option { .. },
                     ) => Ok(Bytes::new()),

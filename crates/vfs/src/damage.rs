@@ -47,6 +47,7 @@ impl Shared {
             StoreError::Damaged { pack, .. } => Some(*pack),
             StoreError::Missing { .. }
             | StoreError::OutOfSpace
+            | StoreError::OutOfFiles
             | StoreError::Io { .. }
             | StoreError::ChunkLength { .. }
             | StoreError::Meta(_)

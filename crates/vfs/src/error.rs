@@ -63,6 +63,9 @@ pub enum VfsError {
     /// The disk is full.
     #[error("no space left on device")]
     NoSpace,
+    /// The process that serves the volume can open no more files for now.
+    #[error("too many open files in system")]
+    OutOfFiles,
     /// The volume takes no writes.
     #[error("read-only file system")]
     ReadOnly,
@@ -78,4 +81,12 @@ pub enum VfsError {
     /// The volume is closed.
     #[error("volume is closed")]
     Closed,
+}
+
+impl VfsError {
+    /// Whether it says that the machine lacks something now that it may have later: nothing failed.
+    #[must_use]
+    pub fn passes(self) -> bool {
+        matches!(self, VfsError::NoSpace | VfsError::OutOfFiles)
+    }
 }

@@ -4,6 +4,7 @@
 //! When group N+2 opens, group N is committed, so its file starts from the front again; nothing is ever erased.
 //! Callers of fsync that arrive while a frame is being flushed share the next one.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -374,7 +375,15 @@ impl Shared {
         let files = std::mem::take(&mut queue.files);
         let batch = queue.next;
         queue.next += 1;
-        let result = MutexGuard::unlocked(queue, || self.write_frames(self.cut(&files)));
+        let result = MutexGuard::unlocked(queue, || {
+            catch_unwind(AssertUnwindSafe(|| self.write_frames(self.cut(&files)))).unwrap_or_else(|_| {
+                tracing::error!("writing the intent log panicked: the groups take what was meant for it");
+                // Nobody knows what was cut: every batch fails until all of it is committed.
+                let open = self.state.lock().open.id;
+                self.log.tail.lock().broken = Some(open);
+                Err(VfsError::Io)
+            })
+        });
         queue.busy = false;
         queue.done = batch;
         if let Err(error) = result {
@@ -394,7 +403,7 @@ impl Shared {
                 self.progress.wait(&mut state);
             }
             match state.failure {
-                Some(Failure::Store) => return Err(VfsError::Io),
+                Some(Failure::Store | Failure::Defect) => return Err(VfsError::Io),
                 Some(Failure::Closed) => return Err(VfsError::Closed),
                 None => {}
             }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use verfs_base::{GroupId, Ino};
+use verfs_base::{GroupId, Ino, is_out_of_descriptors};
 use verfs_format::{
     ContentId, DecodeError, DirentRecord, InodeRecord, Segment, Xattrs, keys, record_of_versioned, split_versioned,
 };
@@ -194,6 +194,9 @@ impl Shared {
         if error.kind() == std::io::ErrorKind::StorageFull {
             return VfsError::NoSpace;
         }
+        if is_out_of_descriptors(error) {
+            return VfsError::OutOfFiles;
+        }
         tracing::error!(%error, what, "disk");
         VfsError::Io
     }
@@ -209,6 +212,7 @@ impl Shared {
 pub(crate) fn meta_error(error: &MetaError) -> VfsError {
     match error {
         MetaError::OutOfSpace(_) => VfsError::NoSpace,
+        MetaError::OutOfFiles(_) => VfsError::OutOfFiles,
         MetaError::Closed => VfsError::Closed,
         MetaError::Io(_) | MetaError::Corrupt(_) | MetaError::Unsupported(_) => {
             tracing::error!(%error, "metadata engine");
@@ -221,6 +225,7 @@ pub(crate) fn meta_error(error: &MetaError) -> VfsError {
 pub(crate) fn store_error(ino: Option<Ino>, error: &StoreError) -> VfsError {
     match error {
         StoreError::OutOfSpace => VfsError::NoSpace,
+        StoreError::OutOfFiles => VfsError::OutOfFiles,
         StoreError::Meta(error) => meta_error(error),
         StoreError::Closed => VfsError::Closed,
         StoreError::Damaged { .. } | StoreError::Missing { .. } => {

@@ -82,13 +82,27 @@ type Tell<'a> = dyn FnMut(Vec<(Ino, Bytes)>) + 'a;
 /// Names that are told at once.
 const TOLD_NAMES: usize = 4096;
 
+/// A volume in which nothing begins; it goes on when this goes.
+pub(crate) struct Frozen<'a>(&'a Shared);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Some of what was to be one change may be done: only opening the volume again can finish it.
+            self.0.state.lock().failure.get_or_insert(Failure::Defect);
+        }
+        self.0.thaw();
+    }
+}
+
 impl Shared {
     /// Lets nothing begin, and waits until everything done before is durable.
-    pub(crate) fn freeze(&self) -> Result<()> {
-        self.freeze_to(Freeze::Frozen)
+    pub(crate) fn freeze(&self) -> Result<Frozen<'_>> {
+        self.freeze_to(Freeze::Frozen)?;
+        Ok(Frozen(self))
     }
 
-    /// The same; then it is as `end` says.
+    /// The same; then it is as `end` says, until somebody thaws it.
     fn freeze_to(&self, end: Freeze) -> Result<()> {
         let mut state = self.state.lock();
         while state.freeze != Freeze::No {
@@ -97,7 +111,7 @@ impl Shared {
         state.freeze = Freeze::Draining;
         loop {
             let failed = match (state.failure.as_ref(), state.stalled) {
-                (Some(Failure::Store), _) => Some(VfsError::ReadOnly),
+                (Some(Failure::Store | Failure::Defect), _) => Some(VfsError::ReadOnly),
                 (Some(Failure::Closed), _) => Some(VfsError::Closed),
                 (None, stalled) => stalled,
             };
@@ -118,7 +132,7 @@ impl Shared {
     }
 
     /// Lets operations go on.
-    pub(crate) fn thaw(&self) {
+    fn thaw(&self) {
         let mut state = self.state.lock();
         state.freeze = Freeze::No;
         if state.snapshots.is_pruning() || !state.reapable.is_empty() {
@@ -159,9 +173,9 @@ impl Vfs {
         let _whole_tree = shared.whole_tree.lock();
         // Before anything stops for a name that isn't there.
         let to = self.use_snapshot(name)?;
-        shared.freeze()?;
+        let frozen = shared.freeze()?;
         let gone_back = shared.go_back(to.id(), None);
-        shared.thaw();
+        drop(frozen);
         gone_back?;
         Ok(self.outdated_since(Some(to)))
     }

@@ -47,7 +47,7 @@ impl Drop for Meeting<'_> {
 /// Whether a tree's group can be closed now. What can't be waited for is an error.
 fn is_ready(state: &mut State, shared: &Shared) -> Result<bool> {
     match (&state.failure, state.stalled) {
-        (Some(Failure::Store), _) => return Err(VfsError::ReadOnly),
+        (Some(Failure::Store | Failure::Defect), _) => return Err(VfsError::ReadOnly),
         (Some(Failure::Closed), _) => return Err(VfsError::Closed),
         (None, Some(error)) => return Err(error),
         (None, None) => {}
@@ -165,8 +165,8 @@ pub fn rollback_of_both(volume: &Vfs, vault: &Vfs, name: &[u8]) -> Result<[Outda
     let (tree, sealed) = (&volume.shared, &vault.shared);
     let _whole_trees = (tree.whole_tree.lock(), sealed.whole_tree.lock());
     let (to, to_sealed) = (volume.use_snapshot(name)?, vault.use_snapshot(name)?);
-    tree.freeze()?;
-    let gone_back = sealed.freeze().and_then(|()| {
+    let frozen = tree.freeze()?;
+    let gone_back = sealed.freeze().and_then(|frozen| {
         let mut intent = Vec::new();
         varint::put_u64(&mut intent, to_sealed.id().0);
         let key = [&[VAULT_PREFIX], keys::SYSTEM_ROLLBACK].concat();
@@ -176,10 +176,10 @@ pub fn rollback_of_both(volume: &Vfs, vault: &Vfs, name: &[u8]) -> Result<[Outda
             sealed.state.lock().failure = Some(Failure::Store);
         }
         let gone_back = gone_back.and_then(|()| sealed.go_back(to_sealed.id(), None));
-        sealed.thaw();
+        drop(frozen);
         gone_back
     });
-    tree.thaw();
+    drop(frozen);
     gone_back?;
     Ok([volume.outdated_since(Some(to)), vault.outdated_since(Some(to_sealed))])
 }

@@ -122,6 +122,8 @@ pub(crate) struct Closing {
 pub(crate) enum Failure {
     /// The store failed; what isn't durable may be lost.
     Store,
+    /// What commits ended by a defect of its own; what isn't durable may be lost.
+    Defect,
     /// It was closed.
     Closed,
 }
@@ -170,7 +172,7 @@ pub(crate) struct State {
     pub(crate) space: SpaceGauge,
     pub(crate) limits: GroupLimits,
     pub(crate) failure: Option<Failure>,
-    /// An error of the last try to commit that isn't final: out of space.
+    /// An error of the last try to commit that isn't final: out of space, or of descriptors.
     pub(crate) stalled: Option<VfsError>,
     pub(crate) shutdown: bool,
     pub(crate) freeze: Freeze,
@@ -222,12 +224,14 @@ impl State {
     /// Whether a change may begin: the volume takes changes, and there is room for it in memory and on the disk.
     pub(crate) fn admit(&self, demand: Demand) -> Step<()> {
         match self.failure {
-            Some(Failure::Store) => return Err(Stop::Fail(VfsError::ReadOnly)),
+            Some(Failure::Store | Failure::Defect) => return Err(Stop::Fail(VfsError::ReadOnly)),
             Some(Failure::Closed) => return Err(Stop::Fail(VfsError::Closed)),
             None => {}
         }
         let memory = self.open.memory_bytes();
         let bytes = match (demand, self.stalled) {
+            // It passes by itself: nobody has to make room for others.
+            (Demand::Bytes(bytes), Some(VfsError::OutOfFiles)) if memory < self.limits.memory_bytes => bytes,
             // Nothing is committed before the disk has room again: nobody waits for that, and deletes make it.
             (Demand::Bytes(_), Some(error)) => return Err(Stop::Fail(error)),
             (Demand::Release, Some(error)) if memory >= 2 * self.limits.memory_bytes => return Err(Stop::Fail(error)),

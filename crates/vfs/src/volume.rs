@@ -28,6 +28,10 @@ pub(crate) const NAME_MAX_BYTES: usize = 255;
 /// Largest file: offsets are signed 64-bit numbers to the kernel, and segments are numbered with 32 bits.
 pub(crate) const FILE_MAX_BYTES: u64 = (1 << 52) - 1;
 
+/// How often, and with which pauses, the last commit is tried while no more files can be opened: ten seconds.
+const LAST_TRIES: u32 = 50;
+const LAST_TRY_PAUSE: Duration = Duration::from_millis(200);
+
 /// Limits of an open filesystem. Each one is a key of the configuration.
 #[derive(Clone, Debug)]
 pub struct VfsOptions {
@@ -131,8 +135,12 @@ pub enum Commits {
     Working(Duration),
     /// A group, for so long, for which the disk has no room.
     Full(Duration),
+    /// A group, for so long, for which no more files can be opened.
+    OutOfFiles(Duration),
     /// It could not go on, and the volume takes no more changes; or the volume is closed.
     Failed,
+    /// It panicked, and the volume takes no more changes.
+    Defect,
 }
 
 /// What the operations and the committer thread share.
@@ -276,15 +284,30 @@ impl Shared {
         self.wait_committed(&mut state, target)
     }
 
+    /// As [`Shared::barrier`], when there is none after it: a lack of descriptors is waited for.
+    fn last_barrier(&self) -> Result<()> {
+        for _ in 0..LAST_TRIES {
+            match self.barrier() {
+                Err(VfsError::OutOfFiles) => std::thread::sleep(LAST_TRY_PAUSE),
+                ended => return ended,
+            }
+        }
+        self.barrier()
+    }
+
     /// Waits until group `target` is committed; asks for it to be closed.
     pub(crate) fn wait_committed(&self, state: &mut MutexGuard<'_, State>, target: GroupId) -> Result<()> {
         while state.committed < target {
             match state.failure {
-                Some(Failure::Store) => return Err(VfsError::Io),
+                Some(Failure::Store | Failure::Defect) => return Err(VfsError::Io),
                 Some(Failure::Closed) => return Err(VfsError::Closed),
                 None => {}
             }
             if let Some(error) = state.stalled {
+                if error == VfsError::OutOfFiles {
+                    // Whoever asks once more finds how it is then.
+                    self.work.notify_one();
+                }
                 return Err(error);
             }
             if state.open.id == target {
@@ -342,11 +365,16 @@ impl Vfs {
     pub fn commits(&self) -> Commits {
         let state = self.shared.state.lock();
         match (&state.failure, &state.closing, state.stalled) {
-            (Some(_), _, _) => Commits::Failed,
+            (Some(Failure::Defect), _, _) => Commits::Defect,
+            (Some(Failure::Store | Failure::Closed), _, _) => Commits::Failed,
             (None, None, _) => Commits::Idle,
             (None, Some(closing), stalled) => {
                 let busy = self.shared.monotonic().saturating_sub(closing.since);
-                if stalled.is_some() { Commits::Full(busy) } else { Commits::Working(busy) }
+                match stalled {
+                    None => Commits::Working(busy),
+                    Some(VfsError::OutOfFiles) => Commits::OutOfFiles(busy),
+                    Some(_) => Commits::Full(busy),
+                }
             }
         }
     }
@@ -357,7 +385,7 @@ impl Vfs {
     /// What the last commit said: [`VfsError::NoSpace`] or [`VfsError::Io`]; the volume is closed all the same.
     pub fn close(&self) -> Result<()> {
         let Some(committer) = self.committer.lock().take() else { return Ok(()) };
-        let result = self.shared.barrier();
+        let result = self.shared.last_barrier();
         {
             let mut state = self.shared.state.lock();
             while state.freeze != Freeze::No {

@@ -35,6 +35,20 @@ export function transferText(bytes: number, seconds: number, whole?: number): st
 }
 
 /**
+ * How many of about `expected` records were looked at after `seconds`: share, amount, rate, and about the time that is
+ * left, as long as the guess holds.
+ */
+export function recordsText(records: number, seconds: number, expected: number): string {
+  const rate = records / Math.max(seconds, 0.001);
+  const text = `${records} records, ${Math.round(rate)}/s`;
+  if (records === 0 || records >= expected) {
+    return text;
+  }
+  const share = Math.floor((100 * records) / expected);
+  return `about ${share} %, ${text}, ${formatSpan((expected - records) / rate)} left`;
+}
+
+/**
  * Tells how far `what` is: on a terminal in one line, once it takes more than two seconds, else in lines every ten; with
  * `--quiet` and `--json` not at all.
  */

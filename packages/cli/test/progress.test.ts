@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
-import { startProgress, transferText, withProgress } from '../src/progress.ts';
+import { stageTeller } from '../src/commands/fsck.ts';
+import { recordsText, startProgress, transferText, withProgress } from '../src/progress.ts';
 
 const ordinary = { json: false };
 let written: string[];
@@ -73,4 +74,27 @@ test('a transfer has its rate, and of how much it is and the time that is left w
   expect(transferText(40 << 20, 8, 40 << 20)).toBe('40.0 MiB of 40.0 MiB, 5.0 MiB/s, 0:00 left');
   expect(transferText(0, 2, 40 << 20)).toBe('0 B of 40.0 MiB, 0 B/s');
   expect(transferText(1 << 20, 1, 8 * 2 ** 30)).toBe('1.0 MiB of 8.0 GiB, 1.0 MiB/s, 2:16:31 left');
+});
+
+test('records have their rate, and a share and the time that is left as long as the guess holds', () => {
+  expect(recordsText(2000, 2, 8000)).toBe('about 25 %, 2000 records, 1000/s, 0:06 left');
+  expect(recordsText(9000, 2, 8000)).toBe('9000 records, 4500/s');
+  expect(recordsText(0, 2, 8000)).toBe('0 records, 0/s');
+});
+
+test('each stage of a check has a rate of its own, and a repair says which look it is', () => {
+  let now = 0;
+  const tell = stageTeller(() => now);
+  now = 4000;
+  expect(tell({ stage: 'checking', round: 1, records: 0, expected: 800 })).toBe('checking: 0 records, 0/s');
+  now = 6000;
+  const half = { stage: 'checking', round: 1, records: 400, expected: 800 } as const;
+  expect(tell(half)).toBe('checking: about 50 %, 400 records, 200/s, 0:02 left');
+  expect(tell({ stage: 'mending', round: 0, records: 0, expected: 3 })).toBe('mending: 0 records, 0/s');
+  now = 8000;
+  expect(tell({ stage: 'mending', round: 0, records: 2, expected: 3 })).toMatch(
+    /^mending: about 66 %, 2 records, 1\/s/,
+  );
+  expect(tell({ stage: 'recovering', round: 0, records: 0, expected: 0 })).toBe('recovering');
+  expect(tell({ ...half, round: 2 })).toMatch(/^checking once more \(2\): /);
 });

@@ -5,6 +5,7 @@
 import type {
   CreateOptions,
   DefaultOptions,
+  FsckProgress,
   FsckReport,
   GcProgress,
   GcStatus,
@@ -32,6 +33,7 @@ export type {
   Damage,
   DefaultOptions,
   Finding,
+  FsckProgress,
   FsckReport,
   GcProgress,
   GcStatus,
@@ -123,8 +125,13 @@ export class NativeVolume implements SnapshotCalls, StreamCalls, TransferCalls, 
     return translated(() => addon().Volume.inspect(path));
   }
 
-  static fsck(path: string, repair: boolean): Promise<FsckReport> {
-    return translated(() => addon().Volume.fsck(path, repair));
+  static fsck(
+    path: string,
+    repair: boolean,
+    onProgress?: (progress: FsckProgress) => void,
+    signal?: Signal,
+  ): Promise<FsckReport> {
+    return translated(() => addon().Volume.fsck(path, repair, onProgress, signal));
   }
 
   static open(path: string, options: OpenOptions, signal?: Signal): Promise<NativeVolume> {

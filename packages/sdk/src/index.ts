@@ -10,6 +10,7 @@ export type {
   Damage,
   ExportSource,
   Finding,
+  FsckProgress,
   FsckReport,
   GcProgress,
   GcStatus,
@@ -43,4 +44,4 @@ export type { ReceiveOptions, SendOptions, TransferOptions } from './streams.ts'
 export type { CopyOptions } from './transfer.ts';
 export type { Password, Vault } from './vault.ts';
 export { version } from './version.ts';
-export { Volume, type VolumeEvents } from './volume.ts';
+export { type FsckOptions, Volume, type VolumeEvents } from './volume.ts';

@@ -4,6 +4,7 @@ import { createFs, type VolumeFs } from '@verfs/fs';
 import {
   type CreateOptions,
   type ExportSource,
+  type FsckProgress,
   type FsckReport,
   type GcProgress,
   type GcStatus,
@@ -28,6 +29,14 @@ import { type ScrubOptions, watchedScrub } from './scrub.ts';
 import { Snapshots } from './snapshots.ts';
 import { type CopyOptions, exportTree, importTree } from './transfer.ts';
 import { Vault } from './vault.ts';
+
+/** How a volume is checked. */
+export interface FsckOptions extends Cancellable {
+  /** Whether what can be mended is; `false` without. */
+  readonly repair?: boolean | undefined;
+  /** Called a few times a second. */
+  readonly onProgress?: ((progress: FsckProgress) => void) | undefined;
+}
 
 /** What a volume tells to those who asked with `on`. */
 export interface VolumeEvents {
@@ -93,13 +102,14 @@ export class Volume extends EventEmitter<VolumeEvents> implements AsyncDisposabl
 
   /**
    * Checks the volume at `path`, which nobody has open: whether its parts agree with each other. Repair mends what can be
-   * mended, and deletes nothing that a file may consist of. It can't be cancelled.
+   * mended, and deletes nothing that a file may consist of. Cancelled, a check has changed nothing, and the next repair
+   * completes what this one began; the volume is let go of a moment after the call is rejected.
    *
    * @throws VolumeLockedError when it is mounted or open; NotAVolumeError, FormatNewerError, SuperblockDamagedError,
-   * PermissionError, IoError. Other damage is in the report.
+   * PermissionError, IoError, CancelledError. Other damage is in the report.
    */
-  static fsck(path: string, { repair = false }: { readonly repair?: boolean } = {}): Promise<FsckReport> {
-    return NativeVolume.fsck(resolve(path), repair);
+  static fsck(path: string, { repair = false, onProgress, signal }: FsckOptions = {}): Promise<FsckReport> {
+    return NativeVolume.fsck(resolve(path), repair, onProgress, signal);
   }
 
   /**

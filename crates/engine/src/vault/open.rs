@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use verfs_base::{Disk, RealDisk};
+use verfs_base::{Descriptors, Disk, RealDisk};
 use verfs_codec::crypto::VaultKeys;
 use verfs_format::vault::{VAULT_DIRECTORY, VAULT_PREFIX, VaultCompression, VaultRecord};
 use verfs_fuse::{SessionOptions, VaultGate, VolumeMount};
@@ -51,11 +51,11 @@ pub(super) struct OpenVault {
 
 /// Where the vault's packs and log are.
 fn disk(ground: &VaultGround) -> Result<Arc<dyn Disk>, EngineError> {
-    opened_disk(&ground.path, ground.scratch.as_deref())
+    opened_disk(&ground.path, ground.scratch.as_deref(), &ground.descriptors)
         .map_err(|error| EngineError::from_io(&ground.path.join(VAULT_DIRECTORY), &error))
 }
 
-fn opened_disk(volume: &Path, scratch: Option<&Scratch>) -> io::Result<Arc<dyn Disk>> {
+fn opened_disk(volume: &Path, scratch: Option<&Scratch>, descriptors: &Arc<Descriptors>) -> io::Result<Arc<dyn Disk>> {
     if let Some(scratch) = scratch {
         return Ok(scratch.disk(VAULT_DIRECTORY));
     }
@@ -65,7 +65,7 @@ fn opened_disk(volume: &Path, scratch: Option<&Scratch>) -> io::Result<Arc<dyn D
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
     }
-    Ok(Arc::new(RealDisk::new(path)))
+    Ok(Arc::new(RealDisk::with_descriptors(path, Arc::clone(descriptors))))
 }
 
 fn records(setting: &VaultGround) -> Arc<dyn MetaStore> {
@@ -254,9 +254,10 @@ impl OpenVault {
 /// Opens the store of a locked vault's chunks: they are counted, checked and moved as they are.
 pub(super) fn open_locked(ground: &VaultGround) -> impl Fn() -> Result<Arc<ChunkStore>, StoreError> + 'static {
     let (path, scratch, meta) = (ground.path.clone(), ground.scratch.clone(), records(ground));
+    let descriptors = Arc::clone(&ground.descriptors);
     let (secret, clock, options) = (Box::new(ground.id_secret), Arc::clone(&ground.clock), store_options(ground));
     move || {
-        let disk = opened_disk(&path, scratch.as_deref()).map_err(|error| StoreError::Io {
+        let disk = opened_disk(&path, scratch.as_deref(), &descriptors).map_err(|error| StoreError::Io {
             context: format!("making {VAULT_DIRECTORY} in {}", path.display()),
             kind: error.kind(),
             message: error.to_string(),
@@ -272,7 +273,8 @@ pub(crate) fn locked_vault(
     turn: Arc<Mutex<()>>,
     store: impl Fn() -> Result<Arc<ChunkStore>, StoreError> + Send + Sync + 'static,
 ) -> LockedVault {
-    let disk = Arc::new(RealDisk::new(ground.path.join(VAULT_DIRECTORY)));
+    let path = ground.path.join(VAULT_DIRECTORY);
+    let disk = Arc::new(RealDisk::with_descriptors(path, Arc::clone(&ground.descriptors)));
     LockedVault::new(records(ground), disk, turn, ground.keyring(), store)
 }
 

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use verfs_base::{Clock, OsRng};
+use verfs_base::{Clock, Descriptors, OsRng};
 use verfs_chunker::Chunker;
 use verfs_codec::crypto::PasswordCost;
 use verfs_format::scrub::{SYSTEM_SCRUB, ScrubRecord};
 use verfs_format::superblock::ID_SECRET_BYTES;
 use verfs_format::vault::VAULT_PREFIX;
-use verfs_fuse::{SessionOptions, VaultDoor, VaultShown};
+use verfs_fuse::{SessionOptions, VaultDoor, VaultShown, VolumeMount};
 use verfs_meta::{MetaStore, PrefixedStore};
 use verfs_store::{GcProgress, Pace, ScrubEnd, ScrubPosition, ScrubProgress, StoreError};
 use verfs_vfs::{Context, Keyring, Outdated, Retirement, UnlockedKeys, VaultError, Vfs, VfsError};
@@ -40,6 +40,7 @@ pub(crate) struct VaultGround {
     pub(crate) meta: Arc<dyn MetaStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: OpenOptions,
+    pub(crate) descriptors: Arc<Descriptors>,
     /// Where what would be written goes instead, of a damaged volume.
     pub(crate) scratch: Option<Arc<Scratch>>,
 }
@@ -389,6 +390,11 @@ impl VaultSlot {
             Some(vault) => self.mount(&vault),
             None => Ok(()),
         }
+    }
+
+    /// The mount of the open vault, if it has one and nobody is changing that: without waiting.
+    pub(crate) fn mount_seen(&self) -> Option<Arc<VolumeMount>> {
+        self.opened()?.mount.try_lock()?.clone()
     }
 
     /// The volume is mounted no more.

@@ -26,6 +26,7 @@ fn errno(error: VfsError) -> Errno {
         VfsError::TooManyLinks => Errno::MLINK,
         VfsError::FileTooLarge => Errno::FBIG,
         VfsError::NoSpace => Errno::NOSPC,
+        VfsError::OutOfFiles => Errno::NFILE,
         VfsError::ReadOnly => Errno::ROFS,
         VfsError::Stale => Errno::STALE,
         VfsError::Overflow => Errno::OVERFLOW,

@@ -13,6 +13,7 @@ use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -104,7 +105,15 @@ impl<T: Tree> QueueThread<T> {
                 };
                 say(Ok(()));
                 let Ok(Order { device, server }) = ordered.recv() else { return };
-                queue.serve(&device, &*server, say);
+                // The kernel gives nothing to entries that nobody holds, so callers on this core would wait for ever.
+                let served = catch_unwind(AssertUnwindSafe(|| queue.serve(&device, &*server, say)));
+                match served.unwrap_or_else(|_| Err(io::Error::other("it panicked"))) {
+                    Ok(()) => {}
+                    Err(error) => {
+                        tracing::error!(%error, core, "a queue of the ring broke off");
+                        server.break_off();
+                    }
+                }
             }
         })?;
         Ok(QueueThread { orders, reports, finished, thread })

@@ -8,6 +8,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -136,6 +137,14 @@ impl Automount {
         }
     }
 
+    /// The session, if it is mounted and nobody is changing that: without waiting.
+    pub(super) fn seen(&self) -> Option<Arc<Session>> {
+        match &*self.state.lock() {
+            State::Mounted { session, .. } => Some(Arc::clone(session)),
+            State::Idle | State::Changing | State::Ended => None,
+        }
+    }
+
     /// Unmounts it, and lets nobody mount it again. Whoever has files open in it is still served by the session that
     /// this gives.
     pub(super) fn end(&self) -> Option<Arc<Session>> {
@@ -227,7 +236,11 @@ impl Automount {
                 State::Idle => {
                     *state = State::Changing;
                     drop(state);
-                    let mounted = self.mount();
+                    // Whoever waits for the end of the change must not wait for ever.
+                    let mounted = catch_unwind(AssertUnwindSafe(|| self.mount())).unwrap_or_else(|_| {
+                        let source = io::Error::other("internal error, see the log");
+                        Err(FuseError::io("mounting", Path::new(&self.options.fs_name), source))
+                    });
                     state = self.state.lock();
                     *state = match mounted {
                         Ok(session) => State::Mounted { session: Arc::new(session), since: Instant::now() },
@@ -284,10 +297,18 @@ impl Automount {
             }
             *state = State::Changing;
             drop(state);
-            let gone = session.mount_point().expire().unwrap_or_else(|error| {
-                tracing::debug!(%error, "idle snapshots stay mounted");
-                false
-            });
+            let expired = catch_unwind(AssertUnwindSafe(|| session.mount_point().expire()));
+            let gone = match expired {
+                Ok(Ok(gone)) => gone,
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "idle snapshots stay mounted");
+                    false
+                }
+                Err(_) => {
+                    tracing::error!("unmounting idle snapshots panicked; it is tried again");
+                    false
+                }
+            };
             state = self.state.lock();
             *state = if gone { State::Idle } else { State::Mounted { session, since } };
             self.changed.notify_all();

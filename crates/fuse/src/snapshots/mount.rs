@@ -118,6 +118,12 @@ impl VolumeMount {
         &self.session
     }
 
+    /// The session of the snapshots, while somebody uses them. Never waits.
+    #[must_use]
+    pub fn snapshots(&self) -> Option<Arc<Session>> {
+        self.snapshots.seen()
+    }
+
     /// Unmounts the snapshots and then the tree, as [`Session::unmount`] does, and waits for both.
     ///
     /// # Errors

@@ -36,6 +36,11 @@ impl<T: Tree> Server<T> {
         Server { dispatcher, spared, permission_checks }
     }
 
+    /// A thread that serves requests is about to end before the connection does.
+    pub(crate) fn break_off(&self) {
+        self.dispatcher.machinery().break_off();
+    }
+
     /// Serves one request as it was read from a device: a header and what follows it.
     pub(crate) fn serve_bytes<P: Port>(&self, bytes: &[u8], port: impl FnOnce(&InHeader) -> P) {
         let mut arguments = Arguments::new(bytes);

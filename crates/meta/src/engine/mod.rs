@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use verfs_base::is_out_of_descriptors;
+
 use crate::{MetaError, MetaStore, Result};
 
 /// File that names the engine of a directory.
@@ -177,7 +179,13 @@ fn free_bytes(dir: &Path) -> Result<u64> {
 /// The kind of an error of the operating system.
 fn io_error(what: &str, error: &io::Error) -> MetaError {
     let text = format!("{what}: {error}");
-    if is_out_of_space(error.kind()) { MetaError::OutOfSpace(text) } else { MetaError::Io(text) }
+    if is_out_of_space(error.kind()) {
+        MetaError::OutOfSpace(text)
+    } else if is_out_of_descriptors(error) {
+        MetaError::OutOfFiles(text)
+    } else {
+        MetaError::Io(text)
+    }
 }
 
 fn is_out_of_space(kind: io::ErrorKind) -> bool {

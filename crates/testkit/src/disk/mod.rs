@@ -23,7 +23,7 @@ use self::crash::Chooser;
 pub use self::crash::CrashStyle;
 use self::file::{BLOCK_BYTES, FileState, SECTOR_BYTES};
 use self::tree::{Node, Tree};
-use crate::power::{Call, Power, Verdict};
+use crate::power::{Call, DiskError, Power, Verdict};
 use crate::random::TestRng;
 
 /// What `space` reports of a disk without a limit: 1 TiB.
@@ -137,15 +137,6 @@ impl fmt::Display for CrashDisk {
     }
 }
 
-/// What a broken disk answers.
-fn failure(kind: io::ErrorKind) -> io::Error {
-    match kind {
-        io::ErrorKind::StorageFull => io::Error::from_raw_os_error(28),
-        io::ErrorKind::Other => io::Error::from_raw_os_error(5),
-        kind => kind.into(),
-    }
-}
-
 impl State {
     fn tick(&mut self) -> u64 {
         self.now += 1;
@@ -190,7 +181,7 @@ impl Shared {
                 drop(acted?);
                 Err(Power::gone())
             }
-            Verdict::Fail(kind) => Err(failure(kind)),
+            Verdict::Fail(error) => Err(error.to_io()),
         }
     }
 }
@@ -226,7 +217,7 @@ impl Disk for CrashDisk {
                     return Err(io::Error::from_raw_os_error(17));
                 }
                 if state.room() == 0 {
-                    return Err(failure(io::ErrorKind::StorageFull));
+                    return Err(DiskError::Full.to_io());
                 }
                 let at = state.tick();
                 let file = state.next_file;
@@ -317,13 +308,17 @@ impl Disk for CrashDisk {
                 Ok(())
             }
             Verdict::CutHere => Err(Power::gone()),
-            Verdict::Fail(kind) => Err(failure(kind)),
+            Verdict::Fail(error) => Err(error.to_io()),
         }
     }
 
     fn space(&self) -> io::Result<Space> {
         let state = self.shared.state.lock();
         Ok(Space { total: state.capacity_blocks * BLOCK_BYTES, available: state.room() * BLOCK_BYTES })
+    }
+
+    fn ready(&self) -> io::Result<()> {
+        self.shared.call(Call::Ready, || "before a commit".into(), |_| Ok(()))
     }
 }
 
@@ -368,7 +363,7 @@ impl CrashFile {
         let new_blocks = file.missing_blocks(offset, fits.len() as u64);
         file.write(fits, offset, at);
         state.used_blocks += new_blocks;
-        if fits.len() < bytes.len() { Err(failure(io::ErrorKind::StorageFull)) } else { Ok(()) }
+        if fits.len() < bytes.len() { Err(DiskError::Full.to_io()) } else { Ok(()) }
     }
 }
 
@@ -390,12 +385,12 @@ impl DiskFile for CrashFile {
                 Err(Power::gone())
             }
             // A write that fails may have got part of the way.
-            Verdict::Fail(kind) => {
+            Verdict::Fail(error) => {
                 if !self.shared.power.is_off() {
                     let half = bytes.len() / 2 / SECTOR_BYTES as usize * SECTOR_BYTES as usize;
                     self.write(&mut self.shared.state.lock(), &bytes[..half], offset)?;
                 }
-                Err(failure(kind))
+                Err(error.to_io())
             }
         }
     }
@@ -410,11 +405,11 @@ impl DiskFile for CrashFile {
                 Ok(())
             }
             Verdict::CutHere => Err(Power::gone()),
-            Verdict::Fail(kind) => {
+            Verdict::Fail(error) => {
                 if let Some(file) = self.shared.state.lock().files.get_mut(&self.file) {
                     file.forsake();
                 }
-                Err(failure(kind))
+                Err(error.to_io())
             }
         }
     }
@@ -444,7 +439,7 @@ impl DiskFile for CrashFile {
             let Some(file) = state.files.get_mut(&self.file) else { return Ok(()) };
             let missing = file.missing_reservation(len);
             if missing > room {
-                return Err(failure(io::ErrorKind::StorageFull));
+                return Err(DiskError::Full.to_io());
             }
             file.reserve(len);
             state.used_blocks += missing;

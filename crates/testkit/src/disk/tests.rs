@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::*;
-use crate::power::{Fault, Lasting};
+use crate::power::{DiskError, Fault, Lasting};
 
 fn disk() -> CrashDisk {
     CrashDisk::new(Arc::new(Power::new()))
@@ -145,7 +145,7 @@ fn a_failed_sync_forsakes_what_it_should_have_written() {
     let disk = disk();
     let file = durable_file(&disk, "f", &[1; 512]);
     file.write_all_at(&[2; 512], 0).unwrap();
-    let fault = Fault { call: Call::SyncData, nth: 0, kind: ErrorKind::Other, lasting: Lasting::Once };
+    let fault = Fault { call: Call::SyncData, nth: 0, error: DiskError::Broken, lasting: Lasting::Once };
     disk.shared.power.fail(fault);
     assert_eq!(file.sync_data().unwrap_err().raw_os_error(), Some(5));
     assert_eq!(content(&disk, "f"), Some(vec![2; 512]));
@@ -183,7 +183,7 @@ fn a_sync_that_the_power_cut_hits_keeps_nothing_for_sure() {
 fn the_nth_call_of_a_kind_fails_once_or_for_good() {
     let disk = disk();
     let file = durable_file(&disk, "f", b"");
-    let fault = Fault { call: Call::Write, nth: 1, kind: ErrorKind::StorageFull, lasting: Lasting::Once };
+    let fault = Fault { call: Call::Write, nth: 1, error: DiskError::Full, lasting: Lasting::Once };
     disk.shared.power.fail(fault);
     let write = |_| file.write_all_at(b"x", 0).map_err(|error| error.kind());
     assert_eq!((0..3).map(write).collect::<Vec<_>>(), [Ok(()), Err(ErrorKind::StorageFull), Ok(())]);

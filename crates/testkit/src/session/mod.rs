@@ -105,7 +105,7 @@ pub struct Session {
 
 fn environment(error: VfsError) -> bool {
     match error {
-        VfsError::NoSpace | VfsError::ReadOnly | VfsError::Io | VfsError::Closed => true,
+        VfsError::NoSpace | VfsError::OutOfFiles | VfsError::ReadOnly | VfsError::Io | VfsError::Closed => true,
         VfsError::WouldBlock
         | VfsError::NotFound
         | VfsError::Exists

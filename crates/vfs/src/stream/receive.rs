@@ -547,11 +547,11 @@ impl Vfs {
                 vault.check(&begin, changes)?;
             }
             let _whole_tree = shared.whole_tree.lock();
-            shared.freeze()?;
+            let frozen = shared.freeze()?;
             let applied = shared.apply_stream(&begin, vault);
             // It can't go before the lists of what changed behind it were read.
             let used = applied.map(|base| base.map(|base| shared.use_in(&mut shared.state.lock(), base)));
-            shared.thaw();
+            drop(frozen);
             base = used?.transpose()?;
             Ok(())
         })?;

@@ -1,9 +1,9 @@
-import { type ErrorCode, errorTable, UsageError } from '@verfs/errors';
-import type { Finding, FsckReport } from '@verfs/sdk';
+import { CancelledError, type ErrorCode, errorTable, UsageError } from '@verfs/errors';
+import type { Finding, FsckProgress, FsckReport } from '@verfs/sdk';
 import type { Argv } from 'yargs';
 import { type CommonArguments, type TargetArguments, targetOf } from '../context.ts';
 import { createOutput } from '../output.ts';
-import { withProgress } from '../progress.ts';
+import { recordsText, startProgress } from '../progress.ts';
 
 interface FsckArguments extends TargetArguments {
   readonly repair: boolean;
@@ -46,6 +46,43 @@ function text(report: FsckReport): string[] {
   return [heads[verdict], ...findings.map(findingText), ...log];
 }
 
+/** Tells on a line of `startProgress` how far a check is. */
+export function stageTeller(now: () => number): (progress: FsckProgress) => string {
+  let current = '';
+  let began = now();
+  return ({ stage, round, records, expected }) => {
+    const name = round > 1 ? `${stage} once more (${round})` : stage;
+    if (name !== current) {
+      current = name;
+      began = now();
+    }
+    return stage === 'recovering' ? name : `${name}: ${recordsText(records, (now() - began) / 1000, expected)}`;
+  };
+}
+
+/** Checks, and tells people meanwhile how far it is. Ctrl-C ends it. */
+async function run(path: string, args: FsckArguments): Promise<FsckReport> {
+  const { Volume } = await import('@verfs/sdk');
+  const progress = startProgress(args.repair ? 'fsck --repair' : 'fsck', args);
+  const interrupted = new AbortController();
+  const stop = () => interrupted.abort();
+  process.once('SIGINT', stop);
+  const tell = stageTeller(() => performance.now());
+  const onProgress = (reached: FsckProgress) => progress.set(tell(reached));
+  try {
+    return await Volume.fsck(path, { repair: args.repair, onProgress, signal: interrupted.signal });
+  } catch (error) {
+    if (error instanceof CancelledError) {
+      const advice = args.repair ? '`verfs fsck --repair` goes on.' : 'Nothing was changed.';
+      throw new CancelledError('The check was stopped', { path, advice, cause: error });
+    }
+    throw error;
+  } finally {
+    process.off('SIGINT', stop);
+    progress.end();
+  }
+}
+
 /** Checks a volume that nobody has open, and mends it if asked to. */
 export async function fsck(args: FsckArguments): Promise<void> {
   if (args.path !== undefined) {
@@ -54,10 +91,7 @@ export async function fsck(args: FsckArguments): Promise<void> {
     });
   }
   const { path } = await targetOf(args);
-  const { Volume } = await import('@verfs/sdk');
-  const report = await withProgress(args.repair ? 'mending' : 'checking', args, () =>
-    Volume.fsck(path, { repair: args.repair }),
-  );
+  const report = await run(path, args);
   createOutput(args.json ? 'json' : 'text').result(report, () => text(report));
   const row = rows[report.verdict];
   if (row !== undefined) {

@@ -79,7 +79,8 @@ function mountedText(status: DaemonStatus & { readonly vault: VaultStatus['state
     ]),
     ...status.tasks.flatMap(taskText),
     ...status.overdue.map(
-      ({ op, count, longestMs }) => `  ${op}: ${count} wait for the disk, up to ${seconds(longestMs)}`,
+      ({ session, op, count, longestMs }) =>
+        `  ${op}${session === 'tree' ? '' : ` in ${session}`}: ${count} wait for the disk, up to ${seconds(longestMs)}`,
     ),
     ...status.damaged.map(({ path, pack, detail }) => `  ${path}: pack ${pack}: ${detail}`),
   ];

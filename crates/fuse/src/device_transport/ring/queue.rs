@@ -45,18 +45,20 @@ impl Queue {
     }
 
     /// Gives every entry to the kernel, says whether it took them, and serves until the connection is gone.
-    pub(super) fn serve<T: Tree>(mut self, device: &OwnedFd, server: &Server<T>, say: impl FnOnce(io::Result<()>)) {
+    ///
+    /// # Errors
+    /// The ring can't be waited for any more, and the connection is there.
+    pub(super) fn serve<T: Tree>(
+        mut self,
+        device: &OwnedFd,
+        server: &Server<T>,
+        say: impl FnOnce(io::Result<()>),
+    ) -> io::Result<()> {
         let mut completed = Completed::new();
         let registered = self.register(device, &mut completed);
         let is_registered = registered.is_ok();
         say(registered);
-        if !is_registered {
-            return;
-        }
-        if let Err(error) = self.run(device, server, completed) {
-            // The kernel gives nothing to entries that nobody holds, so callers on this core would wait for ever.
-            tracing::error!(%error, core = self.core, "a queue of the ring broke off");
-        }
+        if is_registered { self.run(device, server, completed) } else { Ok(()) }
     }
 
     fn register(&mut self, device: &OwnedFd, completed: &mut Completed) -> io::Result<()> {

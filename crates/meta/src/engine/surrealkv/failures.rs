@@ -5,15 +5,24 @@ use ::surrealkv::{BackgroundError, Error, ErrorSeverity};
 use crate::MetaError;
 use crate::engine::is_out_of_space;
 
+/// What the machine lacked for a write, and may have later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Shortage {
+    /// Room on the disk.
+    Space,
+    /// Descriptors.
+    Files,
+}
+
 /// How the last write ended.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) enum Writes {
     /// It succeeded.
     #[default]
     Working,
-    /// The disk was full. The engine heals this by itself, within two seconds of there being room; meanwhile it answers
-    /// errors that may say nothing of space.
-    Full,
+    /// The disk was full, or no more files could be opened. The engine heals this by itself, within two seconds of there
+    /// being what it lacked; meanwhile it answers errors that may say nothing of that.
+    Short(Shortage),
     /// It failed otherwise. The engine heals some of these too, but nobody knows what is durable, so the store takes no
     /// write until it is opened again.
     Failed(String),
@@ -37,9 +46,10 @@ impl Background {
         self.severity >= ErrorSeverity::FatalError
     }
 
-    /// Why writes are refused, if they are: a soft error stops none, and a full disk is waited for.
+    /// Why writes are refused, if they are: a soft error stops none, and a shortage is waited for.
     pub(super) fn stops_writes(&self) -> Option<String> {
-        let passes = self.severity < ErrorSeverity::HardError || (is_full(&self.error) && !self.is_for_good());
+        let is_short = shortage(&self.error).is_some();
+        let passes = self.severity < ErrorSeverity::HardError || (is_short && !self.is_for_good());
         (!passes).then(|| self.error.to_string())
     }
 }
@@ -47,17 +57,21 @@ impl Background {
 impl Writes {
     /// A write failed: what its caller is told, and what becomes of the writes after it.
     pub(super) fn failed(&mut self, error: &Error, background: Option<Background>) -> MetaError {
-        let is_full =
-            is_full(error) || background.as_ref().is_some_and(|other| is_full(&other.error)) || *self == Writes::Full;
+        let lasting = match self {
+            Writes::Short(lasting) => Some(*lasting),
+            Writes::Working | Writes::Failed(_) => None,
+        };
+        let lacked = background.as_ref().and_then(|other| shortage(&other.error)).or(lasting);
+        let lacked = shortage(error).or(lacked);
         // Poisoned: it doesn't know itself whether the batch took effect.
         let is_for_good = error.is_poisoned() || background.as_ref().is_some_and(Background::is_for_good);
         let reason = match background {
             Some(background) => format!("{error} ({})", background.error),
             None => error.to_string(),
         };
-        if is_full && !is_for_good {
-            *self = Writes::Full;
-            return MetaError::OutOfSpace(reason);
+        if let Some(lacked) = lacked.filter(|_| !is_for_good) {
+            *self = Writes::Short(lacked);
+            return lacked.error(reason);
         }
         tracing::error!(reason, "the metadata engine stopped taking writes");
         *self = Writes::Failed(reason.clone());
@@ -65,18 +79,35 @@ impl Writes {
     }
 }
 
-/// Whether an error says that the disk is full. The engine turns most errors of the operating system into text on
-/// their way up, so the text of `std::io::Error` for the two numbers is all there is to go by.
-pub(super) fn is_full(error: &Error) -> bool {
+impl Shortage {
+    fn error(self, reason: String) -> MetaError {
+        match self {
+            Shortage::Space => MetaError::OutOfSpace(reason),
+            Shortage::Files => MetaError::OutOfFiles(reason),
+        }
+    }
+}
+
+/// Whether an error says that something ran out, and what. The engine turns most errors of the operating system into
+/// text on their way up, so the text of `std::io::Error` for their numbers is all there is to go by.
+pub(super) fn shortage(error: &Error) -> Option<Shortage> {
     const ENOSPC: &str = "(os error 28)";
     const EDQUOT: &str = "(os error 122)";
+    const ENFILE: &str = "(os error 23)";
+    const EMFILE: &str = "(os error 24)";
     if let Error::Io(error) = error
         && is_out_of_space(error.kind())
     {
-        return true;
+        return Some(Shortage::Space);
     }
     let text = error.to_string();
-    text.contains(ENOSPC) || text.contains(EDQUOT)
+    if text.contains(ENOSPC) || text.contains(EDQUOT) {
+        Some(Shortage::Space)
+    } else if text.contains(ENFILE) || text.contains(EMFILE) {
+        Some(Shortage::Files)
+    } else {
+        None
+    }
 }
 
 pub(super) fn reading_error(error: &Error) -> MetaError {
@@ -84,8 +115,8 @@ pub(super) fn reading_error(error: &Error) -> MetaError {
 }
 
 pub(super) fn opening_error(error: &Error) -> MetaError {
-    if is_full(error) {
-        return MetaError::OutOfSpace(error.to_string());
+    if let Some(lacked) = shortage(error) {
+        return lacked.error(error.to_string());
     }
     match error {
         Error::LegacyFormat(_) | Error::MigrationFailed(_) => MetaError::Unsupported(error.to_string()),
@@ -94,7 +125,8 @@ pub(super) fn opening_error(error: &Error) -> MetaError {
 }
 
 pub(super) fn closing_error(error: &Error) -> MetaError {
-    if is_full(error) { MetaError::OutOfSpace(error.to_string()) } else { MetaError::Io(error.to_string()) }
+    let reason = error.to_string();
+    shortage(error).map_or_else(|| MetaError::Io(reason.clone()), |lacked| lacked.error(reason.clone()))
 }
 
 fn is_damage(error: &Error) -> bool {
@@ -136,25 +168,50 @@ mod tests {
     const ENOSPC: i32 = 28;
     const EDQUOT: i32 = 122;
     const EIO: i32 = 5;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
 
     #[test]
     fn a_full_disk_is_known_by_its_number_and_by_its_text() {
         for errno in [ENOSPC, EDQUOT] {
-            assert!(is_full(&io_error(errno)) && is_full(&as_text(errno)));
-            assert!(matches!(opening_error(&as_text(errno)), MetaError::OutOfSpace(_)));
-            assert!(matches!(closing_error(&as_text(errno)), MetaError::OutOfSpace(_)));
+            for error in [io_error(errno), as_text(errno)] {
+                assert_eq!(shortage(&error), Some(Shortage::Space));
+                assert!(matches!(opening_error(&error), MetaError::OutOfSpace(_)));
+                assert!(matches!(closing_error(&error), MetaError::OutOfSpace(_)));
+            }
         }
-        assert!(!is_full(&io_error(EIO)) && !is_full(&as_text(EIO)));
+        assert!(shortage(&io_error(EIO)).is_none() && shortage(&as_text(EIO)).is_none());
         assert!(matches!(closing_error(&io_error(EIO)), MetaError::Io(_)));
     }
 
     #[test]
-    fn writes_go_on_after_a_full_disk_and_after_nothing_else() {
+    fn a_lack_of_descriptors_is_known_passes_and_is_no_full_disk() {
+        for errno in [ENFILE, EMFILE] {
+            for error in [io_error(errno), as_text(errno)] {
+                assert_eq!(shortage(&error), Some(Shortage::Files));
+                assert!(matches!(opening_error(&error), MetaError::OutOfFiles(_)));
+                assert!(matches!(closing_error(&error), MetaError::OutOfFiles(_)));
+            }
+            let mut writes = Writes::Working;
+            assert!(matches!(writes.failed(&as_text(errno), None), MetaError::OutOfFiles(_)));
+            let nameless = Error::Other("the next replacement of the log is due in 40 ms".into());
+            assert!(
+                matches!(writes.failed(&nameless, None), MetaError::OutOfFiles(_)),
+                "it is still repairing its log"
+            );
+            assert_eq!(writes, Writes::Short(Shortage::Files));
+            let flush = background(io_error(errno), ErrorSeverity::FatalError);
+            assert!(matches!(writes.failed(&Error::PipelineStall, flush), MetaError::Io(_)));
+        }
+    }
+
+    #[test]
+    fn writes_go_on_after_a_full_disk_and_after_no_failure() {
         let nameless = || Error::Other("the next replacement of the log is due in 40 ms".into());
         let mut writes = Writes::Working;
         assert!(matches!(writes.failed(&as_text(ENOSPC), None), MetaError::OutOfSpace(_)));
         assert!(matches!(writes.failed(&nameless(), None), MetaError::OutOfSpace(_)), "it is still repairing its log");
-        assert_eq!(writes, Writes::Full);
+        assert_eq!(writes, Writes::Short(Shortage::Space));
 
         let mut writes = Writes::Working;
         assert!(matches!(writes.failed(&nameless(), None), MetaError::Io(_)));

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use self::failures::{Background, Writes, closing_error, is_full, opening_error, reading_error};
+use self::failures::{Background, Writes, closing_error, opening_error, reading_error, shortage};
 use super::format_version::{self, Records};
 use super::{EngineOptions, disk_usage_bytes, io_error};
 use crate::{
@@ -283,11 +283,12 @@ impl MetaStore for SurrealkvStore {
             let Some(Open { tree, runtime }) = self.open.write().take() else { return Ok(()) };
             let synced = match self.writes.lock().clone() {
                 Writes::Failed(reason) => Err(MetaError::Io(reason)),
-                Writes::Working | Writes::Full => tree.flush_wal(true).map_err(|error| closing_error(&error)),
+                Writes::Working | Writes::Short(_) => tree.flush_wal(true).map_err(|error| closing_error(&error)),
             };
             let closed = match handle.block_on(tree.close()) {
-                // The last flush found no room; the log has it all, and is replayed when the store is opened.
-                Err(error) if synced.is_ok() && is_full(&error) => {
+                // The last flush found no room or no descriptor; the log has it all, and is replayed when the store is
+                // opened.
+                Err(error) if synced.is_ok() && shortage(&error).is_some() => {
                     tracing::warn!(%error, "the metadata engine was closed without its last flush");
                     Ok(())
                 }
