@@ -96,7 +96,8 @@ test('its command makes, mounts and unmounts a volume', async () => {
 });
 
 test('a daemon whose package is replaced, or gone, goes on, and is unmounted', async () => {
-  const { mountpoint } = sandbox;
+  const mountpoint = sandbox.path('upgraded-mount');
+  mkdirSync(mountpoint);
   const volume = sandbox.path('upgraded');
   expect(await verfs('volume', 'create', volume)).toMatchObject({ code: 0 });
   expect(await verfs('mount', mountpoint, '--volume', volume)).toMatchObject({ code: 0, stderr: '' });
@@ -115,7 +116,7 @@ test('a daemon whose package is replaced, or gone, goes on, and is unmounted', a
       ['snapshot', 'diff', 'one', '--volume', volume],
       ['policy', 'set', '--schedule', 'hourly', '--volume', volume],
       ['config', 'set', 'daemon.log_level', 'debug', '--volume', volume],
-      ['config', 'reload', mountpoint],
+      ['config', 'reload', '--volume', volume],
       ['import', repository.concat('/docs'), 'docs', '--volume', volume],
       ['scrub', '--now', mountpoint],
       ['gc', '--now', mountpoint],

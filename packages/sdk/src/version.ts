@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
 
-/** The version of VerFS. */
+/** Read when the program is loaded: while a daemon runs its package may be replaced by another version, or go. */
+const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+
+/** The version of VerFS that this process runs. */
 export function version(): string {
-  const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
   return (manifest as { version: string }).version;
 }

@@ -1,4 +1,5 @@
-import type { Config, LiveKey } from '@verfs/config';
+// Loaded with the daemon, not when it is needed: its package may be replaced meanwhile, or go.
+import { type Config, checkLive, type LiveKey, liveKeyNames, loadConfig } from '@verfs/config';
 import type { Log, LogStream } from '@verfs/log';
 import type { NativeVolume } from '@verfs/native';
 import { setLogSink } from '@verfs/native';
@@ -33,7 +34,6 @@ export class LiveSettings {
    * for a key that takes effect with the next mount only.
    */
   async set(key: string, value: string | number): Promise<LiveValues> {
-    const { checkLive } = await import('@verfs/config');
     await this.#apply(checkLive(key, value));
     return this.#values;
   }
@@ -45,7 +45,6 @@ export class LiveSettings {
    * @throws Every error of `loadConfig`; nothing is changed then.
    */
   async reload(): Promise<readonly LiveKey[]> {
-    const { liveKeyNames, loadConfig } = await import('@verfs/config');
     const { config } = loadConfig(this.#request.configFile ?? undefined);
     const changed = liveKeyNames.filter((key) => config[key] !== this.#values[key]);
     await this.#apply(Object.fromEntries(changed.map((key) => [key, config[key]])) as Partial<LiveValues>);
