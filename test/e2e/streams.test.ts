@@ -291,10 +291,15 @@ describe('how far a transfer is', () => {
   async function amounts(verb: string, text: string): Promise<string[]> {
     const file = source.path('script');
     writeFileSync(file, text);
-    const { code, stdout } = await script(`script -qec "bash -o pipefail '${file}'" /dev/null`);
+    const shown = source.path('shown');
+    writeFileSync(shown, '');
+    const { code, stdout } = await script(`script -qefc "bash -o pipefail '${file}'" '${shown}'`);
     expect({ code, stdout: code === 0 ? '' : stdout }).toEqual({ code: 0, stdout: '' });
     return [...stdout.matchAll(new RegExp(`${verb}: ([^,\\r]+), [^,]+/s`, 'g'))].map(([, amount]) => amount ?? '');
   }
+
+  /** A command that ends a moment after the terminal shows a line with this in it. */
+  const shows = (what: string) => `until grep -q '${what}' '${source.path('shown')}'; do sleep 0.2; done; sleep 1.5`;
 
   test('is a line on a terminal, and its last words are the whole', async () => {
     const { one, two } = await streams();
@@ -302,19 +307,20 @@ describe('how far a transfer is', () => {
     const { size } = statSync(one);
     const half = size >> 1;
 
-    const sent = await amounts('sent', `${send('one')} | { head -c ${half} > /dev/null; sleep 4; cat > /dev/null; }`);
+    const taken = `{ head -c ${half} > /dev/null; ${shows('/s, ')}; cat > /dev/null; }`;
+    const sent = await amounts('sent', `${send('one')} | ${taken}`);
     expect(sent.length).toBeGreaterThan(2);
     expect(sent[0]).not.toBe(formatBytes(size));
     expect(sent.at(-1)).toBe(formatBytes(size));
 
-    const pieces = `{ head -c ${half} '${one}'; sleep 4; tail -c +${half + 1} '${one}'; } | ${receive()}`;
+    const pieces = `{ head -c ${half} '${one}'; ${shows('/s, ')}; tail -c +${half + 1} '${one}'; } | ${receive()}`;
     const received = await amounts('received', pieces);
     expect(received.length).toBeGreaterThan(2);
-    expect(received[0]).toBe(formatBytes(half));
+    expect(received).toContain(formatBytes(half));
     expect(received.at(-1)).toBe(formatBytes(size));
 
-    // From a file it is known how much there is. The daemon stops for a while, so that it takes long enough.
-    const stopped = `kill -STOP ${pid}; (sleep 3; kill -CONT ${pid}) & ${receive()} < '${two}'`;
+    // From a file it is known how much there is. The daemon stops until the command has waited long enough to tell.
+    const stopped = `kill -STOP ${pid}; (${shows('received: ')}; kill -CONT ${pid}) & ${receive()} < '${two}'`;
     const whole = formatBytes(statSync(two).size);
     expect((await amounts('received', stopped)).at(-1)).toBe(`${whole} of ${whole}`);
   });

@@ -55,7 +55,7 @@ pub(crate) struct Replacement<'a> {
 #[derive(Default)]
 struct Nameless {
     inodes: HashMap<Ino, Epoch>,
-    contents: HashMap<ContentId, Epoch>,
+    contents: HashMap<ContentId, (Epoch, Option<Ino>)>,
 }
 
 impl Nameless {
@@ -65,7 +65,7 @@ impl Nameless {
         meta.scan(&KeyRange::prefix(&[keys::ORPHAN]), Direction::Forward, &mut |key, value| {
             let record = split_versioned(value).and_then(|(_, record)| OrphanRecord::decode(record));
             if let (Some(content), Some(record)) = (keys::parse_orphan(key), sound(key, record)) {
-                nameless.contents.insert(content, record.died);
+                nameless.contents.insert(content, (record.died, record.ino));
                 nameless.inodes.extend(record.ino.map(|ino| (ino, record.died)));
             }
             ControlFlow::Continue(())
@@ -77,31 +77,86 @@ impl Nameless {
     fn died(&self, key: &[u8]) -> Option<Epoch> {
         let content = keys::parse_segment_of(key).map(|(content, _)| content).or_else(|| keys::parse_orphan(key));
         let inode = keys::parse_inode(key).or_else(|| keys::parse_symlink(key)).or_else(|| keys::parse_xattrs(key));
-        let died = content.and_then(|content| self.contents.get(&content));
-        died.or_else(|| inode.and_then(|ino| self.inodes.get(&ino))).copied()
+        let of_content = content.and_then(|content| self.contents.get(&content)).map(|(died, _)| *died);
+        of_content.or_else(|| inode.and_then(|ino| self.inodes.get(&ino)).copied())
     }
 }
 
-/// The keys that changed, in the order in which they are set back. What says of others when they died goes last, so
-/// that whoever completes a rollback knows it too.
+/// Keys that did not change since a snapshot, of what has lost its last name since: they died with that.
+struct Unchanged<'a> {
+    meta: &'a dyn MetaStore,
+    to: Epoch,
+    left: Vec<(ContentId, Option<Ino>)>,
+    /// Where the first content goes on.
+    next: Option<Bytes>,
+}
+
+impl<'a> Unchanged<'a> {
+    fn new(meta: &'a dyn MetaStore, to: Epoch, nameless: &Nameless) -> Unchanged<'a> {
+        let since = nameless.contents.iter().filter(|(_, (died, _))| *died > to);
+        Unchanged { meta, to, left: since.map(|(content, (_, ino))| (*content, *ino)).collect(), next: None }
+    }
+
+    /// The next ones, about so many at most; none at the end.
+    fn take(&mut self, count: usize) -> std::result::Result<Vec<Bytes>, MetaError> {
+        let mut taken = Vec::new();
+        let is_older = |value: &[u8]| split_versioned(value).is_ok_and(|(birth, _)| birth <= self.to);
+        while taken.len() < count
+            && let Some(&(content, ino)) = self.left.last()
+        {
+            let segments = KeyRange::prefix(&keys::segments(content));
+            let range = KeyRange { start: self.next.take().unwrap_or(segments.start), end: segments.end };
+            self.meta.scan(&range, Direction::Forward, &mut |key, value| {
+                if taken.len() >= count {
+                    self.next = Some(Bytes::copy_from_slice(key));
+                    return ControlFlow::Break(());
+                }
+                taken.extend(is_older(value).then(|| Bytes::copy_from_slice(key)));
+                ControlFlow::Continue(())
+            })?;
+            if self.next.is_some() {
+                break;
+            }
+            self.left.pop();
+            let beside: Vec<Bytes> =
+                ino.into_iter().flat_map(|ino| [keys::symlink(ino).into(), keys::xattrs(ino).into()]).collect();
+            for (key, value) in beside.iter().zip(self.meta.multi_get(&beside)?) {
+                taken.extend(value.filter(|value| is_older(value)).map(|_| key.clone()));
+            }
+        }
+        Ok(taken)
+    }
+}
+
+/// The keys that are set back, in that order. What says of others when they died goes last, so that whoever completes a
+/// rollback knows it too.
 struct Order<'a> {
-    parts: [ChangedKeys<'a>; 3],
+    changed: [ChangedKeys<'a>; 2],
+    unchanged: Unchanged<'a>,
+    orphans: ChangedKeys<'a>,
 }
 
 impl<'a> Order<'a> {
-    fn new(meta: &'a dyn MetaStore, epochs: (Epoch, Epoch), window_bytes: usize) -> Order<'a> {
+    fn new(meta: &'a dyn MetaStore, epochs: (Epoch, Epoch), nameless: &Nameless, window_bytes: usize) -> Order<'a> {
         let orphans = KeyRange::prefix(&[keys::ORPHAN]);
         let before = KeyRange { start: Bytes::new(), end: Some(orphans.start.clone()) };
         let behind = KeyRange { start: orphans.end.clone().unwrap_or_default(), end: None };
         let of = |range| ChangedKeys::new(meta, epochs, window_bytes).within(range);
-        Order { parts: [of(before), of(behind), of(orphans)] }
+        let unchanged = Unchanged::new(meta, epochs.0, nameless);
+        Order { changed: [of(before), of(behind)], unchanged, orphans: of(orphans) }
     }
 
     /// The next ones, at most so many; none at the end.
     fn take(&mut self, count: usize) -> std::result::Result<Vec<Bytes>, MetaError> {
         let mut taken = Vec::new();
-        for part in &mut self.parts {
+        for part in &mut self.changed {
             taken.extend(part.take(count - taken.len())?);
+        }
+        if taken.len() < count {
+            taken.extend(self.unchanged.take(count - taken.len())?);
+        }
+        if taken.len() < count {
+            taken.extend(self.orphans.take(count - taken.len())?);
         }
         Ok(taken)
     }
@@ -256,7 +311,7 @@ impl Return<'_> {
         let steps = &self.steps;
         let nameless = Nameless::read(steps.meta()).map_err(|error| steps.meta_error(&error))?;
         // What the steps write themselves is of keys that were dealt with.
-        let mut changed = Order::new(steps.meta(), (self.to, steps.epoch), window_bytes);
+        let mut changed = Order::new(steps.meta(), (self.to, steps.epoch), &nameless, window_bytes);
         let mut next = || changed.take(STEP_KEYS).map_err(|error| steps.meta_error(&error));
         let mut counters = steps.counters()?;
         let mut group = group;

@@ -135,6 +135,12 @@ fn what_is_open_without_a_name_gives_its_room_back_with_a_rollback() {
     assert_eq!(diff(b"then"), Vec::<Vec<u8>>::new());
     assert_eq!(diff(b"later"), [b"changed".to_vec(), b"untouched".to_vec()]);
 
+    // What has its name again is listed as born: it goes with a way back to before that.
+    vfs.rollback(b"later").unwrap();
+    assert_eq!([keys::INODE, keys::SEGMENT, keys::XATTRS].map(|first| keys_of(&volume, first)), [1, 0, 0]);
+    vfs.rollback(b"then").unwrap();
+    assert!(open.read(changed) == noise(100_000, 1) && open.read(untouched) == noise(100_000, 2));
+
     delete_whole(&volume, &open, b"then");
     let named = chunks_left(&open);
     assert!(named < chunks, "{named} of {chunks} chunks");
