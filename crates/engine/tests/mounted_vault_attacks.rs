@@ -21,8 +21,9 @@ use verfs_engine::{
     VaultState, Volume,
 };
 
-/// How a client of a vault that is being locked may fail.
-const LOCKED_OUT: [i32; 5] = [libc::EIO, libc::ENOTCONN, libc::ECONNABORTED, libc::ENOENT, libc::EPERM];
+/// How a client of a vault that is being locked may fail. EROFS: between the end of its mount and that of its name there is
+/// an empty directory that takes nothing.
+const LOCKED_OUT: [i32; 6] = [libc::EIO, libc::ENOTCONN, libc::ECONNABORTED, libc::ENOENT, libc::EPERM, libc::EROFS];
 /// Longest that something may take which must not wait.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
