@@ -112,8 +112,8 @@ export declare class Volume {
    */
   static fsck(path: string, repair: boolean, onProgress?: ((progress: FsckProgress) => void) | undefined | null, signal?: AbortSignal | undefined | null): Promise<FsckReport>
   /**
-   * Collects garbage now, from every pack that has some; resolves when it is done. Cancelled, it goes on in the
-   * background.
+   * Collects garbage now, from every pack that has some; resolves when it is done. Cancelled, it stops, unless somebody
+   * else waits for it.
    */
   gc(signal?: AbortSignal | undefined | null): Promise<GcProgress>
   /** What `gc` would find; changes nothing. */
@@ -273,6 +273,8 @@ export interface DefaultOptions {
 
 /** Attributes of a file. Times are seconds since 1970 and nanoseconds. */
 export interface FileAttributes {
+  /** In which tree it is: 0 the volume's own; its snapshots and its vault are others. Inode numbers are of their tree. */
+  tree: number
   /** Inode number. */
   ino: number
   /** Kind and permissions, as in `st_mode`. */

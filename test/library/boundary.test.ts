@@ -81,6 +81,8 @@ describe('arguments that nobody expects', () => {
       if (isPromise(result)) {
         const value = await result;
         await (value as { close?: () => unknown } | undefined)?.close?.();
+      } else if (typeof result === 'object' && result !== null && 'stop' in result) {
+        (result as { stop(): void }).stop();
       } else if (typeof result === 'object' && result !== null && 'destroy' in result) {
         const stream = result as NodeJS.ReadableStream & { destroy(): void };
         stream.on('error', () => undefined);
@@ -107,13 +109,16 @@ describe('arguments that nobody expects', () => {
   });
 
   test('to functions with callbacks are errors with a code', async () => {
-    const names = methodsOf(volume.fs, ['watch', 'promises', 'Dirent', 'Stats']);
+    const classes = ['Dir', 'Dirent', 'Stats', 'ReadStream', 'WriteStream', 'FileReadStream', 'FileWriteStream'];
+    const names = methodsOf(volume.fs, ['watch', 'promises', ...classes]);
+    // These call back later, or never.
+    const withoutCallback = ['createReadStream', 'createWriteStream', 'openAsBlob', 'unwatchFile', 'watchFile'];
     // What they answer comes to a callback that knows an error from a result.
     const withCallback = Object.fromEntries(
       names.map((name) => [
         name,
         (...args: unknown[]) =>
-          name.startsWith('create')
+          withoutCallback.includes(name)
             ? (volume.fs as unknown as Callable)[name]?.(...args)
             : new Promise((resolve, reject) => {
                 const done = (error: unknown) => (error instanceof Object ? reject(error) : resolve(undefined));
@@ -231,5 +236,34 @@ describe('arguments that nobody expects', () => {
       await expect(files['mkdir']?.('/late', 0o755)).rejects.toThrow();
       expect(unhandled).toEqual([]);
     });
+  });
+
+  test('to the calls of a volume are errors with a code', async () => {
+    const { snapshots, vault, policy } = volume;
+    // `import` and `export` would copy whatever is on this machine, and to anywhere.
+    const left = ['close', 'mount', 'waitUnmounted', 'fs', 'listen', 'unmount', 'scrubStop', 'import', 'export', 'freeze', 'thaw'];
+    const own = methodsOf(volume, left).map((name) => [`volume.${name}`, volume, name] as const);
+    const parts = Object.entries({ snapshots, vault, policy }).flatMap(([part, value]) =>
+      // A stream from the caller may never end; a vault is made in the current directory.
+      methodsOf(value, ['receive', 'create']).map((name) => [`${part}.${name}`, value, name] as const),
+    );
+    const all = Object.fromEntries(
+      [...own, ...parts].map(([path, target, name]) => [
+        path,
+        async (...args: unknown[]) => {
+          const begun = (target as unknown as Callable)[name]?.(...args);
+          // A promise, long work, a generator or a stream: what comes first of it.
+          const first = async (of: AsyncIterable<unknown>) => {
+            for await (const value of of) {
+              return value;
+            }
+            return undefined;
+          };
+          const isLong = typeof begun === 'object' && begun !== null && Symbol.asyncIterator in begun;
+          return isLong ? await first(begun as AsyncIterable<unknown>) : await begun;
+        },
+      ]),
+    );
+    await fuzz(all, Object.keys(all), 1500);
   });
 });

@@ -48,14 +48,6 @@ describe('the files of an open volume', () => {
     await expect(p.readFile('/link')).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
-  test('have no names that belong to the mount', async () => {
-    for (const name of ['.snapshots', '.vault']) {
-      await expect(p.mkdir(`/${name}`)).rejects.toMatchObject({ code: 'EPERM', syscall: 'mkdir' });
-      await expect(p.writeFile(`/${name}`, '')).rejects.toMatchObject({ code: 'EPERM', syscall: 'open' });
-    }
-    await p.mkdir('/d/.vault', { recursive: true });
-  });
-
   test('take thousands of calls at once', async () => {
     const content = Buffer.alloc(64 << 10, 'parallel');
     const names = Array.from({ length: 10_000 }, (_, number) => `/file-${number}`);
@@ -246,21 +238,6 @@ describe('the files of an open volume', () => {
         resolve();
       });
     });
-  });
-
-  test('the volume tells what becomes of it', async () => {
-    const told: unknown[] = [];
-    const mountpoint = join(root, 'mnt');
-    mkdirSync(mountpoint);
-    for (const event of ['mount', 'unmount', 'gc', 'close'] as const) {
-      volume.on(event, () => told.push(event));
-    }
-    await volume.mount(mountpoint);
-    await volume.unmount();
-    await volume.gc();
-    await volume.close();
-    await until('all is told', () => told.length === 4);
-    expect(told.sort()).toEqual(['close', 'gc', 'mount', 'unmount']);
   });
 
   test('are there in a worker', async () => {

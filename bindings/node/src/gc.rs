@@ -5,7 +5,7 @@ use napi::bindgen_prelude::{Object, PromiseRaw};
 use napi_derive::napi;
 use verfs_engine as engine;
 
-use crate::call::{Call, Place};
+use crate::call::{Call, Place, Wanted};
 use crate::options::js_integer;
 use crate::pool::Kind;
 use crate::volume::Volume;
@@ -108,8 +108,8 @@ impl From<engine::Reclaimable> for Reclaimable {
 
 #[napi]
 impl Volume {
-    /// Collects garbage now, from every pack that has some; resolves when it is done. Cancelled, it goes on in the
-    /// background.
+    /// Collects garbage now, from every pack that has some; resolves when it is done. Cancelled, it stops, unless somebody
+    /// else waits for it.
     #[napi]
     pub fn gc<'env>(
         &self,
@@ -117,8 +117,10 @@ impl Volume {
         #[napi(ts_arg_type = "AbortSignal | undefined | null")] signal: Option<Object<'_>>,
     ) -> napi::Result<PromiseRaw<'env, GcProgress>> {
         let inner = self.inner()?;
-        let work = move || Ok(GcProgress::from(inner.collect_garbage()?));
-        Call { name: "gc", place: Place::Apart, work, undo: drop }.begin(env, signal)
+        let work = move |wanted: &Wanted<'_>| {
+            Ok(GcProgress::from(inner.collect_garbage_while(&|| wanted.flow().is_continue())?))
+        };
+        Call { name: "gc", place: Place::Apart, work, undo: drop }.begin_watched(env, signal)
     }
 
     /// What `gc` would find; changes nothing.

@@ -8,6 +8,7 @@ mod attributes;
 mod caller;
 mod copying;
 mod error;
+mod ground;
 mod handles;
 mod listing;
 mod names;
@@ -21,17 +22,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use verfs_base::Ino;
-use verfs_fuse::Invalidation;
-use verfs_vfs::{AccessTimes, Attr, Context, FileKind, FsStat, Patience, Pin, Vfs};
+use verfs_fuse::{Invalidation, SnapshotsTree};
+use verfs_vfs::{AccessTimes, Context, FileKind, FsStat, Patience, Pin, Vfs};
 
+use self::ground::Ground;
 use self::handles::Handles;
 use crate::Volume;
-use crate::snapshots::tell_kernel;
 
 pub use attributes::{NewTimes, Who};
 pub use caller::{Access, Caller};
 pub use copying::CopyTarget;
 pub use error::FileError;
+pub use ground::Found;
 pub use listing::{Entries, Listed};
 pub use open::OpenFlags;
 pub use watch::{Depth, Watch, WatchEnd, WatchEvent};
@@ -46,12 +48,15 @@ pub enum Links {
 }
 
 /// The files of a volume, as one caller sees them. Paths are bytes with `/` between names; they begin at the root of
-/// the volume, with a slash or without.
+/// the volume, with a slash or without. `/.snapshots` has the snapshots and `/.vault` the vault while it is open, as in a
+/// mount.
 ///
 /// Every operation answers the error number that the system call of its name gives on Linux.
 pub struct Files {
     volume: Arc<Volume>,
     caller: Caller,
+    /// What is in `/.snapshots`.
+    snapshots: SnapshotsTree,
     handles: Mutex<Handles>,
 }
 
@@ -65,7 +70,9 @@ impl Volume {
     /// Its files, as `caller` sees them.
     #[must_use]
     pub fn files(self: &Arc<Self>, caller: Caller) -> Files {
-        Files { volume: Arc::clone(self), caller, handles: Mutex::new(Handles::default()) }
+        let door = Arc::clone(self.vault().door());
+        let snapshots = SnapshotsTree::of(self.vfs(), Some(door));
+        Files { volume: Arc::clone(self), caller, snapshots, handles: Mutex::new(Handles::default()) }
     }
 }
 
@@ -74,12 +81,6 @@ impl Files {
     fn vfs(&self) -> Result<&Vfs, FileError> {
         self.volume.refuse_closed().map_err(|_| FileError::Closed)?;
         Ok(self.volume.vfs())
-    }
-
-    /// The tree, for a change: the kernel of a mount that is read only would not let it through either.
-    fn changing(&self) -> Result<&Vfs, FileError> {
-        let vfs = self.vfs()?;
-        if self.volume.is_read_only() { Err(FileError::READ_ONLY) } else { Ok(vfs) }
     }
 
     fn context(&self) -> Context {
@@ -94,18 +95,18 @@ impl Files {
     }
 
     /// Tells the kernel of a mount that the content and attributes of an inode are new.
-    fn tell_content(&self, ino: Ino) {
-        tell_kernel(self.volume.session(), || [Invalidation::Inode(ino)]);
+    fn tell_content(&self, ground: &Ground, ino: Ino) {
+        self.tell(ground, || [Invalidation::Inode(ino)]);
     }
 
     /// Tells the kernel of a mount that attributes of an inode are new.
-    fn tell_attributes(&self, ino: Ino) {
-        tell_kernel(self.volume.session(), || [Invalidation::Attributes(ino)]);
+    fn tell_attributes(&self, ground: &Ground, ino: Ino) {
+        self.tell(ground, || [Invalidation::Attributes(ino)]);
     }
 
     /// Tells the kernel of a mount that names came, went, or lead elsewhere, and that `inodes` count them.
-    fn tell_names(&self, names: &[(Ino, &[u8])], inodes: &[Ino]) {
-        tell_kernel(self.volume.session(), || {
+    fn tell_names(&self, ground: &Ground, names: &[(Ino, &[u8])], inodes: &[Ino]) {
+        self.tell(ground, || {
             let entries =
                 names.iter().map(|&(parent, name)| Invalidation::Entry { parent, name: Bytes::copy_from_slice(name) });
             let parents = names.iter().map(|&(parent, _)| Invalidation::Inode(parent));
@@ -119,15 +120,15 @@ impl Files {
     /// # Errors
     /// As `statfs(2)`.
     pub fn statfs(&self, path: &[u8]) -> Result<FsStat, FileError> {
-        self.existing(path, Links::Follow)?;
-        Ok(self.vfs()?.statfs()?)
+        let found = self.existing(path, Links::Follow)?;
+        self.on(&found.ground, |tree| tree.statfs())
     }
 
     /// The attributes of what `path` leads to.
     ///
     /// # Errors
     /// As `stat(2)` and `lstat(2)`.
-    pub fn stat(&self, path: &[u8], links: Links) -> Result<Attr, FileError> {
+    pub fn stat(&self, path: &[u8], links: Links) -> Result<Found, FileError> {
         self.existing(path, links)
     }
 
@@ -136,11 +137,11 @@ impl Files {
     /// # Errors
     /// As `access(2)`: it is no question but an error when he may not.
     pub fn access(&self, path: &[u8], wanted: Access) -> Result<(), FileError> {
-        let attr = self.existing(path, Links::Follow)?;
+        let found = self.existing(path, Links::Follow)?;
         if wanted.contains(Access::WRITE) && self.volume.is_read_only() {
             return Err(FileError::READ_ONLY);
         }
-        self.caller.check(&attr, wanted)
+        self.check(&found, wanted)
     }
 
     /// What a symbolic link leads to.
@@ -148,9 +149,9 @@ impl Files {
     /// # Errors
     /// As `readlink(2)`.
     pub fn readlink(&self, path: &[u8]) -> Result<Bytes, FileError> {
-        let attr = self.existing(path, Links::Stay)?;
-        match attr.kind {
-            FileKind::Symlink => Ok(self.vfs()?.readlink(&self.context(), attr.ino)?),
+        let found = self.existing(path, Links::Stay)?;
+        match found.kind {
+            FileKind::Symlink => self.on(&found.ground, |tree| tree.readlink(&self.context(), found.ino)),
             FileKind::Regular
             | FileKind::Directory
             | FileKind::Fifo
@@ -164,6 +165,6 @@ impl Files {
 impl Drop for Files {
     fn drop(&mut self) {
         let open = std::mem::take(&mut *self.handles.lock());
-        open.inodes().for_each(|ino| self.volume.vfs().end_hold(ino));
+        open.inodes().for_each(|(ground, ino)| self.end_hold(&ground, ino));
     }
 }

@@ -24,6 +24,8 @@ const TICK: Duration = Duration::from_secs(1);
 const IDLE_MIN: Duration = Duration::from_secs(5);
 /// Pause after a collection that failed, such as one for which the disk had no room.
 const RETRY: Duration = Duration::from_secs(10);
+/// How often one who waits for a collection looks whether he still wants it.
+const WANTED_EVERY: Duration = Duration::from_millis(100);
 /// More dead bytes than after the last collection that are worth another one.
 const GROWTH_MIN_BYTES: u64 = 1 << 20;
 /// The disk is nearly full below this share of it, as a divisor ...
@@ -80,6 +82,10 @@ pub struct GcStatus {
 struct State {
     /// Somebody asks: collections that are to begin.
     asked: bool,
+    /// Who asked and still waits.
+    waiting: usize,
+    /// Nobody waits any more for the collection that runs: it stops at its next piece of work.
+    given_up: bool,
     shutdown: bool,
     running: Option<GcProgress>,
     collections: u64,
@@ -143,20 +149,42 @@ impl Collector {
         Ok(Collector { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Collects now, all that is worth it at all; returns when it is done.
-    pub(crate) fn collect(&self) -> Result<GcProgress, StoreError> {
+    /// Collects now, all that is worth it at all; returns when it is done, or nothing when it is `wanted` no more. Then it
+    /// stops, unless somebody else waits for it too.
+    pub(crate) fn collect(&self, wanted: &dyn Fn() -> bool) -> Result<Option<GcProgress>, StoreError> {
         let mut state = self.shared.state.lock();
         // What runs now may have passed by what died since it began.
         let target = state.collections + 1 + u64::from(state.running.is_some());
-        while state.collections < target {
-            if state.shutdown {
-                return Err(StoreError::Closed);
+        let mut asked_after = None;
+        state.waiting += 1;
+        let ended = loop {
+            if state.collections >= target {
+                break state.last.clone().unwrap_or(Ok(GcProgress::default())).map(Some);
             }
-            state.asked = true;
+            if state.shutdown {
+                break Err(StoreError::Closed);
+            }
+            if !wanted() {
+                break Ok(None);
+            }
+            if asked_after != Some(state.collections) {
+                asked_after = Some(state.collections);
+                state.asked = true;
+                self.shared.work.notify_all();
+            }
+            let late = self.shared.ended.wait_for(&mut state, WANTED_EVERY).timed_out();
+            if late && state.running.is_none() && !state.asked {
+                // The thread had a defect after it took the order.
+                asked_after = None;
+            }
+        };
+        state.waiting -= 1;
+        if matches!(ended, Ok(None)) && state.waiting == 0 {
+            state.asked = false;
+            state.given_up = state.running.is_some();
             self.shared.work.notify_all();
-            self.shared.ended.wait(&mut state);
         }
-        state.last.clone().unwrap_or(Ok(GcProgress::default()))
+        ended
     }
 
     /// What [`Collector::collect`] would find.
@@ -219,7 +247,11 @@ impl Shared {
             failed_dead_bytes: 0,
         };
         while let Some(percent) = self.wait_for_time(&mut watch) {
-            self.state.lock().running = Some(GcProgress::default());
+            {
+                let mut state = self.state.lock();
+                state.running = Some(GcProgress::default());
+                state.given_up = false;
+            }
             let ended = catch_unwind(AssertUnwindSafe(|| self.collect(percent, &mut watch))).unwrap_or_else(|_| {
                 tracing::error!("garbage collection panicked");
                 self.state.lock().restarts += 1;
@@ -271,7 +303,7 @@ impl Shared {
         let pace = &mut |progress: &GcProgress| {
             let mut state = self.state.lock();
             state.running = Some(*progress);
-            if state.shutdown {
+            if state.shutdown || state.given_up {
                 return Pace::Stop;
             }
             drop(state);

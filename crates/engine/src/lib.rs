@@ -32,8 +32,8 @@ mod volume;
 pub use diff::SnapshotDiff;
 pub use error::{ERROR_CODES, EngineError};
 pub use files::{
-    Access, Caller, CopyTarget, Depth, Entries, FileError, Files, Links, Listed, NewTimes, OpenFlags, Watch, WatchEnd,
-    WatchEvent, Who,
+    Access, Caller, CopyTarget, Depth, Entries, FileError, Files, Found, Links, Listed, NewTimes, OpenFlags, Watch,
+    WatchEnd, WatchEvent, Who,
 };
 pub use fsck::{FsckProgress, FsckReport, FsckStage, FsckVerdict, Repair};
 pub use gc::{Background, GcStatus};

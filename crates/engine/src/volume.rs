@@ -543,6 +543,15 @@ impl Volume {
     /// [`EngineError::VolumeFull`] when there is no room even for what is alive in one pack, [`EngineError::Io`],
     /// [`EngineError::Closed`], [`EngineError::Usage`] for a volume that was opened to be read only.
     pub fn collect_garbage(&self) -> Result<GcProgress, EngineError> {
+        self.collect_garbage_while(&|| true)
+    }
+
+    /// As [`Volume::collect_garbage`], until it is `wanted` no more: then the collection stops, unless somebody else waits
+    /// for it too. What it gave back stays so.
+    ///
+    /// # Errors
+    /// As [`Volume::collect_garbage`]; [`EngineError::Cancelled`] when it ended early.
+    pub fn collect_garbage_while(&self, wanted: &dyn Fn() -> bool) -> Result<GcProgress, EngineError> {
         match self.read_only {
             ReadOnly::No => {}
             ReadOnly::Yes => {
@@ -555,12 +564,14 @@ impl Volume {
         // References of what was unlinked are given back by the group after the one that unlinked it.
         for _ in 0..RELEASE_SYNCS_MAX {
             self.sync()?;
-            if self.vfs.stats().orphans == 0 {
+            if self.vfs.stats().orphans == 0 || !wanted() {
                 break;
             }
         }
-        let progress = self.collector.collect().map_err(|error| EngineError::from_store(&self.path, &error))?;
-        Ok(progress.with(&self.vault.collect()?))
+        let cancelled = || EngineError::Cancelled { path: self.path.clone() };
+        let collected = self.collector.collect(wanted).map_err(|error| EngineError::from_store(&self.path, &error))?;
+        let progress = collected.ok_or_else(cancelled)?;
+        Ok(progress.with(&self.vault.collect(wanted)?.ok_or_else(cancelled)?))
     }
 
     /// What [`Volume::collect_garbage`] would find; changes nothing. Costs a look at the record of each pack.

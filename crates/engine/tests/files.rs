@@ -9,6 +9,7 @@ use verfs_engine::{
     Access, Caller, CopyTarget, CreateOptions, Depth, FileError, Files, Links, OpenFlags, OpenOptions, ReadOnly,
     SyncScope, Volume, WatchEvent, Who,
 };
+use verfs_vfs::{Context, XattrMode};
 
 const READ: i32 = libc::O_RDONLY;
 const NEW: i32 = libc::O_RDWR | libc::O_CREAT;
@@ -65,6 +66,71 @@ fn the_mode_says_what_a_user_may() {
     assert!(root.chown(Who::Path(b"/d/file", Links::Follow), Some(1001), None).is_ok());
     assert!(open(&root, "/d/file", libc::O_RDWR).is_ok());
     assert_eq!(errno(root.access(b"/d/file", Access::EXECUTE)), libc::EACCES);
+}
+
+/// The value of an access list: `(tag, permissions, id)` of acl(5).
+fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut value = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        value.extend_from_slice(&tag.to_le_bytes());
+        value.extend_from_slice(&permissions.to_le_bytes());
+        value.extend_from_slice(&id.to_le_bytes());
+    }
+    value
+}
+
+#[test]
+fn an_access_list_says_it_where_there_is_one() {
+    let (_directory, volume) = volume(&OpenOptions::default());
+    let root = volume.files(caller(0, &[]));
+    root.chmod(Who::Path(b"/", Links::Follow), 0o777).unwrap();
+    let owner = volume.files(caller(1000, &[]));
+    owner.mkdir(b"/d", 0o755).unwrap();
+    put(&owner, "/d/file", "text");
+    let set = |path: &str, entries: &[(u16, u16, u32)]| {
+        let ino = root.stat(path.as_bytes(), Links::Follow).unwrap().ino;
+        let (context, name) = (Context::ROOT, b"system.posix_acl_access");
+        volume.vfs().setxattr(&context, ino, name, &access_list(entries), XattrMode::Set).unwrap();
+    };
+    // user::rw-, user:1001:rw-, user:1004:---, group::---, group:50:r--, group:60:-w-, mask::rw-, other::r--
+    let none = u32::MAX;
+    let entries: [(u16, u16, u32); 8] = [
+        (0x01, 6, none),
+        (0x02, 6, 1001),
+        (0x02, 0, 1004),
+        (0x04, 0, none),
+        (0x08, 4, 50),
+        (0x08, 2, 60),
+        (0x10, 6, none),
+        (0x20, 4, none),
+    ];
+    set("/d/file", &entries);
+    let opens = |uid, groups: &[u32], flags| open(&volume.files(caller(uid, groups)), "/d/file", flags).is_ok();
+    let (write, both) = (libc::O_WRONLY, libc::O_RDWR);
+    assert!(opens(1000, &[], both), "the owner");
+    assert!(opens(1001, &[], both), "a named user, to whom the mode gives less");
+    assert!(!opens(1002, &[1000], READ), "the owning group, to which the mode gives more: its bits are the mask");
+    assert!(opens(1002, &[50], READ) && !opens(1002, &[50], write), "a named group");
+    assert!(opens(1002, &[50, 60], write) && !opens(1002, &[50, 60], both), "no entry alone grants both");
+    assert!(!opens(1004, &[50], READ), "a named user counts before his groups");
+    assert!(opens(1003, &[], READ) && !opens(1003, &[], write), "all others");
+    let access = |uid, wanted| volume.files(caller(uid, &[])).access(b"/d/file", wanted);
+    assert!(access(1001, Access::WRITE).is_ok());
+    assert_eq!(errno(access(1004, Access::READ)), libc::EACCES);
+    // The mask limits all but the owner and others.
+    owner.chmod(Who::Path(b"/d/file", Links::Follow), 0o644).unwrap();
+    assert!(opens(1001, &[], READ) && !opens(1001, &[], write));
+    // Of directories it says who passes, and who makes and takes names.
+    set("/d", &[(0x01, 7, none), (0x02, 7, 1001), (0x02, 0, 1004), (0x04, 5, none), (0x10, 7, none), (0x20, 5, none)]);
+    let (named, barred) = (volume.files(caller(1001, &[])), volume.files(caller(1004, &[])));
+    put(&named, "/d/made", "");
+    named.rename(b"/d/made", b"/d/moved").unwrap();
+    assert_eq!(errno(barred.stat(b"/d/file", Links::Follow)), libc::EACCES);
+    assert_eq!(errno(volume.files(caller(1003, &[])).unlink(b"/d/moved")), libc::EACCES);
+    // It is there in a snapshot too.
+    root.mkdir(b"/.snapshots/one", 0o755).unwrap();
+    assert_eq!(errno(barred.stat(b"/.snapshots/one/d/file", Links::Follow)), libc::EACCES);
+    assert!(named.stat(b"/.snapshots/one/d/file", Links::Follow).is_ok());
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl<T: Tree> Dispatcher<T> {
 
     /// Answers whether a file may be opened: where that is unasked the kernel learns that it need not ask.
     pub(crate) fn open<P: Reply<Lifetime>>(&self, purpose: OpenFor, spared: Spared, reply: P) {
-        let answer = match (T::OPENING, purpose) {
+        let answer = match (self.tree.opening(), purpose) {
             (Opening::Unasked, _) if spared.open => Err(Errno::NOT_IMPLEMENTED),
             (Opening::ReadersOnly, OpenFor::Change) => Err(Errno::READ_ONLY),
             (Opening::Unasked, _) | (Opening::ReadersOnly, OpenFor::Reading) => Ok(Lifetime::Forever),
@@ -165,7 +165,7 @@ impl<T: Tree> Dispatcher<T> {
 
     /// Answers that a directory may be listed, and how long the kernel may keep the listing.
     pub(crate) fn open_directory<P: Reply<Lifetime>>(&self, ino: Ino, spared: Spared, reply: P) {
-        let answer = match T::OPENING {
+        let answer = match self.tree.opening() {
             Opening::Unasked if spared.opendir => Err(Errno::NOT_IMPLEMENTED),
             Opening::Unasked | Opening::ReadersOnly => Ok(self.tree.names_lifetime(ino)),
         };
@@ -174,7 +174,7 @@ impl<T: Tree> Dispatcher<T> {
 
     /// Answers who wants to make and open a file in one request: he is to make it first, and nothing hangs on it then.
     pub(crate) fn create<P: Reply<()>>(&self, reply: P) {
-        let errno = match T::OPENING {
+        let errno = match self.tree.opening() {
             Opening::Unasked => Errno::NOT_IMPLEMENTED,
             Opening::ReadersOnly => Errno::READ_ONLY,
         };

@@ -46,8 +46,8 @@ pub use notify::Invalidation;
 pub use operation::Operation;
 pub use options::{AccessMode, AllowOther, SessionOptions, SnapshotsDirectory, TransportChoice};
 pub use session::Session;
-pub use snapshots::{NAME as SNAPSHOTS_NAME, VolumeMount};
+pub use snapshots::{NAME as SNAPSHOTS_NAME, SnapshotsTree, VolumeMount};
 pub use stats::{LaneStats, OperationStats, OverdueStats, SessionStats};
 
 pub use tree::{Lifetime, Opening, Tree};
-pub use vault::{MountRole, NAME as VAULT_NAME, SnapshotMaker, VaultDoor, VaultGate, VaultShown};
+pub use vault::{MountRole, NAME as VAULT_NAME, SnapshotMaker, VaultDoor, VaultGate, VaultShown, VaultVisit};

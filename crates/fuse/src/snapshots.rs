@@ -13,6 +13,7 @@ mod opened;
 mod served;
 
 pub use mount::VolumeMount;
+pub use served::SnapshotsTree;
 
-/// The name of the directory, which only a mount shows.
+/// The name of the directory, which no tree has.
 pub const NAME: &[u8] = b".snapshots";

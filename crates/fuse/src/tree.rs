@@ -32,7 +32,9 @@ pub enum Opening {
 #[allow(missing_docs, reason = "the operations are those of `Vfs`, documented there")]
 pub trait Tree: Send + Sync + 'static {
     /// Whether the kernel asks before it opens a file.
-    const OPENING: Opening = Opening::Unasked;
+    fn opening(&self) -> Opening {
+        Opening::Unasked
+    }
 
     /// How long attributes of an inode hold.
     fn attr_lifetime(&self, _: Ino) -> Lifetime {

@@ -10,13 +10,13 @@ mod gated;
 mod in_tree;
 
 pub use door::{SnapshotMaker, VaultDoor, VaultShown};
-pub use gate::VaultGate;
+pub use gate::{VaultGate, VaultVisit};
 pub(crate) use gated::Gated;
 pub(crate) use in_tree::TreeWithVault;
 
 use std::sync::Arc;
 
-/// The name of the directory, which only a mount shows.
+/// The name of the directory, which no tree has.
 pub const NAME: &[u8] = b".vault";
 
 /// What of a volume is mounted.

@@ -1,12 +1,13 @@
 //! POSIX access control lists (POSIX.1e draft 17, acl(5)): their form as extended attributes, and how they and the
-//! permission bits follow each other. The kernel checks permissions; here they are kept consistent.
+//! permission bits follow each other. In a mount the kernel checks permissions; here they are kept consistent, and told
+//! to those who check without a kernel.
 
 use bytes::Bytes;
 
 use crate::{Result, VfsError};
 
 /// Extended attribute of the list that permissions are checked by.
-pub(crate) const ACCESS: &[u8] = b"system.posix_acl_access";
+pub const ACCESS: &[u8] = b"system.posix_acl_access";
 /// Extended attribute of the list that new entries of a directory inherit.
 pub(crate) const DEFAULT: &[u8] = b"system.posix_acl_default";
 
@@ -143,6 +144,41 @@ impl Acl {
         });
         Acl { entries: entries.collect() }
     }
+}
+
+/// Somebody who isn't the owner of a file.
+pub struct AclCaller<'a> {
+    /// User.
+    pub uid: u32,
+    /// Whether a group is one of his.
+    pub is_in: &'a dyn Fn(u32) -> bool,
+}
+
+impl std::fmt::Debug for AclCaller<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AclCaller").field("uid", &self.uid).finish_non_exhaustive()
+    }
+}
+
+/// Whether an access list, as its extended attribute has it, grants `wanted` (`0o7`) to somebody: the check of acl(5). A
+/// named user counts before groups; of all his groups one entry has to grant everything.
+///
+/// # Errors
+/// [`VfsError::InvalidArgument`], [`VfsError::Unsupported`] for what is no list.
+pub fn acl_permits(list: &[u8], caller: &AclCaller<'_>, owning_group: u32, wanted: u16) -> Result<bool> {
+    let acl = Acl::decode(list)?;
+    let of = |tag| acl.entries.iter().filter(move |entry| entry.tag == tag);
+    let mask = of(Tag::Mask).next().map_or(0o7, |entry| entry.permissions);
+    let grants = |entry: &Entry| entry.permissions & mask & wanted == wanted;
+    if let Some(named) = of(Tag::User).find(|entry| entry.id == caller.uid) {
+        return Ok(grants(named));
+    }
+    let owning = of(Tag::OwningGroup).filter(|_| (caller.is_in)(owning_group));
+    let mut groups = owning.chain(of(Tag::Group).filter(|entry| (caller.is_in)(entry.id))).peekable();
+    if groups.peek().is_some() {
+        return Ok(groups.any(grants));
+    }
+    Ok(of(Tag::Other).any(|entry| entry.permissions & wanted == wanted))
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ mod versions;
 mod volume;
 mod xattr;
 
+pub use acl::{ACCESS as ACL_ACCESS, AclCaller, acl_permits};
 pub use changes::{Change, Changes};
 pub use check::{HashName, ReadFrame, TreeCheck, check_log};
 pub use copy_out::{Copied, CopyMode, CopyProgress, NURSERY};

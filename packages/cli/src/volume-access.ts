@@ -6,6 +6,7 @@ import type {
   GcStatus,
   Reclaimable,
   ScrubOptions,
+  ScrubProgress,
   ScrubResult,
   ScrubStatus,
   Snapshots,
@@ -15,6 +16,7 @@ import type {
   Vault,
   VolumeInfo,
   VolumePolicy,
+  Work,
 } from '@verfs/sdk';
 import { loadConfig, type TargetArguments, targetOf } from './context.ts';
 
@@ -25,10 +27,10 @@ export interface VolumeAccess {
   usage(path?: string): Promise<Usage>;
   import(source: string, target: string, options: CopyOptions): Promise<TransferReport>;
   export(source: ExportSource, target: string, options: CopyOptions): Promise<TransferReport>;
-  gc(): Promise<GcProgress>;
+  gc(): Work<GcProgress, GcProgress>;
   gcPlan(): Promise<Reclaimable>;
   gcStatus(): Promise<GcStatus>;
-  scrub(options: ScrubOptions): Promise<ScrubResult>;
+  scrub(options: ScrubOptions): Work<ScrubProgress, ScrubResult>;
   scrubStop(): Promise<void>;
   scrubStatus(): Promise<ScrubStatus>;
   readonly snapshots: Snapshots;

@@ -40,6 +40,7 @@ beforeEach(async () => {
     scrub: unused,
     scrubStop: unused,
     scrubStatus: unused,
+    events: unused,
     sync: unused,
     usage: unused,
     import: unused,

@@ -5,12 +5,15 @@
  */
 import * as nodeFs from 'node:fs';
 import type * as nodePromises from 'node:fs/promises';
+import { openAsBlob } from './blob.ts';
 import { callbacksOf } from './callbacks.ts';
 import type { FileCalls } from './calls.ts';
+import { VolumeDir } from './dir.ts';
 import { operationsOf } from './operations.ts';
 import { streamsOf } from './streams.ts';
 import { VolumeFiles } from './volume-files.ts';
 import { watch, watchEvents } from './watch.ts';
+import { fileWatchersOf } from './watch-file.ts';
 
 export type { FileCalls, Path } from './calls.ts';
 export { VolumeDir } from './dir.ts';
@@ -18,6 +21,7 @@ export { systemError } from './errors.ts';
 export { VolumeFileHandle } from './file-handle.ts';
 export { MountedFiles } from './mounted-files.ts';
 export { VolumeWatcher } from './watch.ts';
+export { VolumeStatWatcher } from './watch-file.ts';
 
 /** What `fs.promises` of a volume has of Node's. */
 export type VolumePromises = Pick<
@@ -76,10 +80,32 @@ type WithCallback =
 /**
  * The files of a volume, with the interface of Node's `fs`: functions with callbacks, `promises` and streams. Paths begin
  * at the root of the volume, which is also the current directory. There are no functions that block (`readFileSync`, …).
+ *
+ * ```ts
+ * const { fs } = volume;
+ * fs.watchFile('/notes.txt', { interval: 100 }, ({ size }) => {
+ *   console.log(size);
+ *   fs.unwatchFile('/notes.txt');
+ * });
+ * await fs.promises.writeFile('/notes.txt', 'a line');
+ * const blob = await fs.openAsBlob('/notes.txt');
+ * console.log(await blob.slice(2).text());
+ * ```
  */
 export type VolumeFs = Pick<
   typeof nodeFs,
-  WithCallback | 'constants' | 'createReadStream' | 'createWriteStream' | 'Dirent' | 'Stats' | 'watch'
+  | WithCallback
+  | 'constants'
+  | 'createReadStream'
+  | 'createWriteStream'
+  | 'openAsBlob'
+  | 'unwatchFile'
+  | 'watch'
+  | 'watchFile'
+  | 'Dirent'
+  | 'ReadStream'
+  | 'Stats'
+  | 'WriteStream'
 > & {
   readonly promises: VolumePromises;
 };
@@ -96,10 +122,15 @@ export function createFs(calls: FileCalls): VolumeFs {
     ]),
   );
   const { constants } = nodeFs;
+  const callbacks = callbacksOf(files, operations);
   return {
-    ...callbacksOf(files, operations),
+    ...callbacks,
+    realpath: Object.assign(callbacks['realpath'] as () => void, { native: callbacks['realpath'] }),
     ...streamsOf(files),
+    ...fileWatchersOf(files),
+    openAsBlob: (path: unknown, options?: unknown) => openAsBlob(files, path, options),
     watch: (path: unknown, ...rest: unknown[]) => watch(files, path, ...rest),
+    Dir: VolumeDir,
     // What `stat` and `readdir` give are objects of Node's classes.
     Dirent: nodeFs.Dirent,
     Stats: nodeFs.Stats,

@@ -1,6 +1,7 @@
 /**
  * The files of a volume through its mount: for a volume that another process serves. Paths begin at the mountpoint and
- * never lead out of it: symbolic links are followed here, as in the volume itself.
+ * never lead out of it: symbolic links are followed here, as in the volume itself. Snapshots and the vault are mounts of
+ * their own, in it or, of an ordinary user, beside it.
  */
 import {
   type BigIntStats,
@@ -57,7 +58,10 @@ const split = (nanoseconds: bigint) => {
   return [Number((nanoseconds - rest) / 1_000_000_000n), Number(rest)] as const;
 };
 
-function attributesOf(stats: BigIntStats): FileAttributes {
+/** What is behind these names in the root may be mounted somewhere else: then they are links to there. */
+const besideNames: readonly string[] = ['.snapshots', '.vault'];
+
+function attributesOf(stats: BigIntStats, tree: number): FileAttributes {
   const [atimeS, atimeNs] = split(stats.atimeNs);
   const [mtimeS, mtimeNs] = split(stats.mtimeNs);
   const [ctimeS, ctimeNs] = split(stats.ctimeNs);
@@ -75,7 +79,7 @@ function attributesOf(stats: BigIntStats): FileAttributes {
     number,
   ];
   const times = { atimeS, atimeNs, mtimeS, mtimeNs, ctimeS, ctimeNs, btimeS, btimeNs };
-  return { ino, mode, nlink, uid, gid, rdev, size, blocks, ...times };
+  return { tree, ino, mode, nlink, uid, gid, rdev, size, blocks, ...times };
 }
 
 function kindOf(entry: Dirent): number {
@@ -104,8 +108,40 @@ export class MountedFiles implements FileCalls {
   /** Directories that are read through their numbers. */
   readonly #directories = new Map<number, Dir>();
 
-  constructor(mountpoint: string) {
+  /** Whether what is mounted at a path is a part of the volume. */
+  readonly #isBeside: (path: string) => boolean;
+  /** Devices of what was seen; the first one is the volume's own. */
+  readonly #trees: bigint[] = [];
+
+  constructor(mountpoint: string, isBeside: (path: string) => boolean) {
     this.#root = bytewise(mountpoint).replace(/\/+$/, '');
+    this.#isBeside = isBeside;
+  }
+
+  async #attributesOf(stats: BigIntStats): Promise<FileAttributes> {
+    if (this.#trees.length === 0 && this.#device !== undefined) {
+      this.#trees.push(await this.#device);
+    }
+    const known = this.#trees.indexOf(stats.dev);
+    return attributesOf(stats, known === -1 ? this.#trees.push(stats.dev) - 1 : known);
+  }
+
+  /** Where names of the volume are in the system. */
+  async #placeOf(names: readonly string[]): Promise<string> {
+    const [first = '', ...below] = names;
+    if (besideNames.includes(first)) {
+      const target = await this.#besideAt(first);
+      if (target !== undefined) {
+        return [target, ...below].join('/');
+      }
+    }
+    return [this.#root, ...names].join('/');
+  }
+
+  /** Where a part of the volume is mounted that is a link in its root. */
+  async #besideAt(name: string): Promise<string | undefined> {
+    const target = await fs.readlink(systemPath(`${this.#root}/${name}`), 'buffer').catch(() => undefined);
+    return target !== undefined && this.#isBeside(target.toString()) ? target.toString('latin1') : undefined;
   }
 
   async #checkMount(): Promise<void> {
@@ -118,6 +154,12 @@ export class MountedFiles implements FileCalls {
 
   /** Where a path of the volume is in the system. */
   async #at(path: Path, follow: boolean): Promise<Buffer> {
+    const { names, end } = await this.#walk(path, follow);
+    return systemPath(`${await this.#placeOf(names)}${end}`);
+  }
+
+  /** The names to which a path of the volume leads, and what follows the last one. */
+  async #walk(path: Path, follow: boolean): Promise<{ readonly names: readonly string[]; readonly end: string }> {
     await this.#checkMount();
     const text = bytewise(path);
     if (text === '' || text.length > pathMaxBytes) {
@@ -137,7 +179,11 @@ export class MountedFiles implements FileCalls {
         }
         continue;
       }
-      const here = [this.#root, ...names, name].join('/');
+      if (names.length === 0 && besideNames.includes(name) && (await this.#besideAt(name)) !== undefined) {
+        names.push(name);
+        continue;
+      }
+      const here = await this.#placeOf([...names, name]);
       const isFollowed = ahead.length > 0 || follow || wantsDirectory;
       const target = isFollowed ? await this.#target(here, ahead.length > 0) : undefined;
       if (target === undefined) {
@@ -161,7 +207,7 @@ export class MountedFiles implements FileCalls {
     }
     // A dot at the end has a meaning of its own to who removes or renames.
     const end = wantsDirectory ? (/(^|\/)\.$/.test(text) ? '/.' : '/') : '';
-    return systemPath(`${[this.#root, ...names].join('/')}${end}`);
+    return { names, end };
   }
 
   /** Where a symbolic link leads; nothing for anything else. */
@@ -180,11 +226,11 @@ export class MountedFiles implements FileCalls {
   }
 
   async stat(path: Path, follow: boolean): Promise<FileAttributes> {
-    return attributesOf(await fs.lstat(await this.#at(path, follow), { bigint: true }));
+    return await this.#attributesOf(await fs.lstat(await this.#at(path, follow), { bigint: true }));
   }
 
   async fstat(file: number): Promise<FileAttributes> {
-    return attributesOf(await onNumbers.stat(file, { bigint: true }));
+    return await this.#attributesOf(await onNumbers.stat(file, { bigint: true }));
   }
 
   async access(path: Path, wanted: number): Promise<void> {
@@ -316,10 +362,9 @@ export class MountedFiles implements FileCalls {
   }
 
   async realpath(path: Path): Promise<Buffer> {
-    const at = await this.#at(path, true);
-    await fs.lstat(at);
-    const inside = at.toString('latin1').slice(this.#root.length).replace(/\/+$/, '');
-    return systemPath(inside === '' ? '/' : inside);
+    const { names, end } = await this.#walk(path, true);
+    await fs.lstat(systemPath(`${await this.#placeOf(names)}${end}`));
+    return systemPath(`/${names.join('/')}`);
   }
 
   async chmod(path: Path, follow: boolean, mode: number): Promise<void> {

@@ -1,5 +1,5 @@
 /** Node's own streams over files of a volume: they take the calls that they make. */
-import { createReadStream, createWriteStream, type ReadStream, type WriteStream } from 'node:fs';
+import { ReadStream, WriteStream } from 'node:fs';
 import { fileOf, flagsOf, modeOf, pathOf } from './arguments.ts';
 import type { VolumeFileHandle } from './file-handle.ts';
 import { read, readPlan, write, writev } from './transfer.ts';
@@ -48,6 +48,7 @@ function callsOf(files: VolumeFiles, close: (file: number) => Promise<void>) {
 }
 
 type StreamOptions = Record<string, unknown>;
+type Place = string | Buffer | URL;
 
 const asObject = (options: unknown): StreamOptions =>
   typeof options === 'string' ? { encoding: options } : { ...(options as object | undefined) };
@@ -67,11 +68,27 @@ export function streamsOf(files: VolumeFiles) {
     }
     return { ...options, fd: fileOf(fd), fs };
   };
+  // Their constructors are not in the types.
+  const NodeReadStream = ReadStream as unknown as new (path: Place, options: object) => ReadStream;
+  const NodeWriteStream = WriteStream as unknown as new (path: Place, options: object) => WriteStream;
+  class VolumeReadStream extends NodeReadStream {
+    constructor(path: Place, options?: unknown) {
+      super(path, optionsOf(options));
+    }
+  }
+  class VolumeWriteStream extends NodeWriteStream {
+    constructor(path: Place, options?: unknown) {
+      super(path, optionsOf(options));
+    }
+  }
   return {
-    createReadStream: (path: string | Buffer | URL, options?: unknown): ReadStream =>
-      createReadStream(path, optionsOf(options) as Parameters<typeof createReadStream>[1]),
-    createWriteStream: (path: string | Buffer | URL, options?: unknown): WriteStream =>
-      createWriteStream(path, optionsOf(options) as Parameters<typeof createWriteStream>[1]),
+    createReadStream: (path: Place, options?: unknown): ReadStream => new VolumeReadStream(path, options),
+    createWriteStream: (path: Place, options?: unknown): WriteStream => new VolumeWriteStream(path, options),
+    ReadStream: VolumeReadStream,
+    WriteStream: VolumeWriteStream,
+    // The old names of both.
+    FileReadStream: VolumeReadStream,
+    FileWriteStream: VolumeWriteStream,
   };
 }
 

@@ -4,6 +4,9 @@ import { type Attempt, failureOf } from './errors.ts';
 import { throughGate } from './gate.ts';
 import { bigintStatsOf, statsOf } from './stats.ts';
 
+/** Numbers of the trees of a volume, as `st_dev`, are so far apart that none is another volume's. */
+const treeStep = 2 ** 20;
+
 /** Devices of the volumes in this process: what has the same number here is the same file nowhere else. */
 let nextDevice = 0xfe00;
 
@@ -57,6 +60,7 @@ export class VolumeFiles {
 
   /** Attributes as Node shows them. */
   stats(attributes: FileAttributes, options: { readonly bigint?: boolean | undefined } | undefined) {
-    return options?.bigint === true ? bigintStatsOf(attributes, this.device) : statsOf(attributes, this.device);
+    const device = this.device + attributes.tree * treeStep;
+    return options?.bigint === true ? bigintStatsOf(attributes, device) : statsOf(attributes, device);
   }
 }

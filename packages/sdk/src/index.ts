@@ -37,11 +37,14 @@ export type { KeepReason, Kept, Policy, PolicyChanges, PolicyKey, PolicyRun, Pol
 export type { Cancellable } from './cancellable.ts';
 export type { VolumeClient } from './control/client.ts';
 export type { DaemonStatus, PolicyProgress, Unmounted } from './control/protocol.ts';
+export type { VolumeEvent, VolumeEvents } from './events.ts';
 export type { PolicyRunOptions, VolumePolicy } from './policy.ts';
 export type { ScrubOptions } from './scrub.ts';
 export type { Snapshots } from './snapshots.ts';
+export type { SpaceState } from './space-state.ts';
 export type { ReceiveOptions, SendOptions, TransferOptions } from './streams.ts';
 export type { CopyOptions } from './transfer.ts';
 export type { Password, Vault } from './vault.ts';
 export { version } from './version.ts';
-export { type FsckOptions, Volume, type VolumeEvents } from './volume.ts';
+export { type FsckOptions, Volume } from './volume.ts';
+export type { Work } from './work.ts';

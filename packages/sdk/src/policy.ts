@@ -9,6 +9,7 @@ import {
   type RunCalls,
   readPolicy,
 } from '@verfs/snapshots';
+import { objectOf, optionsOf, signalOf } from './arguments.ts';
 import type { Cancellable } from './cancellable.ts';
 
 /** How a policy is run. */
@@ -62,20 +63,21 @@ export class LocalPolicy implements VolumePolicy {
   }
 
   async get(options: Cancellable = {}): Promise<PolicyStatus> {
-    return { policy: this.read(), next: (await this.due(options.signal)) ?? null };
+    return { policy: this.read(), next: (await this.due(signalOf(options))) ?? null };
   }
 
   async set(changes: PolicyChanges, options: Cancellable = {}): Promise<PolicyStatus> {
     this.#refuseReadOnly();
-    changePolicy(this.#volume, changes);
+    changePolicy(this.#volume, objectOf('changes', changes));
     return await this.get(options);
   }
 
-  async run({ mode = 'done', signal }: PolicyRunOptions = {}): Promise<PolicyRun> {
+  async run(options: PolicyRunOptions = {}): Promise<PolicyRun> {
+    const { mode = 'done' } = optionsOf(options);
     if (mode === 'done') {
       this.#refuseReadOnly();
     }
-    return await this.#runner.run(mode, signal);
+    return await this.#runner.run(mode, signalOf(options));
   }
 
   #refuseReadOnly(): void {

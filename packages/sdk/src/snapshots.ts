@@ -1,7 +1,9 @@
 import type { Readable } from 'node:stream';
 import type { Snapshot, SnapshotCalls, SnapshotChange, SnapshotWork, StreamCalls } from '@verfs/native';
+import { optionsOf, signalOf } from './arguments.ts';
 import type { Cancellable } from './cancellable.ts';
 import { type ReceiveOptions, receive, type SendOptions, send } from './streams.ts';
+import { Work } from './work.ts';
 
 /**
  * The snapshots of a volume: of one that this process has open, or that a daemon serves.
@@ -23,18 +25,18 @@ export class Snapshots {
    *
    * @throws SnapshotNameError, SnapshotExistsError
    */
-  create(name: string, options: { readonly note?: string | undefined } & Cancellable = {}): Promise<Snapshot> {
-    return this.#calls.snapshotCreate(name, options.note ?? '', options.signal);
+  async create(name: string, options: { readonly note?: string | undefined } & Cancellable = {}): Promise<Snapshot> {
+    return await this.#calls.snapshotCreate(name, optionsOf(options).note ?? '', signalOf(options));
   }
 
   /** Every snapshot, the oldest first. */
-  list(options: Cancellable = {}): Promise<Snapshot[]> {
-    return this.#calls.snapshots(options.signal);
+  async list(options: Cancellable = {}): Promise<Snapshot[]> {
+    return await this.#calls.snapshots(signalOf(options));
   }
 
   /** @throws SnapshotHeldError */
-  delete(name: string, options: Cancellable = {}): Promise<void> {
-    return this.#calls.snapshotDelete(name, options.signal);
+  async delete(name: string, options: Cancellable = {}): Promise<void> {
+    return await this.#calls.snapshotDelete(name, signalOf(options));
   }
 
   /**
@@ -42,8 +44,8 @@ export class Snapshots {
    *
    * @throws UsageError when `tag` holds it already
    */
-  hold(name: string, tag: string, options: Cancellable = {}): Promise<void> {
-    return this.#calls.snapshotHold(name, tag, options.signal);
+  async hold(name: string, tag: string, options: Cancellable = {}): Promise<void> {
+    return await this.#calls.snapshotHold(name, tag, signalOf(options));
   }
 
   /**
@@ -51,8 +53,8 @@ export class Snapshots {
    *
    * @throws UsageError when `tag` does not hold it
    */
-  release(name: string, tag: string, options: Cancellable = {}): Promise<void> {
-    return this.#calls.snapshotRelease(name, tag, options.signal);
+  async release(name: string, tag: string, options: Cancellable = {}): Promise<void> {
+    return await this.#calls.snapshotRelease(name, tag, signalOf(options));
   }
 
   /**
@@ -61,7 +63,7 @@ export class Snapshots {
    * @throws UsageError when `to` is older than `from`
    */
   async *diff(from: string, to?: string, options: Cancellable = {}): AsyncGenerator<SnapshotChange, void> {
-    for await (const batch of this.#calls.snapshotDiff(from, to, options.signal)) {
+    for await (const batch of this.#calls.snapshotDiff(from, to, signalOf(options))) {
       yield* batch;
     }
   }
@@ -70,8 +72,12 @@ export class Snapshots {
    * Makes the volume what it was, in its mount as well. What was done since is lost, unless another snapshot has it.
    * Cancelled, it completes.
    */
-  rollback(name: string, options: Cancellable = {}): Promise<void> {
-    return this.#calls.snapshotRollback(name, options.signal);
+  rollback(name: string, options: Cancellable = {}): Work<SnapshotWork, void> {
+    return this.#begin((stop) => this.#calls.snapshotRollback(name, stop), options);
+  }
+
+  #begin(run: (stop: AbortSignal) => Promise<void>, options: Cancellable): Work<SnapshotWork, void> {
+    return new Work({ run, look: () => this.work(), options });
   }
 
   /**
@@ -80,8 +86,8 @@ export class Snapshots {
    *
    * @throws PathExistsError, UsageError for a path that cannot be
    */
-  clone(name: string, path: string, options: Cancellable = {}): Promise<void> {
-    return this.#calls.snapshotClone(name, path, options.signal);
+  clone(name: string, path: string, options: Cancellable = {}): Work<SnapshotWork, void> {
+    return this.#begin((stop) => this.#calls.snapshotClone(name, path, stop), options);
   }
 
   /**
@@ -90,8 +96,12 @@ export class Snapshots {
    *
    * @throws PathNotFoundError, PathExistsError, UsageError for paths that cannot be
    */
-  restore(name: string, path: string, options: { readonly to?: string | undefined } & Cancellable = {}): Promise<void> {
-    return this.#calls.snapshotRestore(name, path, options.to, options.signal);
+  restore(
+    name: string,
+    path: string,
+    options: { readonly to?: string | undefined } & Cancellable = {},
+  ): Work<SnapshotWork, void> {
+    return this.#begin((stop) => this.#calls.snapshotRestore(name, path, optionsOf(options).to, stop), options);
   }
 
   /** How far the clone, the restoration or the rollback is that is under way, whoever began it. */
@@ -117,12 +127,12 @@ export class Snapshots {
    *
    * @throws StreamDamagedError, StreamMismatchError, IoError
    */
-  receive(source: Readable, options: ReceiveOptions = {}): Promise<Snapshot> {
+  receive(source: Readable, options: ReceiveOptions = {}): Work<number, Snapshot> {
     return receive(this.#calls, source, options);
   }
 
   /** From where a stream that was cut can go on: the `resume` to send it with. Null when there is none. */
-  interruptedReceive(options: Cancellable = {}): Promise<string | null> {
-    return this.#calls.interruptedReceive(options.signal);
+  async interruptedReceive(options: Cancellable = {}): Promise<string | null> {
+    return await this.#calls.interruptedReceive(signalOf(options));
   }
 }

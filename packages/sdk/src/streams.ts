@@ -2,8 +2,10 @@
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Snapshot, StreamCalls } from '@verfs/native';
+import { functionOf, objectOf, optionsOf, signalOf } from './arguments.ts';
 import type { Cancellable } from './cancellable.ts';
 import { meet } from './meeting.ts';
+import { Work } from './work.ts';
 
 /** Options of transfers. */
 export interface TransferOptions extends Cancellable {
@@ -29,17 +31,18 @@ export interface ReceiveOptions extends TransferOptions {
 class Counter {
   readonly #onProgress: TransferOptions['onProgress'];
   #thrown: { readonly error: unknown } | undefined;
+  /** Bytes that went through. */
+  bytes = 0;
 
   constructor(onProgress: TransferOptions['onProgress']) {
-    this.#onProgress = onProgress;
+    this.#onProgress = functionOf('onProgress', onProgress);
   }
 
   async *count(source: AsyncIterable<Uint8Array>) {
-    let bytes = 0;
     for await (const piece of source) {
-      bytes += piece.length;
+      this.bytes += piece.length;
       try {
-        this.#onProgress?.(bytes);
+        this.#onProgress?.(this.bytes);
       } catch (error) {
         this.#thrown = { error };
         throw error;
@@ -57,7 +60,8 @@ class Counter {
 }
 
 async function* sent(calls: StreamCalls, name: string, options: SendOptions): AsyncGenerator<Uint8Array, void> {
-  const { from, resume, signal, onProgress } = options;
+  const { from, resume, onProgress } = optionsOf(options);
+  const signal = signalOf(options);
   const stop = new AbortController();
   const either = signal === undefined ? stop.signal : AbortSignal.any([stop.signal, signal]);
   const counter = new Counter(onProgress);
@@ -86,9 +90,20 @@ export const send = (calls: StreamCalls, name: string, options: SendOptions): Re
   Readable.from(sent(calls, name, options), { objectMode: false });
 
 /** Makes a volume what the stream `source` says. */
-export async function receive(calls: StreamCalls, source: Readable, options: ReceiveOptions): Promise<Snapshot> {
-  const { rollback = false, signal, onProgress } = options;
-  const counter = new Counter(onProgress);
+export function receive(calls: StreamCalls, source: Readable, options: ReceiveOptions): Work<number, Snapshot> {
+  const counter = new Counter(options?.onProgress);
+  const run = (stop: AbortSignal) => received(calls, source, counter, options?.rollback ?? false, stop);
+  return new Work({ run, look: () => counter.bytes, options });
+}
+
+async function received(
+  calls: StreamCalls,
+  source: Readable,
+  counter: Counter,
+  rollback: boolean,
+  signal: AbortSignal,
+): Promise<Snapshot> {
+  objectOf('source', source);
   const meeting = await meet();
   try {
     const call = calls.snapshotReceive({ rollback, socket: meeting.socket }, signal);

@@ -20,6 +20,7 @@ import {
   type VaultSecret,
   wipe,
 } from '@verfs/vault';
+import { millisecondsOf, optionsOf, passwordOf, signalOf, textOf } from './arguments.ts';
 import type { Cancellable } from './cancellable.ts';
 import { meet } from './meeting.ts';
 
@@ -36,12 +37,14 @@ export type VaultServer = VaultCalls & {
 };
 
 // A pooled buffer would be shared, and not wiped as a whole.
-const bytesOf = (password: Password): Uint8Array =>
-  typeof password === 'string' ? Uint8Array.from(Buffer.from(password, 'utf8')) : password;
+const bytesOf = (given: Password): Uint8Array => {
+  const password = passwordOf(given);
+  return typeof password === 'string' ? Uint8Array.from(Buffer.from(password, 'utf8')) : password;
+};
 
 const secretOf = (password: Password, keyFile: string): VaultSecret => ({
   password: bytesOf(password),
-  keyFile: readKeyFile(keyFile),
+  keyFile: readKeyFile(textOf('keyFile', keyFile)),
 });
 
 /** Errors after which the secrets of a vault are what they were. */
@@ -92,8 +95,9 @@ export class Vault {
     password: Password,
     options: { readonly directory?: string; readonly compressed?: boolean } & Cancellable = {},
   ): Promise<string> {
-    const { directory = '.', compressed = true, signal } = options;
-    const made: CreatedKeyFile = createKeyFile(keyFileIn(directory));
+    const { directory = '.', compressed = true } = optionsOf(options);
+    const signal = signalOf(options);
+    const made: CreatedKeyFile = createKeyFile(keyFileIn(textOf('directory', directory)));
     try {
       const secret = { password: bytesOf(password), keyFile: made.content };
       await handOver([secret], (socket) => this.#calls.vaultCreate({ compressed, socket }, signal));
@@ -120,8 +124,8 @@ export class Vault {
    *
    * @throws VaultUnlockedError, VaultSecretError, VaultRateLimitedError, VaultKeyFileError
    */
-  async unlock(password: Password, keyFile: string, { signal }: Cancellable = {}): Promise<void> {
-    await handOver([secretOf(password, keyFile)], (socket) => this.#calls.vaultUnlock(socket, signal));
+  async unlock(password: Password, keyFile: string, options: Cancellable = {}): Promise<void> {
+    await handOver([secretOf(password, keyFile)], (socket) => this.#calls.vaultUnlock(socket, signalOf(options)));
   }
 
   /**
@@ -129,8 +133,8 @@ export class Vault {
    *
    * @throws as `unlock`
    */
-  async check(password: Password, keyFile: string, { signal }: Cancellable = {}): Promise<void> {
-    await handOver([secretOf(password, keyFile)], (socket) => this.#calls.vaultCheck(socket, signal));
+  async check(password: Password, keyFile: string, options: Cancellable = {}): Promise<void> {
+    await handOver([secretOf(password, keyFile)], (socket) => this.#calls.vaultCheck(socket, signalOf(options)));
   }
 
   /**
@@ -139,18 +143,19 @@ export class Vault {
    *
    * @throws VolumeFullError, IoError: what was written cannot be made durable; then it stays unlocked
    */
-  lock({ graceMs = graceMsDefault, signal }: { readonly graceMs?: number } & Cancellable = {}): Promise<void> {
-    return this.#calls.vaultLock(graceMs, signal);
+  async lock(options: { readonly graceMs?: number } & Cancellable = {}): Promise<void> {
+    const { graceMs = graceMsDefault } = optionsOf(options);
+    await this.#calls.vaultLock(millisecondsOf('graceMs', graceMs), signalOf(options));
   }
 
   /**
    * Files in it with damaged data that were noticed since it was unlocked; none while it is locked. Their names come past
    * whoever has the volume open: the memory of a daemon's JavaScript is not to have them.
    */
-  async damaged({ signal }: Cancellable = {}): Promise<Damage[]> {
+  async damaged(options: Cancellable = {}): Promise<Damage[]> {
     const meeting = await meet();
     try {
-      const called = this.#calls.vaultDamaged(meeting.socket, signal);
+      const called = this.#calls.vaultDamaged(meeting.socket, signalOf(options));
       called.catch(() => meeting.end());
       const line = await Promise.race([meeting.connection, called.then(() => meeting.connection)]);
       const parts = (await text(line)).split('\0');
@@ -171,10 +176,10 @@ export class Vault {
     password: Password,
     changed: Password,
     keyFile: string,
-    { signal }: Cancellable = {},
+    options: Cancellable = {},
   ): Promise<void> {
     const secrets = [secretOf(password, keyFile), secretOf(changed, keyFile)];
-    await handOver(secrets, (socket) => this.#calls.vaultChange(socket, signal));
+    await handOver(secrets, (socket) => this.#calls.vaultChange(socket, signalOf(options)));
   }
 
   /**
@@ -183,12 +188,12 @@ export class Vault {
    *
    * @throws VaultSecretError, VaultRateLimitedError, VaultKeyFileError
    */
-  async rotateKeyFile(password: Password, keyFile: string, { signal }: Cancellable = {}): Promise<void> {
+  async rotateKeyFile(password: Password, keyFile: string, options: Cancellable = {}): Promise<void> {
     const before = secretOf(password, keyFile);
     const made = createKeyFile(`${keyFile}.new-${randomBytes(4).toString('hex')}`);
     try {
       const after = { password: Uint8Array.from(before.password), keyFile: made.content };
-      await handOver([before, after], (socket) => this.#calls.vaultChange(socket, signal));
+      await handOver([before, after], (socket) => this.#calls.vaultChange(socket, signalOf(options)));
     } catch (error) {
       // Any other may have come after the change: then this is the file that opens the vault.
       if (refusals.some((refusal) => error instanceof refusal)) {
@@ -206,14 +211,14 @@ export class Vault {
    * @throws VaultLockedError, UsageError when one is under way, VaultSecretError, VaultRateLimitedError,
    * VaultKeyFileError
    */
-  async rekey(password: Password, keyFile: string, { signal }: Cancellable = {}): Promise<void> {
-    await handOver([secretOf(password, keyFile)], (socket) => this.#calls.vaultRekey(socket, signal));
+  async rekey(password: Password, keyFile: string, options: Cancellable = {}): Promise<void> {
+    await handOver([secretOf(password, keyFile)], (socket) => this.#calls.vaultRekey(socket, signalOf(options)));
   }
 
   /**
    * Has it lock itself when nobody used it for `afterMs`; never with 0. Until the volume is closed.
    */
   async autoLock(afterMs: number): Promise<void> {
-    await this.#calls.vaultAutoLock?.(afterMs);
+    await this.#calls.vaultAutoLock?.(millisecondsOf('afterMs', afterMs));
   }
 }

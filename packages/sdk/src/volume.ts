@@ -1,4 +1,3 @@
-import { EventEmitter } from 'node:events';
 import { resolve } from 'node:path';
 import { createFs, type VolumeFs } from '@verfs/fs';
 import {
@@ -12,6 +11,7 @@ import {
   NativeVolume,
   type OpenOptions,
   type Reclaimable,
+  type ScrubProgress,
   type ScrubResult,
   type ScrubStatus,
   type Stats,
@@ -19,16 +19,21 @@ import {
   type Usage,
   type VolumeInfo,
 } from '@verfs/native';
+import { signalOf } from './arguments.ts';
 import type { Cancellable } from './cancellable.ts';
+import { collectionOf } from './collection.ts';
 import type { VolumeClient } from './control/client.ts';
+import { VolumeEmitter } from './emitter.ts';
+import { announcing, EventWatch, type VolumeEvent } from './events.ts';
 import { checkFreezeMs } from './freeze.ts';
 import { LocalVault } from './local-vault.ts';
 import { checkCreateOptions, checkMountOptions, checkOpenOptions } from './options.ts';
 import { LocalPolicy, type VolumePolicy } from './policy.ts';
-import { type ScrubOptions, watchedScrub } from './scrub.ts';
+import { type ScrubOptions, scrubOf } from './scrub.ts';
 import { Snapshots } from './snapshots.ts';
 import { type CopyOptions, exportTree, importTree } from './transfer.ts';
 import { Vault } from './vault.ts';
+import type { Work } from './work.ts';
 
 /** How a volume is checked. */
 export interface FsckOptions extends Cancellable {
@@ -36,18 +41,6 @@ export interface FsckOptions extends Cancellable {
   readonly repair?: boolean | undefined;
   /** Called a few times a second. */
   readonly onProgress?: ((progress: FsckProgress) => void) | undefined;
-}
-
-/** What a volume tells to those who asked with `on`. */
-export interface VolumeEvents {
-  /** It was mounted there by this process. */
-  mount: [mountpoint: string];
-  /** Its mount is gone, whoever unmounted it. */
-  unmount: [];
-  /** A collection of garbage that this process asked for is done. */
-  gc: [progress: GcProgress];
-  /** It was closed. */
-  close: [];
 }
 
 /**
@@ -59,10 +52,23 @@ export interface VolumeEvents {
  * await using volume = await Volume.open('/srv/volume');
  * await volume.mount('/mnt/volume');
  * ```
+ *
+ * It tells with `on` what happens to it, whoever did that:
+ *
+ * ```ts
+ * volume.on('snapshotCreated', ({ snapshot }) => console.log(snapshot.name));
+ * volume.on('event', ({ type }) => console.log(type));
+ * await volume.snapshots.create('first');
+ * ```
  */
-export class Volume extends EventEmitter<VolumeEvents> implements AsyncDisposable {
+export class Volume extends VolumeEmitter implements AsyncDisposable {
   readonly #native: NativeVolume;
   readonly #vault: LocalVault;
+  readonly #watch: EventWatch;
+  #isHeard = false;
+  #isMounted = false;
+  /** Resolves when it is told that the mount is gone, where somebody wants to know. */
+  #mountEnd: Promise<void> | undefined;
   /** The snapshots of the volume. */
   readonly snapshots: Snapshots;
   /** When snapshots are taken, and which are kept: this process calls `policy.run()` from time to time. */
@@ -74,11 +80,36 @@ export class Volume extends EventEmitter<VolumeEvents> implements AsyncDisposabl
 
   private constructor(native: NativeVolume, path: string, access: 'read-write' | 'read-only') {
     super();
-    this.#native = native;
-    this.snapshots = new Snapshots(native);
-    this.policy = new LocalPolicy(path, access, native);
-    this.#vault = new LocalVault(native);
+    this.#watch = new EventWatch(native);
+    this.#native = announcing(native, this.#watch);
+    this.snapshots = new Snapshots(this.#native);
+    this.policy = new LocalPolicy(path, access, this.#native);
+    this.#vault = new LocalVault(this.#native);
     this.vault = new Vault(this.#vault);
+  }
+
+  protected override listen(tell: (event: VolumeEvent) => void): () => void {
+    const unlisten = this.#watch.listen(tell);
+    this.#isHeard = true;
+    this.#watchMount();
+    return () => {
+      this.#isHeard = false;
+      unlisten();
+    };
+  }
+
+  /** The wait for the end of the mount takes a thread, and keeps the process alive: only where somebody wants to know. */
+  #watchMount(): void {
+    if (this.#isMounted && this.#isHeard) {
+      this.#mountEnd ??= this.#native
+        .waitUnmounted()
+        .catch(() => undefined)
+        .then(() => {
+          this.#mountEnd = undefined;
+          this.#isMounted = false;
+          this.#watch.tell({ type: 'unmounted' });
+        });
+    }
   }
 
   /**
@@ -139,11 +170,13 @@ export class Volume extends EventEmitter<VolumeEvents> implements AsyncDisposabl
 
   /**
    * Its files, with the interface of Node's `fs`: no mount and no root rights are needed. Paths begin at the root of the
-   * volume; owners and permissions are those of this process's user, and its umask is the one at the first use.
+   * volume, and lead into its snapshots and its unlocked vault as in a mount; owners and permissions are those of this
+   * process's user, and its umask is the one at the first use.
    *
    * ```ts
    * await volume.fs.promises.writeFile('/notes.txt', 'first line');
-   * const text = await volume.fs.promises.readFile('/notes.txt', 'utf8');
+   * await volume.snapshots.create('before');
+   * const text = await volume.fs.promises.readFile('/.snapshots/before/notes.txt', 'utf8');
    * ```
    */
   get fs(): VolumeFs {
@@ -161,42 +194,35 @@ export class Volume extends EventEmitter<VolumeEvents> implements AsyncDisposabl
   async mount(mountpoint: string, options: MountOptions & Cancellable = {}): Promise<void> {
     const { signal, ...mount } = options;
     await this.#native.mount(mountpoint, checkMountOptions(mount), signal);
-    this.emit('mount', mountpoint);
-    // The wait takes a thread, and keeps the process alive: only where somebody wants to know.
-    if (this.listenerCount('unmount') > 0) {
-      this.#native.waitUnmounted().then(
-        () => this.emit('unmount'),
-        () => undefined,
-      );
-    }
+    this.#isMounted = true;
+    this.#watch.tell({ type: 'mounted', mountpoint });
+    this.#watchMount();
   }
 
   /** Makes everything durable, then unmounts. A mount in use goes when its last user does. Cancelled, it goes on. */
-  unmount(options: Cancellable = {}): Promise<void> {
-    return this.#native.unmount(options.signal);
+  async unmount(options: Cancellable = {}): Promise<void> {
+    return await this.#native.unmount(signalOf(options));
   }
 
   /** Resolves once the mount is gone, whoever unmounted it. */
-  waitUnmounted(options: Cancellable = {}): Promise<void> {
-    return this.#native.waitUnmounted(options.signal);
+  async waitUnmounted(options: Cancellable = {}): Promise<void> {
+    return await this.#native.waitUnmounted(signalOf(options));
   }
 
   /** Resolves once everything done before is durable. */
-  sync(options: Cancellable = {}): Promise<void> {
-    return this.#native.sync(options.signal);
+  async sync(options: Cancellable = {}): Promise<void> {
+    return await this.#native.sync(signalOf(options));
   }
 
   /**
    * Collects garbage now, from every pack that has some: gives the room of deleted data back to the disk. Resolves when
-   * it is done. Cancelled, it goes on.
+   * it is done. Cancelled, it stops, unless somebody else waits for it too; what came back stays so.
    *
    * @throws VolumeFullError when there is no room even for what is needed of one pack, UsageError for a volume that was
    * opened to be read only, IoError, CancelledError
    */
-  async gc(options: Cancellable = {}): Promise<GcProgress> {
-    const progress = await this.#native.gc(options.signal);
-    this.emit('gc', progress);
-    return progress;
+  gc(options: Cancellable = {}): Work<GcProgress, GcProgress> {
+    return collectionOf(this.#native, options);
   }
 
   /** What `gc` would find; changes nothing. */
@@ -216,11 +242,8 @@ export class Volume extends EventEmitter<VolumeEvents> implements AsyncDisposabl
    *
    * @throws UsageError, IoError, ClosedError, CancelledError
    */
-  scrub(options: ScrubOptions = {}): Promise<ScrubResult> {
-    const { onProgress } = options;
-    return onProgress === undefined
-      ? this.#native.scrub(options.rateBytes, options.signal)
-      : watchedScrub(this.#native, options, onProgress);
+  scrub(options: ScrubOptions = {}): Work<ScrubProgress, ScrubResult> {
+    return scrubOf(this.#native, options);
   }
 
   /** Has the scrub that runs stop. */
@@ -244,8 +267,8 @@ export class Volume extends EventEmitter<VolumeEvents> implements AsyncDisposabl
    *
    * @throws PathNotFoundError, UsageError, IoError, CancelledError
    */
-  usage(path = '', options: Cancellable = {}): Promise<Usage> {
-    return this.#native.usage(path, options.signal);
+  async usage(path = '', options: Cancellable = {}): Promise<Usage> {
+    return await this.#native.usage(path, signalOf(options));
   }
 
   /**
@@ -277,8 +300,8 @@ export class Volume extends EventEmitter<VolumeEvents> implements AsyncDisposabl
    *
    * @throws UsageError when it stands still already; VolumeFullError, VolumeReadOnlyError, IoError, CancelledError
    */
-  freeze(forMs: number, options: Cancellable = {}): Promise<void> {
-    return this.#native.freeze(checkFreezeMs(forMs), options.signal);
+  async freeze(forMs: number, options: Cancellable = {}): Promise<void> {
+    await this.#native.freeze(checkFreezeMs(forMs), signalOf(options));
   }
 
   /**
@@ -299,10 +322,12 @@ export class Volume extends EventEmitter<VolumeEvents> implements AsyncDisposabl
   /** Unmounts, makes everything durable, and gives the volume back. Cancelled, it goes on. */
   async close(options: Cancellable = {}): Promise<void> {
     this.#vault.stop();
-    await this.#native.close(options.signal);
+    await this.#native.close(signalOf(options));
+    await this.#mountEnd;
     if (!this.#isClosed) {
       this.#isClosed = true;
-      this.emit('close');
+      this.#watch.tell({ type: 'closed' });
+      this.#watch.stop();
     }
   }
 

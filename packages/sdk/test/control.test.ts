@@ -12,17 +12,20 @@ import { noPolicy } from '@verfs/snapshots';
 import type { ControlHandlers } from '../src/control/protocol.ts';
 import { type ControlServer, serveControl } from '../src/control/server.ts';
 import {
+  eventHandlers,
   freezeHandlers,
   scrubHandlers,
   snapshotHandlers,
   transferHandlers,
   vaultHandlers,
 } from '../src/daemon/handlers.ts';
+import { EventWatch } from '../src/events.ts';
 import { LocalVault } from '../src/local-vault.ts';
 import { LocalPolicy } from '../src/policy.ts';
 import { forgetDead, prepareRuntimeDirectory, register, registered, socketPath, unregister } from '../src/registry.ts';
 import { FakeSnapshots } from './fake-snapshots.ts';
 import { FakeVault } from './fake-vault.ts';
+import { FakeWatched } from './fake-watched.ts';
 
 const silent = { error: () => undefined, warn: () => undefined, info: () => undefined, debug: () => undefined };
 const uuid = `00000000-0000-4000-8000-${String(process.pid).padStart(12, '0')}`;
@@ -32,6 +35,8 @@ let release: () => void;
 let snapshots: FakeSnapshots;
 let handlers: ControlHandlers;
 let server: ControlServer;
+let volume: FakeWatched;
+let watch: EventWatch;
 
 beforeEach(async () => {
   prepareRuntimeDirectory();
@@ -39,6 +44,8 @@ beforeEach(async () => {
     release = () => resolve(null);
   });
   snapshots = new FakeSnapshots();
+  volume = new FakeWatched(snapshots);
+  watch = new EventWatch(volume);
   const policy = new LocalPolicy('/v', 'read-only', snapshots);
   handlers = {
     ...snapshotHandlers(snapshots, policy, () => undefined),
@@ -57,6 +64,7 @@ beforeEach(async () => {
       scrubStop: async () => undefined,
       scrubStatus: async () => ({ active: true, running: { totalBytes: 9 } }) as never,
     }),
+    ...eventHandlers(watch),
     sync: () => held,
     usage: async ({ path }) => ({ files: path.length }) as never,
     ...transferHandlers({
@@ -107,7 +115,11 @@ describe('the control socket', () => {
   test('tells how far a scrub is', async () => {
     await using client = await VolumeClient.to(served);
     const seen: number[] = [];
-    const done = await client.scrub({ rateBytes: 77, onProgress: ({ totalBytes }) => seen.push(totalBytes) });
+    const work = client.scrub({ rateBytes: 77 });
+    for await (const { totalBytes } of work) {
+      seen.push(totalBytes);
+    }
+    const done = await work;
     expect(done).toMatchObject({ end: 'done', tally: { bytes: 77 } });
     expect(seen).toContain(9);
     expect(await client.scrubStatus()).toMatchObject({ active: true });
@@ -149,11 +161,11 @@ describe('the control socket', () => {
   test('serves others while one waits, who can cancel', async () => {
     await using client = await VolumeClient.to(served);
     const abort = new AbortController();
-    const waiting = client.sync(abort.signal);
+    const waiting = client.sync({ signal: abort.signal });
     expect(await client.status()).toMatchObject({ pid: 7 });
     abort.abort();
     await expect(waiting).rejects.toMatchObject({ code: 'VERFS_E_CANCELLED' });
-    await expect(client.sync(AbortSignal.abort())).rejects.toMatchObject({ code: 'VERFS_E_CANCELLED' });
+    await expect(client.sync({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'VERFS_E_CANCELLED' });
   });
 
   test('tells when the daemon goes away, or is not there', async () => {

@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals';
 import type { Log } from '@verfs/log';
-import { type Room, SpaceWatch, spaceState } from '../src/daemon/space-watch.ts';
+import { SpaceWatch } from '../src/daemon/space-watch.ts';
+import { type Room, spaceState } from '../src/space-state.ts';
 
 const gibibyte = 1024 ** 3;
 

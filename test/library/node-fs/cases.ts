@@ -477,6 +477,70 @@ export const cases: Readonly<Record<string, Case>> = {
     return await collected(stream);
   }),
 
+  'watchFile tells of changes, and unwatchFile ends that': on(async ({ fs, p, at }) => {
+    const seen: unknown[] = [];
+    const watched = new Promise<void>((resolve) => {
+      fs.watchFile(at('file'), { interval: 20 }, (now, before) => {
+        seen.push([now.size, before.size, now.isFile()]);
+        fs.unwatchFile(at('file'));
+        resolve();
+      });
+    });
+    // Longer than a look takes.
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await p.appendFile(at('file'), ' and more');
+    await watched;
+    await p.appendFile(at('file'), '!');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    return seen;
+  }),
+  'watchFile of what is not there': on(async ({ fs, p, at }) => {
+    const seen: unknown[] = [];
+    const told = (count: number) =>
+      new Promise<void>((resolve) => {
+        const look = () => (seen.length >= count ? resolve() : setTimeout(look, 10));
+        look();
+      });
+    const listener = (now: nodeFs.BigIntStats, before: nodeFs.BigIntStats) =>
+      seen.push([now.nlink, now.mtimeNs === 0n, before.nlink, before.ino === 0n]);
+    fs.watchFile(at('later'), { interval: 20, bigint: true }, listener);
+    await told(1);
+    await p.writeFile(at('later'), '');
+    await told(2);
+    fs.unwatchFile(at('later'), () => undefined);
+    await p.unlink(at('later'));
+    await told(3);
+    fs.unwatchFile(at('later'), listener as never);
+    return seen;
+  }),
+  'watchFile without a listener': on(async ({ fs, at }) => wrong(fs.watchFile)(at('file'), {})),
+  'a blob': on(async ({ fs, at }) => {
+    const blob = await fs.openAsBlob(at('file'), { type: 'text/plain' });
+    const part = blob.slice(1, -1, 'a/b');
+    const pieces: Uint8Array[] = [];
+    for await (const piece of part.stream()) {
+      pieces.push(piece as Uint8Array);
+    }
+    return [
+      [blob.size, blob.type, await blob.text()],
+      [part.size, part.type, String(Buffer.concat(pieces)), (await part.arrayBuffer()).byteLength],
+      [blob.slice(5, 2).size, await blob.slice(-3).text(), await blob.slice(1, 99).slice(1).text()],
+    ];
+  }),
+  'a blob of a file that changed since': on(async ({ fs, p, at }) => {
+    const blob = await fs.openAsBlob(at('file'));
+    await p.appendFile(at('file'), 'more');
+    return await blob.text().catch((error: Error) => error.name);
+  }),
+  'a blob of what is not there': on(async ({ fs, at }) => {
+    // Node throws.
+    const open = async () => await fs.openAsBlob(at('none'));
+    return await open().catch((error: NodeJS.ErrnoException) => error.code);
+  }),
+  'callbacks: realpath.native': on(({ fs, at }) =>
+    answer((done) => fs.realpath.native(at('d/..'), (error, path) => done(error, path.replace(at(), '')))),
+  ),
+
   'callbacks: stat': on(({ fs, at }) =>
     answer((done) => fs.stat(at('file'), (error, stats) => done(error, stats?.size))),
   ),

@@ -3,7 +3,7 @@
 use napi::bindgen_prelude::{Buffer, BufferSlice, Either};
 use napi::{Error, Status};
 use napi_derive::napi;
-use verfs_engine::{Access, Attr, Entries, FileKind, FsStat, Links, Listed, NewTimes, Timestamp};
+use verfs_engine::{Access, Entries, FileKind, Found, FsStat, Links, Listed, NewTimes, Timestamp};
 
 /// A path: text, or bytes where a name is no UTF-8.
 #[napi]
@@ -12,6 +12,8 @@ pub type FilePath<'a> = Either<String, BufferSlice<'a>>;
 /// Attributes of a file. Times are seconds since 1970 and nanoseconds.
 #[napi(object)]
 pub struct FileAttributes {
+    /// In which tree it is: 0 the volume's own; its snapshots and its vault are others. Inode numbers are of their tree.
+    pub tree: f64,
     /// Inode number.
     pub ino: f64,
     /// Kind and permissions, as in `st_mode`.
@@ -98,10 +100,12 @@ fn seconds(time: Timestamp) -> f64 {
     time.seconds as f64
 }
 
-impl From<Attr> for FileAttributes {
-    fn from(attr: Attr) -> Self {
+impl From<Found> for FileAttributes {
+    fn from(attr: Found) -> Self {
+        let (tree, ino) = attr.identity();
         Self {
-            ino: number(attr.ino.0),
+            tree: number(tree),
+            ino: number(ino.0),
             mode: u32::from(kind_bits(attr.kind)) << 12 | u32::from(attr.mode),
             nlink: attr.nlink,
             uid: attr.uid,

@@ -1,9 +1,9 @@
 //! Changing modes, owners and times.
 
 use verfs_base::Timestamp;
-use verfs_vfs::{Attr, FileKind, SetAttr, SetTime};
+use verfs_vfs::{FileKind, SetAttr, SetTime};
 
-use super::{FileError, Files, Links};
+use super::{FileError, Files, Found, Links};
 
 /// Set-group-id.
 const SET_GROUP: u16 = 0o2000;
@@ -27,16 +27,16 @@ pub struct NewTimes {
 }
 
 impl Files {
-    fn attr_of(&self, who: Who<'_>) -> Result<Attr, FileError> {
+    fn attr_of(&self, who: Who<'_>) -> Result<Found, FileError> {
         match who {
             Who::Path(path, links) => self.existing(path, links),
             Who::Open(number) => self.fstat(number),
         }
     }
 
-    fn change(&self, attr: &Attr, change: &SetAttr) -> Result<(), FileError> {
-        self.changing()?.setattr(&self.context(), attr.ino, change)?;
-        self.tell_attributes(attr.ino);
+    fn set(&self, found: &Found, change: &SetAttr) -> Result<(), FileError> {
+        self.change(&found.ground, |tree| tree.setattr(&self.context(), found.ino, change))?;
+        self.tell_attributes(&found.ground, found.ino);
         Ok(())
     }
 
@@ -52,7 +52,7 @@ impl Files {
         }
         let is_foreign = !self.caller.is_root() && !self.caller.is_in(attr.gid);
         let mode = if is_foreign { mode & !SET_GROUP } else { mode } & 0o7777;
-        self.change(&attr, &SetAttr { mode: Some(mode), ..SetAttr::default() })
+        self.set(&attr, &SetAttr { mode: Some(mode), ..SetAttr::default() })
     }
 
     /// Sets owner and group; `None` leaves one as it is.
@@ -68,7 +68,7 @@ impl Files {
                 return Err(FileError::NOT_PERMITTED);
             }
         }
-        self.change(&attr, &SetAttr { uid, gid, ..SetAttr::default() })
+        self.set(&attr, &SetAttr { uid, gid, ..SetAttr::default() })
     }
 
     /// Sets the times.
@@ -79,6 +79,6 @@ impl Files {
         let attr = self.attr_of(who)?;
         self.caller.check_owner(&attr)?;
         let (atime, mtime) = (Some(SetTime::At(times.accessed)), Some(SetTime::At(times.modified)));
-        self.change(&attr, &SetAttr { atime, mtime, ..SetAttr::default() })
+        self.set(&attr, &SetAttr { atime, mtime, ..SetAttr::default() })
     }
 }

@@ -1,12 +1,13 @@
-//! Who calls, and what he may: the mode bits of a file decide, as path_resolution(7) and access(2) say.
-//!
-//! Access control lists are not asked: where there is one, the group bits of the mode are its mask.
+//! Who calls, and what he may: the mode bits of a file decide, as path_resolution(7) and access(2) say, or its access
+//! control list, as acl(5) says.
 
 use rustix::process;
-use verfs_vfs::{Attr, FileKind};
+use verfs_vfs::{ACL_ACCESS, AclCaller, Attr, FileKind, acl_permits};
 
-use super::FileError;
+use super::{FileError, Files, Found};
 
+/// The bits of the group: the mask, where there is a list. Without any of them no list is asked, as on Linux.
+const GROUP_BITS: u16 = 0o070;
 /// Execution by anybody.
 const ANY_EXECUTE: u16 = 0o111;
 /// In a directory with this bit only owners take names away.
@@ -99,20 +100,40 @@ impl Caller {
         Access((attr.mode >> shift) as u8 & 7).contains(wanted)
     }
 
-    /// Refuses what he may not.
-    pub(super) fn check(&self, attr: &Attr, wanted: Access) -> Result<(), FileError> {
-        if self.may(attr, wanted) { Ok(()) } else { Err(FileError::DENIED) }
-    }
-
     /// Refuses who is not the owner.
     pub(super) fn check_owner(&self, attr: &Attr) -> Result<(), FileError> {
         if self.owns(attr) { Ok(()) } else { Err(FileError::NOT_PERMITTED) }
     }
+}
+
+impl Files {
+    /// What the list of a file says about the caller, if it is one that is asked.
+    fn list_permits(&self, found: &Found, wanted: Access) -> Result<Option<bool>, FileError> {
+        let caller = &self.caller;
+        if caller.owns(found) || found.mode & GROUP_BITS == 0 || found.kind == FileKind::Symlink {
+            return Ok(None);
+        }
+        match self.on(&found.ground, |tree| tree.getxattr(&self.context(), found.ino, ACL_ACCESS)) {
+            Ok(list) => {
+                let who = AclCaller { uid: caller.uid, is_in: &|gid| caller.is_in(gid) };
+                Ok(Some(acl_permits(&list, &who, found.gid, u16::from(wanted.0))?))
+            }
+            Err(FileError::NO_ATTRIBUTE) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Refuses what the caller may not.
+    pub(super) fn check(&self, found: &Found, wanted: Access) -> Result<(), FileError> {
+        let permitted = self.list_permits(found, wanted)?.unwrap_or_else(|| self.caller.may(found, wanted));
+        if permitted { Ok(()) } else { Err(FileError::DENIED) }
+    }
 
     /// Refuses who may not take the name of `entry` from `directory`.
-    pub(super) fn check_removal(&self, directory: &Attr, entry: &Attr) -> Result<(), FileError> {
+    pub(super) fn check_removal(&self, directory: &Found, entry: &Found) -> Result<(), FileError> {
         self.check(directory, Access::WRITE.and(Access::EXECUTE))?;
-        match directory.mode & STICKY != 0 && !self.owns(directory) && !self.owns(entry) {
+        let owns = |found: &Found| self.caller.owns(found);
+        match directory.mode & STICKY != 0 && !owns(directory) && !owns(entry) {
             true => Err(FileError::NOT_PERMITTED),
             false => Ok(()),
         }

@@ -1,6 +1,7 @@
 //! Files in one call: read whole, written whole, copied by reference.
 
 use bytes::Bytes;
+use verfs_fuse::Tree;
 use verfs_vfs::FileKind;
 
 use super::{FileError, Files, Links, OpenFlags};
@@ -72,7 +73,7 @@ impl Files {
         }
     }
 
-    /// Copies the content and the permissions of a file. Both share what is stored.
+    /// Copies the content and the permissions of a file. Both share what is stored, if both are in one tree.
     ///
     /// # Errors
     /// As `open(2)` and `copy_file_range(2)`; EISDIR for directories.
@@ -83,7 +84,7 @@ impl Files {
             return Err(FileError::IS_DIRECTORY);
         }
         if let Ok(found) = self.existing(to, Links::Follow)
-            && found.ino == attr.ino
+            && found.is(&attr)
             && target == CopyTarget::Replace
         {
             return Ok(());
@@ -91,17 +92,36 @@ impl Files {
         let exclusive = if target == CopyTarget::New { libc::O_EXCL } else { 0 };
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | exclusive;
         let copy = self.opened(to, flags, attr.mode & 0o777)?;
-        let (vfs, context) = (self.vfs()?, self.context());
-        let (source, copy) = (self.handle(source.number)?, self.handle(copy.number)?);
+        let (from, to) = (self.handle(source.number)?, self.handle(copy.number)?);
+        if !from.ground.is(&to.ground) {
+            return self.copy_bytes(source.number, copy.number);
+        }
+        let context = self.context();
         let mut copied = 0;
         loop {
-            let (bytes, _) = vfs.copy_range(&context, (source.ino, copied), (copy.ino, copied), PIECE_BYTES)?;
+            let range = |tree: &dyn Tree| tree.copy_range(&context, (from.ino, copied), (to.ino, copied), PIECE_BYTES);
+            let (bytes, _) = self.change(&to.ground, range)?;
             if bytes == 0 {
                 break;
             }
             copied += bytes;
         }
-        self.tell_content(copy.ino);
+        self.tell_content(&to.ground, to.ino);
         Ok(())
+    }
+
+    /// Trees share nothing by reference: what is copied out of a snapshot or a vault is read and written.
+    fn copy_bytes(&self, from: i32, to: i32) -> Result<(), FileError> {
+        let mut copied = 0;
+        loop {
+            let pieces = self.read(from, Some(copied), PIECE_BYTES)?;
+            for piece in &pieces {
+                self.write(to, Some(copied), piece)?;
+                copied += piece.len() as u64;
+            }
+            if pieces.iter().all(Bytes::is_empty) {
+                return Ok(());
+            }
+        }
     }
 }

@@ -30,6 +30,9 @@ impl FileError {
     pub(super) const UNSUPPORTED: FileError = FileError::System(Errno::OPNOTSUPP);
     pub(super) const BUSY: FileError = FileError::System(Errno::BUSY);
     pub(super) const NOT_EMPTY: FileError = FileError::System(Errno::NOTEMPTY);
+    pub(super) const NO_ATTRIBUTE: FileError = FileError::System(Errno::NODATA);
+    pub(super) const IO: FileError = FileError::System(Errno::IO);
+    pub(super) const CROSS_DEVICE: FileError = FileError::System(Errno::XDEV);
     pub(super) const NO_DEVICE: FileError = FileError::System(Errno::NXIO);
 }
 

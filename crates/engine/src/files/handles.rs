@@ -6,9 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use verfs_base::Ino;
-use verfs_vfs::{AccessTimes, Attr, Context, FileKind, SetAttr, SyncScope};
+use verfs_vfs::{AccessTimes, Context, FileKind, SetAttr, SyncScope};
 
-use super::{FileError, Files, OpenFlags};
+use super::ground::Ground;
+use super::{FileError, Files, Found, OpenFlags};
 
 /// Files that one caller may have open at once.
 const OPEN_MAX: usize = 64 << 10;
@@ -20,6 +21,7 @@ const TRANSFER_MAX_BYTES: u64 = 0x7fff_f000;
 /// An open file.
 #[derive(Debug)]
 pub(super) struct Handle {
+    pub(super) ground: Ground,
     pub(super) ino: Ino,
     pub(super) kind: FileKind,
     pub(super) flags: OpenFlags,
@@ -35,8 +37,8 @@ pub(super) struct Handles {
 }
 
 impl Handles {
-    pub(super) fn inodes(self) -> impl Iterator<Item = Ino> {
-        self.open.into_values().map(|handle| handle.ino)
+    pub(super) fn inodes(self) -> impl Iterator<Item = (Ground, Ino)> {
+        self.open.into_values().map(|handle| (handle.ground.clone(), handle.ino))
     }
 
     fn add(&mut self, handle: Handle) -> Result<i32, FileError> {
@@ -57,8 +59,8 @@ impl Handles {
 impl Files {
     /// Gives a held inode a number; on an error the hold ends.
     pub(super) fn add_handle(&self, handle: Handle) -> Result<i32, FileError> {
-        let ino = handle.ino;
-        self.handles.lock().add(handle).inspect_err(|_| self.volume.vfs().end_hold(ino))
+        let (ground, ino) = (handle.ground.clone(), handle.ino);
+        self.handles.lock().add(handle).inspect_err(|_| self.end_hold(&ground, ino))
     }
 
     pub(super) fn handle(&self, number: i32) -> Result<Arc<Handle>, FileError> {
@@ -82,7 +84,7 @@ impl Files {
     /// EBADF.
     pub fn close(&self, number: i32) -> Result<(), FileError> {
         let closed = self.handles.lock().open.remove(&number).ok_or(FileError::BAD_HANDLE)?;
-        self.volume.vfs().end_hold(closed.ino);
+        self.end_hold(&closed.ground, closed.ino);
         Ok(())
     }
 
@@ -90,9 +92,10 @@ impl Files {
     ///
     /// # Errors
     /// As `fstat(2)`.
-    pub fn fstat(&self, number: i32) -> Result<Attr, FileError> {
+    pub fn fstat(&self, number: i32) -> Result<Found, FileError> {
         let handle = self.handle(number)?;
-        Ok(self.vfs()?.getattr(&self.context(), handle.ino)?)
+        let attr = self.on(&handle.ground, |tree| tree.getattr(&self.context(), handle.ino))?;
+        Ok(Found { ground: handle.ground.clone(), attr })
     }
 
     /// Reads up to `len` bytes at `offset`, or at the file's position, which moves. Pieces share memory with caches.
@@ -106,7 +109,7 @@ impl Files {
         }
         let len = u32::try_from(len.min(TRANSFER_MAX_BYTES)).unwrap_or(u32::MAX);
         let context = self.context_of(&handle);
-        let read = |offset| Ok(self.vfs()?.read(&context, handle.ino, offset, len)?);
+        let read = |offset| self.on(&handle.ground, |tree| tree.read(&context, handle.ino, offset, len));
         match offset {
             Some(offset) => read(offset),
             None => {
@@ -125,23 +128,24 @@ impl Files {
     /// As `write(2)` and `pwrite(2)`, with nothing written.
     pub fn write(&self, number: i32, offset: Option<u64>, data: &[u8]) -> Result<(), FileError> {
         let handle = self.writable(number)?;
-        let (vfs, context) = (self.vfs()?, self.context());
+        let context = self.context();
+        let write = |offset| self.on(&handle.ground, |tree| tree.write(&context, handle.ino, offset, data));
         if handle.flags.appends() {
             let mut position = handle.position.lock();
-            let (begin, _) = vfs.append(&context, handle.ino, data)?;
+            let begin = self.append(&handle.ground, handle.ino, data)?;
             if offset.is_none() {
                 *position = begin + data.len() as u64;
             }
         } else if let Some(offset) = offset {
-            vfs.write(&context, handle.ino, offset, data)?;
+            write(offset)?;
         } else {
             let mut position = handle.position.lock();
-            vfs.write(&context, handle.ino, *position, data)?;
+            write(*position)?;
             *position += data.len() as u64;
         }
-        self.tell_content(handle.ino);
+        self.tell_content(&handle.ground, handle.ino);
         if handle.flags.syncs() {
-            vfs.fsync(&context, handle.ino, SyncScope::All)?;
+            self.on(&handle.ground, |tree| tree.fsync(&context, handle.ino, SyncScope::All))?;
         }
         Ok(())
     }
@@ -152,7 +156,7 @@ impl Files {
     /// As `fsync(2)`.
     pub fn fsync(&self, number: i32, scope: SyncScope) -> Result<(), FileError> {
         let handle = self.handle(number)?;
-        Ok(self.vfs()?.fsync(&self.context(), handle.ino, scope)?)
+        self.on(&handle.ground, |tree| tree.fsync(&self.context(), handle.ino, scope))
     }
 
     /// Sets the length of an open file.
@@ -166,8 +170,8 @@ impl Files {
             error => error,
         })?;
         let change = SetAttr { size: Some(len), ..SetAttr::default() };
-        self.vfs()?.setattr(&self.context(), handle.ino, &change)?;
-        self.tell_content(handle.ino);
+        self.on(&handle.ground, |tree| tree.setattr(&self.context(), handle.ino, &change))?;
+        self.tell_content(&handle.ground, handle.ino);
         Ok(())
     }
 }

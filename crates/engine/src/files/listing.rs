@@ -1,6 +1,6 @@
 //! Directories in parts.
 
-use verfs_vfs::{FileKind, Listing};
+use verfs_vfs::FileKind;
 
 use super::{FileError, Files, OpenFlags};
 
@@ -35,14 +35,13 @@ impl Files {
         if handle.kind != FileKind::Directory {
             return Err(FileError::NOT_DIRECTORY);
         }
-        let (vfs, context) = (self.vfs()?, self.context());
         let wanted = max_entries.clamp(1, ENTRIES_MAX);
         let mut entries = Entries::default();
         let mut cookie = handle.position.lock();
         while entries.kinds.len() < wanted {
             // The two that come first are not given.
             let room = wanted - entries.kinds.len() + if *cookie == 0 { 2 } else { 0 };
-            let found = vfs.readdir(&context, handle.ino, *cookie, room, Listing::Names)?;
+            let found = self.entries_of(&handle.ground, handle.ino, *cookie, room)?;
             let Some(last) = found.last() else { break };
             *cookie = last.cookie;
             for entry in found.iter().filter(|entry| *entry.name != *b"." && *entry.name != *b"..") {

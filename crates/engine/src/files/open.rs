@@ -1,11 +1,13 @@
 //! Opening files.
 
 use verfs_base::Ino;
-use verfs_vfs::{Attr, FileKind, NodeKind, SetAttr, VfsError};
+use verfs_fuse::Tree;
+use verfs_vfs::{FileKind, NodeKind, SetAttr};
 
+use super::ground::Ground;
 use super::handles::Handle;
 use super::path::Place;
-use super::{Access, FileError, Files, Links};
+use super::{Access, FileError, Files, Found, Links};
 
 /// How often a file is looked up again that is replaced while it is opened.
 const TRIES: u32 = 16;
@@ -85,53 +87,55 @@ impl Files {
         let is_new = makes && flags.has(libc::O_EXCL);
         let links = if is_new || flags.has(libc::O_NOFOLLOW) { Links::Stay } else { Links::Follow };
         let place = self.walk(path, links)?;
-        let vfs = self.vfs()?;
-        let (attr, is_made) = match place.attr {
+        let (found, is_made) = match &place.found {
             Some(_) if is_new => return Err(FileError::EXISTS.into()),
-            Some(attr) => (attr, false),
+            Some(found) => (found.clone(), false),
             None if !makes => return Err(FileError::NOT_FOUND.into()),
             None => (self.make_file(&place, mode)?, true),
         };
         if !is_made {
-            self.check_opening(&attr, flags)?;
+            self.check_opening(&found, flags)?;
         }
-        match vfs.hold(&self.context(), attr.ino) {
-            Err(VfsError::NotFound) => return Err(Opening::Again),
-            held => held.map_err(FileError::from)?,
+        let Found { ground, attr } = found;
+        match self.hold(&ground, attr.ino) {
+            Err(FileError::NOT_FOUND) => return Err(Opening::Again),
+            held => held?,
         }
         if flags.has(libc::O_TRUNC) && !is_made {
-            self.empty(attr.ino).inspect_err(|_| vfs.end_hold(attr.ino))?;
+            self.empty(&ground, attr.ino).inspect_err(|_| self.end_hold(&ground, attr.ino))?;
         }
-        let handle = Handle { ino: attr.ino, kind: attr.kind, flags, position: parking_lot::Mutex::new(0) };
-        Ok(self.add_handle(handle)?)
+        let position = parking_lot::Mutex::new(0);
+        Ok(self.add_handle(Handle { ground, ino: attr.ino, kind: attr.kind, flags, position })?)
     }
 
-    fn empty(&self, ino: Ino) -> Result<(), FileError> {
+    fn empty(&self, ground: &Ground, ino: Ino) -> Result<(), FileError> {
         let change = SetAttr { size: Some(0), ..SetAttr::default() };
-        self.changing()?.setattr(&self.context(), ino, &change)?;
-        self.tell_content(ino);
+        self.change(ground, |tree| tree.setattr(&self.context(), ino, &change))?;
+        self.tell_content(ground, ino);
         Ok(())
     }
 
-    fn make_file(&self, place: &Place, mode: u16) -> Result<Attr, Opening> {
+    fn make_file(&self, place: &Place, mode: u16) -> Result<Found, Opening> {
         if place.wants_directory {
             return Err(FileError::IS_DIRECTORY.into());
         }
-        let name = place.new_name()?;
-        self.caller.check(&place.directory, Access::WRITE.and(Access::EXECUTE))?;
-        match self.changing()?.mknod(&self.context(), place.directory.ino, name, NodeKind::Regular, mode & 0o7777) {
+        let name = self.new_name(place)?;
+        self.check(&place.directory, Access::WRITE.and(Access::EXECUTE))?;
+        let (ground, parent) = (&place.directory.ground, place.directory.ino);
+        let made = |tree: &dyn Tree| tree.mknod(&self.context(), parent, name, NodeKind::Regular, mode & 0o7777);
+        match self.change(ground, made) {
             // Somebody else made it since.
-            Err(VfsError::Exists) => Err(Opening::Again),
-            Err(error) => Err(FileError::from(error).into()),
+            Err(FileError::EXISTS) => Err(Opening::Again),
+            Err(error) => Err(error.into()),
             Ok(attr) => {
-                self.tell_names(&[(place.directory.ino, name)], &[]);
-                Ok(attr)
+                self.tell_names(ground, &[(parent, name)], &[]);
+                Ok(Found { ground: ground.clone(), attr })
             }
         }
     }
 
-    fn check_opening(&self, attr: &Attr, flags: OpenFlags) -> Result<(), FileError> {
-        match attr.kind {
+    fn check_opening(&self, found: &Found, flags: OpenFlags) -> Result<(), FileError> {
+        match found.kind {
             FileKind::Directory => {
                 if flags.writes() || flags.has(libc::O_CREAT) || flags.has(libc::O_TRUNC) {
                     return Err(FileError::IS_DIRECTORY);
@@ -145,12 +149,13 @@ impl Files {
             }
             FileKind::Regular => {}
         }
-        self.caller.check(attr, flags.wanted())?;
-        if flags.wanted().contains(Access::WRITE) && self.volume.is_read_only() {
+        self.check(found, flags.wanted())?;
+        let never_changes = self.volume.is_read_only() || found.ground.is_past();
+        if flags.wanted().contains(Access::WRITE) && never_changes {
             return Err(FileError::READ_ONLY);
         }
         if flags.keeps_access_time() {
-            self.caller.check_owner(attr)?;
+            self.caller.check_owner(found)?;
         }
         Ok(())
     }

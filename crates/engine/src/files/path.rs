@@ -1,10 +1,9 @@
 //! From paths to inodes, as path_resolution(7) says. The root is also the current directory.
 
-use verfs_base::Ino;
-use verfs_fuse::{SNAPSHOTS_NAME, VAULT_NAME};
-use verfs_vfs::{Attr, Context, FileKind, Vfs, VfsError};
+use verfs_vfs::{Context, FileKind};
 
-use super::{Access, FileError, Files, Links};
+use super::ground::Ground;
+use super::{Access, FileError, Files, Found, Links};
 
 /// Longest path.
 const PATH_MAX_BYTES: usize = 4095;
@@ -13,18 +12,18 @@ const LINKS_MAX: u32 = 40;
 
 /// A directory on the way, and the name by which it was entered.
 struct Step {
-    attr: Attr,
+    found: Found,
     name: Vec<u8>,
 }
 
 /// Where a path leads.
 pub(super) struct Place {
     /// The directory in which the last name is.
-    pub(super) directory: Attr,
+    pub(super) directory: Found,
     /// The last name. None where the path ends with `.`, `..` or is the root: no name can be made or taken there.
     pub(super) name: Option<Vec<u8>>,
     /// What is there.
-    pub(super) attr: Option<Attr>,
+    pub(super) found: Option<Found>,
     /// A slash follows: only a directory is meant.
     pub(super) wants_directory: bool,
     /// Names of the directories passed through, from the root on.
@@ -47,8 +46,7 @@ pub(super) enum Ending {
 }
 
 /// A walk.
-struct Walk<'a> {
-    vfs: &'a Vfs,
+struct Walk {
     context: Context,
     /// From the root to where it is.
     steps: Vec<Step>,
@@ -63,9 +61,9 @@ fn names(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
 }
 
-impl Walk<'_> {
-    fn here(&self) -> Result<&Attr, FileError> {
-        Ok(&self.steps.last().ok_or(FileError::NOT_FOUND)?.attr)
+impl Walk {
+    fn here(&self) -> Result<&Found, FileError> {
+        Ok(&self.steps.last().ok_or(FileError::NOT_FOUND)?.found)
     }
 
     /// Puts the names of a path before those that are ahead.
@@ -80,18 +78,17 @@ impl Walk<'_> {
         self.ahead.extend(names(path).rev().map(<[u8]>::to_vec));
     }
 
-    fn place(mut self, name: Option<Vec<u8>>, attr: Option<Attr>) -> Result<Place, FileError> {
-        let directory = *self.here()?;
+    fn place(mut self, name: Option<Vec<u8>>, found: Option<Found>) -> Result<Place, FileError> {
+        let directory = self.here()?.clone();
         let trail = self.steps.drain(1..).map(|step| step.name).collect();
         let ending = self.ending;
-        Ok(Place { directory, name, attr, wants_directory: self.wants_directory, trail, ending })
+        Ok(Place { directory, name, found, wants_directory: self.wants_directory, trail, ending })
     }
 }
 
 impl Files {
     /// Walks along `path` to its last name, which need not be there.
     pub(super) fn walk(&self, path: &[u8], links: Links) -> Result<Place, FileError> {
-        let vfs = self.vfs()?;
         if path.is_empty() {
             return Err(FileError::NOT_FOUND);
         }
@@ -102,9 +99,8 @@ impl Files {
             return Err(FileError::INVALID);
         }
         let context = self.context();
-        let root = Step { attr: vfs.getattr(&context, Ino::ROOT)?, name: Vec::new() };
+        let root = Step { found: self.root_of(Ground::Tree, &context)?, name: Vec::new() };
         let mut walk = Walk {
-            vfs,
             context,
             steps: vec![root],
             ahead: Vec::new(),
@@ -114,8 +110,8 @@ impl Files {
         };
         walk.add(path);
         while let Some(name) = walk.ahead.pop() {
-            let here = *walk.here()?;
-            self.caller.check(&here, Access::EXECUTE)?;
+            let here = walk.here()?.clone();
+            self.check(&here, Access::EXECUTE)?;
             match name.as_slice() {
                 b"." => {
                     walk.ending = Ending::Dot;
@@ -129,19 +125,19 @@ impl Files {
                 _ => walk.ending = Ending::Name,
             }
             let is_last = walk.ahead.is_empty();
-            let attr = match walk.vfs.lookup(&walk.context, here.ino, &name) {
-                Ok(attr) => attr,
-                Err(VfsError::NotFound) if is_last => return walk.place(Some(name), None),
-                Err(error) => return Err(error.into()),
+            let found = match self.step(&walk.context, &here, &name) {
+                Ok(found) => found,
+                Err(FileError::NOT_FOUND) if is_last => return walk.place(Some(name), None),
+                Err(error) => return Err(error),
             };
-            match attr.kind {
-                FileKind::Directory => walk.steps.push(Step { attr, name }),
+            match found.kind {
+                FileKind::Directory => walk.steps.push(Step { found, name }),
                 FileKind::Symlink if !is_last || links == Links::Follow || walk.wants_directory => {
                     walk.links += 1;
                     if walk.links > LINKS_MAX {
                         return Err(FileError::LOOP);
                     }
-                    let target = walk.vfs.readlink(&walk.context, attr.ino)?;
+                    let target = self.on(&found.ground, |tree| tree.readlink(&walk.context, found.ino))?;
                     walk.add(&target);
                 }
                 FileKind::Regular
@@ -153,24 +149,24 @@ impl Files {
                     if !is_last || walk.wants_directory {
                         return Err(FileError::NOT_DIRECTORY);
                     }
-                    return walk.place(Some(name), Some(attr));
+                    return walk.place(Some(name), Some(found));
                 }
             }
         }
         // It ends in a directory: the last one entered.
-        let attr = *walk.here()?;
+        let found = walk.here()?.clone();
         match walk.ending {
             Ending::Name => {
                 let last = walk.steps.pop().ok_or(FileError::NOT_FOUND)?;
-                walk.place(Some(last.name), Some(attr))
+                walk.place(Some(last.name), Some(found))
             }
-            Ending::Dot | Ending::DotDot | Ending::Root => walk.place(None, Some(attr)),
+            Ending::Dot | Ending::DotDot | Ending::Root => walk.place(None, Some(found)),
         }
     }
 
     /// What `path` leads to, which must be something.
-    pub(super) fn existing(&self, path: &[u8], links: Links) -> Result<Attr, FileError> {
-        self.walk(path, links)?.attr.ok_or(FileError::NOT_FOUND)
+    pub(super) fn existing(&self, path: &[u8], links: Links) -> Result<Found, FileError> {
+        self.walk(path, links)?.found.ok_or(FileError::NOT_FOUND)
     }
 
     /// The path without symbolic links, `.` and `..`, with a slash in front.
@@ -179,7 +175,7 @@ impl Files {
     /// As `realpath(3)`.
     pub fn realpath(&self, path: &[u8]) -> Result<Vec<u8>, FileError> {
         let place = self.walk(path, Links::Follow)?;
-        if place.attr.is_none() {
+        if place.found.is_none() {
             return Err(FileError::NOT_FOUND);
         }
         let mut real = Vec::new();
@@ -194,23 +190,22 @@ impl Files {
     }
 }
 
-impl Place {
+impl Files {
     /// The last name, for one who makes it.
-    pub(super) fn new_name(&self) -> Result<&[u8], FileError> {
-        match (&self.name, self.attr) {
+    pub(super) fn new_name<'a>(&self, place: &'a Place) -> Result<&'a [u8], FileError> {
+        match (&place.name, &place.found) {
             (_, Some(_)) | (None, None) => Err(FileError::EXISTS),
             (Some(name), None) => {
-                self.check_unreserved(name)?;
+                self.check_unreserved(&place.directory, name)?;
                 Ok(name)
             }
         }
     }
+}
 
-    /// Refuses names in the root that belong to what only a mount shows.
-    pub(super) fn check_unreserved(&self, name: &[u8]) -> Result<(), FileError> {
-        match self.directory.ino == Ino::ROOT && (name == SNAPSHOTS_NAME || name == VAULT_NAME) {
-            true => Err(FileError::NOT_PERMITTED),
-            false => Ok(()),
-        }
+impl Place {
+    /// Whether another tree begins there: such a name stays, as a mountpoint does.
+    pub(super) fn is_root_of_tree(&self) -> bool {
+        self.name.is_some() && self.found.as_ref().is_some_and(|found| !found.ground.is(&self.directory.ground))
     }
 }

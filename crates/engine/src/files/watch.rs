@@ -1,11 +1,13 @@
 //! Watching: changes by inode become names below a path.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use verfs_base::Ino;
+use verfs_fuse::VAULT_NAME;
 use verfs_vfs::{Change, Changes, FileKind, Vfs};
 
+use super::ground::Ground;
 use super::{FileError, Files, Links};
 
 /// Paths of changed inodes that are remembered, until a name changes.
@@ -34,14 +36,17 @@ pub enum WatchEvent {
 /// Ends a watch.
 #[derive(Clone, Debug)]
 pub struct WatchEnd {
-    vfs: Arc<Vfs>,
+    // Nothing of a vault stays in memory for it.
+    vfs: Weak<Vfs>,
     number: u64,
 }
 
 impl WatchEnd {
     /// No event comes any more once those under way are told.
     pub fn end(&self) {
-        self.vfs.unwatch(self.number);
+        if let Some(vfs) = self.vfs.upgrade() {
+            vfs.unwatch(self.number);
+        }
     }
 }
 
@@ -57,19 +62,26 @@ pub struct Watch {
 }
 
 impl Files {
-    /// Begins to watch a file, or a directory. [`Watch::run`] tells of changes, by whoever makes them.
+    /// Begins to watch a file, or a directory. [`Watch::run`] tells of changes, by whoever makes them, in its own tree.
     ///
     /// # Errors
-    /// As `stat(2)`.
+    /// As `stat(2)`; EOPNOTSUPP in snapshots, where nothing changes.
     pub fn watch(&self, path: &[u8], depth: Depth) -> Result<Watch, FileError> {
-        self.vfs()?;
-        let vfs = Arc::clone(self.volume.vfs());
+        let (vfs, above) = match self.existing(path, Links::Follow)?.ground {
+            Ground::Tree => (Arc::clone(self.volume.vfs()), 0),
+            Ground::Vault(vault) => {
+                let vault = vault.upgrade().ok_or(FileError::IO)?;
+                (Arc::clone(vault.tree()), "/".len() + VAULT_NAME.len())
+            }
+            Ground::Snapshots | Ground::VaultSnapshots(_) => return Err(FileError::UNSUPPORTED),
+        };
         // From now on, so that nothing is missed between the look at the path and the first change.
         let changes = vfs.watch();
         let real = self.realpath(path).inspect_err(|_| vfs.unwatch(changes.number()))?;
-        let path = if real == b"/" { Vec::new() } else { real };
-        let is_directory =
-            self.existing(if path.is_empty() { b"/" } else { &path }, Links::Follow)?.kind == FileKind::Directory;
+        let found = self.existing(&real, Links::Follow).inspect_err(|_| vfs.unwatch(changes.number()))?;
+        let is_directory = found.kind == FileKind::Directory;
+        // From the root of its tree on.
+        let path = if real == b"/" { Vec::new() } else { real.get(above..).unwrap_or_default().to_vec() };
         let depth = if is_directory { depth } else { Depth::Names };
         Ok(Watch { vfs, changes, path, depth, paths: HashMap::new() })
     }
@@ -79,7 +91,7 @@ impl Watch {
     /// What ends it.
     #[must_use]
     pub fn end(&self) -> WatchEnd {
-        WatchEnd { vfs: Arc::clone(&self.vfs), number: self.changes.number() }
+        WatchEnd { vfs: Arc::downgrade(&self.vfs), number: self.changes.number() }
     }
 
     /// Tells of changes until the watch ends. Blocks: needs a thread of its own.

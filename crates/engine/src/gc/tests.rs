@@ -114,12 +114,12 @@ fn a_collection_that_panics_is_begun_anew() {
     let garbage = Garbage::new();
     let collector = garbage.collector(Background::Off);
     garbage.power.panic_at(Call::MetaRead, Lasting::Forever);
-    assert!(matches!(collector.collect(), Err(StoreError::Io { .. })));
+    assert!(matches!(collector.collect(&|| true), Err(StoreError::Io { .. })));
     garbage.power.heal();
     let status = collector.status();
     assert_eq!((status.restarts, status.active, status.collections), (1, false, 1));
     assert!(!status.failure.is_empty());
-    assert!(collector.collect().unwrap().reclaimed_bytes() > 0);
+    assert!(collector.collect(&|| true).unwrap().unwrap().reclaimed_bytes() > 0);
     let status = collector.status();
     assert_eq!((status.restarts, status.failure.as_str()), (1, ""));
     garbage.end(&collector);
@@ -139,7 +139,9 @@ fn a_thread_that_panics_between_two_collections_is_begun_anew_and_does_what_it_i
     // Not from this thread: if nobody is there to collect, it waits for ever.
     let (done, ends) = std::sync::mpsc::channel();
     let asked = Arc::clone(&collector);
-    std::thread::spawn(move || done.send(asked.collect().map(|progress| progress.reclaimed_bytes())));
+    std::thread::spawn(move || {
+        done.send(asked.collect(&|| true).map(|progress| progress.map(|of| of.reclaimed_bytes())))
+    });
     ends.recv_timeout(PATIENCE).unwrap().unwrap();
     assert!(collector.status().reclaimed_bytes > 0, "{:?}", collector.status());
     garbage.end(&collector);

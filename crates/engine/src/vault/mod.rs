@@ -16,10 +16,10 @@ mod snapshots;
 
 pub use core_dumps::{FreedMemory, watch_freed_memory, wipes_freed_memory};
 pub(crate) use locked::SnapshotPartner;
-pub(crate) use open::complete_receive;
+pub(crate) use open::{OpenVault, complete_receive};
 pub use rekey::RekeyState;
 pub use secret::VaultSecret;
-pub(crate) use slot::{Unsaved, VaultGround, VaultPlace, VaultSetting, VaultSlot};
+pub(crate) use slot::{Unsaved, VaultGround, VaultPlace, VaultSetting, VaultSlot, VaultView};
 
 use std::time::Duration;
 

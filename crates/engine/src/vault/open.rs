@@ -5,13 +5,14 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use verfs_base::{Descriptors, Disk, RealDisk};
 use verfs_codec::crypto::VaultKeys;
 use verfs_format::vault::{VAULT_DIRECTORY, VAULT_PREFIX, VaultCompression, VaultRecord};
-use verfs_fuse::{SessionOptions, VaultGate, VolumeMount};
+use verfs_fuse::{SessionOptions, SnapshotsTree, VaultGate, VaultVisit, VolumeMount};
 use verfs_meta::{MetaStore, PrefixedStore};
 use verfs_store::{
     ChunkBackend, ChunkStore, Compressed, GcProgress, Pace, ScrubEnd, ScrubPosition, ScrubProgress, StoreError,
@@ -26,6 +27,7 @@ use super::slot::{VaultGround, VaultSetting};
 use crate::EngineError;
 use crate::gc::Collector;
 use crate::recovery::Scratch;
+use crate::snapshots::SessionSlot;
 
 /// Mode of a new vault's root: its owner's alone, until he changes it.
 const ROOT_MODE: u16 = 0o700;
@@ -33,11 +35,15 @@ const ROOT_MODE: u16 = 0o700;
 const LIMITS_SHARE: u64 = 2;
 
 /// A vault that can be used. All of it is gone, and wiped, when the last user lets go.
-pub(super) struct OpenVault {
+pub(crate) struct OpenVault {
     pub(super) record: VaultRecord,
     pub(super) vfs: Arc<Vfs>,
     pub(super) gate: Arc<VaultGate>,
-    pub(super) mount: Mutex<Option<Arc<VolumeMount>>>,
+    pub(super) mount: SessionSlot,
+    /// As they are in a mount, for callers without one.
+    snapshots: SnapshotsTree,
+    /// What these did.
+    visits: AtomicU64,
     store: Arc<ChunkStore>,
     meta: Arc<SealedMeta>,
     keys: Arc<VaultKeys>,
@@ -136,6 +142,8 @@ impl OpenVault {
         match opened {
             Ok((vfs, collector)) => Ok(OpenVault {
                 record,
+                snapshots: SnapshotsTree::of(&vfs, None),
+                visits: AtomicU64::new(0),
                 vfs,
                 gate: Arc::default(),
                 mount: Mutex::new(None),
@@ -154,6 +162,31 @@ impl OpenVault {
                 Err(error)
             }
         }
+    }
+
+    /// Lets a caller without a mount in, for one operation.
+    ///
+    /// # Errors
+    /// [`verfs_vfs::VfsError::Io`]: it is being locked.
+    pub(crate) fn enter(&self) -> verfs_vfs::Result<VaultVisit<'_>> {
+        let visit = self.gate.enter()?;
+        self.visits.fetch_add(1, Ordering::Relaxed);
+        Ok(visit)
+    }
+
+    /// Its tree.
+    pub(crate) fn tree(&self) -> &Arc<Vfs> {
+        &self.vfs
+    }
+
+    /// Its snapshots, which are made and deleted with those of the volume.
+    pub(crate) fn snapshots(&self) -> &SnapshotsTree {
+        &self.snapshots
+    }
+
+    /// Where its session is while it is mounted.
+    pub(crate) fn session(&self) -> &SessionSlot {
+        &self.mount
     }
 
     /// Its chunks.
@@ -191,8 +224,9 @@ impl OpenVault {
             .lock()
             .as_ref()
             .map_or(0, |mount| mount.session().stats().operations.iter().map(|operation| operation.count).sum());
-        let activity =
-            requests + vfs.groups_committed + vfs.log_frames + store.chunk_cache_hits + store.chunk_cache_misses;
+        let visits = self.visits.load(Ordering::Relaxed);
+        let stored = store.chunk_cache_hits + store.chunk_cache_misses;
+        let activity = requests + visits + vfs.groups_committed + vfs.log_frames + stored;
         let mut last = self.activity.lock();
         if last.0 != activity {
             *last = (activity, now);
@@ -200,9 +234,9 @@ impl OpenVault {
         now.saturating_sub(last.1)
     }
 
-    /// Collects garbage now.
-    pub(super) fn collect(&self) -> Result<GcProgress, verfs_store::StoreError> {
-        self.collector.collect()
+    /// Collects garbage now, as [`Collector::collect`] does.
+    pub(super) fn collect(&self, wanted: &dyn Fn() -> bool) -> Result<Option<GcProgress>, StoreError> {
+        self.collector.collect(wanted)
     }
 
     /// Scrubs its packs, and names the files of what is damaged.

@@ -1,8 +1,8 @@
 //! What happens to a volume's vault, one thing at a time.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -83,6 +83,16 @@ pub(crate) struct VaultPlace {
     pub(crate) mountpoint: PathBuf,
     pub(crate) shown: VaultShown,
     pub(crate) options: SessionOptions,
+}
+
+/// What somebody without a mount sees of it.
+pub(crate) enum VaultView {
+    /// There is none: the name is one like any other.
+    Absent,
+    /// Nothing, and nothing can be made there.
+    Locked,
+    /// All of it, until it is locked.
+    Open(Weak<OpenVault>),
 }
 
 /// What becomes of a vault whose last changes can't be made durable.
@@ -426,11 +436,11 @@ impl VaultSlot {
         }
     }
 
-    /// Collects garbage, whether it is locked or not. Nobody waits for it: a lock ends the collection of the open vault,
-    /// which goes on in the locked one, and whatever is to change ends that.
-    pub(crate) fn collect(&self) -> Result<GcProgress, EngineError> {
+    /// Collects garbage, whether it is locked or not; nothing when it is `wanted` no more. Nobody waits for it: a lock ends
+    /// the collection of the open vault, which goes on in the locked one, and whatever is to change ends that.
+    pub(crate) fn collect(&self, wanted: &dyn Fn() -> bool) -> Result<Option<GcProgress>, EngineError> {
         if let Some(vault) = self.opened() {
-            match vault.collect() {
+            match vault.collect(wanted) {
                 Err(StoreError::Closed) => {}
                 collected => return collected.map_err(|error| EngineError::from_store(&self.setting.path, &error)),
             }
@@ -438,12 +448,13 @@ impl VaultSlot {
         let _changing = self.change_soon();
         match self.opened() {
             // Unlocked meanwhile: its own collector is at it.
-            Some(_) => Ok(GcProgress::default()),
-            None if self.locked()?.is_none() => Ok(GcProgress::default()),
+            Some(_) => Ok(Some(GcProgress::default())),
+            None if self.locked()?.is_none() => Ok(Some(GcProgress::default())),
             None => {
-                let collected = self.collect_locked(1, &|| self.waiting.load(Ordering::SeqCst) == 0);
+                let go_on = || self.waiting.load(Ordering::SeqCst) == 0 && wanted();
+                let collected = self.collect_locked(1, &go_on);
                 self.chunks.rest();
-                collected
+                Ok(Some(collected?).filter(|_| wanted()))
             }
         }
     }
@@ -490,6 +501,15 @@ impl VaultSlot {
         match self.opened() {
             Some(vault) => vault.vfs.sync().map_err(|error| EngineError::from_vfs(&self.setting.path, error)),
             None => Ok(()),
+        }
+    }
+
+    /// What a caller without a mount sees of it.
+    pub(crate) fn view(&self) -> VaultView {
+        match (self.opened(), self.door.shown()) {
+            (Some(vault), _) => VaultView::Open(Arc::downgrade(&vault)),
+            (None, VaultShown::Never) => VaultView::Absent,
+            (None, VaultShown::Locked | VaultShown::Directory | VaultShown::Link(_)) => VaultView::Locked,
         }
     }
 

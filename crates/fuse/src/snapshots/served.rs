@@ -23,7 +23,7 @@ const COOKIE_PARENT: u64 = 2;
 const MODE_OTHERS_WRITE: u16 = 0o7022;
 
 /// All snapshots of a volume.
-pub(super) struct SnapshotsTree {
+pub struct SnapshotsTree {
     vfs: Arc<Vfs>,
     opened: Arc<OpenedSnapshots>,
     /// Who makes and deletes them; a vault's follow those of the volume.
@@ -35,7 +35,25 @@ fn renumbered(snapshot: Epoch, attr: Attr) -> Result<Attr> {
     Ok(Attr { ino: numbers::in_snapshot(snapshot, attr.ino)?, ..attr })
 }
 
+impl std::fmt::Debug for SnapshotsTree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SnapshotsTree").finish_non_exhaustive()
+    }
+}
+
 impl SnapshotsTree {
+    /// The snapshots of a volume, for callers without a mount. Without a door nobody makes any here.
+    #[must_use]
+    pub fn of(vfs: &Arc<Vfs>, door: Option<Arc<VaultDoor>>) -> SnapshotsTree {
+        SnapshotsTree::new(Arc::clone(vfs), Arc::new(OpenedSnapshots::new(Arc::clone(vfs))), door)
+    }
+
+    /// Which snapshot a number of this tree is in, and its number there; the root is in none.
+    #[must_use]
+    pub fn snapshot_of(number: Ino) -> Option<(Epoch, Ino)> {
+        numbers::of_snapshot(number)
+    }
+
     pub(super) fn new(vfs: Arc<Vfs>, opened: Arc<OpenedSnapshots>, door: Option<Arc<VaultDoor>>) -> SnapshotsTree {
         SnapshotsTree { vfs, opened, door }
     }
@@ -112,7 +130,9 @@ impl SnapshotsTree {
 }
 
 impl Tree for SnapshotsTree {
-    const OPENING: Opening = Opening::ReadersOnly;
+    fn opening(&self) -> Opening {
+        Opening::ReadersOnly
+    }
 
     fn attr_lifetime(&self, ino: Ino) -> Lifetime {
         self.names_lifetime(ino)

@@ -1,4 +1,4 @@
-//! The gate between the vault's sessions and its tree.
+//! The gate between the vault's tree and those who use it: its sessions, and callers without a mount.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -20,16 +20,16 @@ pub struct VaultGate {
 
 /// An operation that was let in; it leaves when this is dropped.
 #[derive(Debug)]
-pub(super) struct Visit<'g>(&'g VaultGate);
+pub struct VaultVisit<'g>(&'g VaultGate);
 
 impl VaultGate {
     /// Lets an operation in.
     ///
     /// # Errors
     /// [`VfsError::Io`]: the vault is being locked.
-    pub(super) fn enter(&self) -> Result<Visit<'_>> {
+    pub fn enter(&self) -> Result<VaultVisit<'_>> {
         self.inside.fetch_add(1, Ordering::SeqCst);
-        let visit = Visit(self);
+        let visit = VaultVisit(self);
         if self.closed.load(Ordering::SeqCst) { Err(VfsError::Io) } else { Ok(visit) }
     }
 
@@ -78,7 +78,7 @@ impl VaultGate {
     }
 }
 
-impl Drop for Visit<'_> {
+impl Drop for VaultVisit<'_> {
     fn drop(&mut self) {
         let before = self.0.inside.fetch_sub(1, Ordering::SeqCst);
         if before == 1 && self.0.closed.load(Ordering::SeqCst) {

@@ -9,7 +9,7 @@ use verfs_vfs::{
     SetId, SyncScope, XattrMode,
 };
 
-use super::gate::{VaultGate, Visit};
+use super::gate::{VaultGate, VaultVisit};
 use crate::tree::{Lifetime, Opening, Tree};
 
 /// A tree whose operations pass a gate, where there is one.
@@ -23,7 +23,7 @@ impl<T: Tree> Gated<T> {
         Gated { tree, gate }
     }
 
-    fn enter(&self) -> Result<Option<Visit<'_>>> {
+    fn enter(&self) -> Result<Option<VaultVisit<'_>>> {
         self.gate.as_ref().map(|gate| gate.enter()).transpose()
     }
 
@@ -36,7 +36,9 @@ impl<T: Tree> Gated<T> {
 }
 
 impl<T: Tree> Tree for Gated<T> {
-    const OPENING: Opening = T::OPENING;
+    fn opening(&self) -> Opening {
+        self.tree.opening()
+    }
 
     fn attr_lifetime(&self, ino: Ino) -> Lifetime {
         self.tree.attr_lifetime(ino)

@@ -85,7 +85,9 @@ impl<T: Tree> TreeWithVault<T> {
 }
 
 impl<T: Tree> Tree for TreeWithVault<T> {
-    const OPENING: Opening = T::OPENING;
+    fn opening(&self) -> Opening {
+        self.tree.opening()
+    }
 
     fn attr_lifetime(&self, ino: Ino) -> Lifetime {
         if ino == VAULT { Lifetime::Moment } else { self.tree.attr_lifetime(ino) }

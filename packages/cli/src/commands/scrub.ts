@@ -1,5 +1,5 @@
 import { CancelledError, errorTable, UsageError } from '@verfs/errors';
-import type { ScrubProgress, ScrubResult, ScrubTally } from '@verfs/sdk';
+import type { ScrubResult, ScrubTally } from '@verfs/sdk';
 import type { Argv } from 'yargs';
 import type { CommonArguments, TargetArguments } from '../context.ts';
 import { formatBytes, formatRows } from '../format.ts';
@@ -60,14 +60,14 @@ async function run(volume: VolumeAccess, args: ScrubArguments): Promise<ScrubRes
   const began = performance.now();
   // What an earlier call saw does not count for the rate.
   let first: number | undefined;
-  const onProgress = ({ tally, totalBytes }: ScrubProgress) => {
-    first ??= tally.bytes;
-    const before = first;
-    const seconds = (performance.now() - began) / 1000;
-    progress.set(transferText(tally.bytes - before, seconds, Math.max(totalBytes - before, 0)));
-  };
   try {
-    return await volume.scrub({ rateBytes, onProgress, signal: interrupted.signal });
+    const work = volume.scrub({ rateBytes, signal: interrupted.signal });
+    for await (const { tally, totalBytes } of work) {
+      first ??= tally.bytes;
+      const seconds = (performance.now() - began) / 1000;
+      progress.set(transferText(tally.bytes - first, seconds, Math.max(totalBytes - first, 0)));
+    }
+    return await work;
   } catch (error) {
     if (error instanceof CancelledError) {
       throw new CancelledError('The check was stopped', { advice: '`verfs scrub --now` goes on.', cause: error });

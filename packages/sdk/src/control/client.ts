@@ -35,14 +35,18 @@ import {
   SocketMessageWriter,
 } from 'vscode-jsonrpc/node';
 import type { Cancellable } from '../cancellable.ts';
+import { collectionOf } from '../collection.ts';
 import type { LiveValues } from '../daemon/live-settings.ts';
-import { currentMounts, fileSystemType, isStale, mountOf, resolveLinks, showsVolume } from '../mounts.ts';
+import { VolumeEmitter } from '../emitter.ts';
+import type { VolumeEvent } from '../events.ts';
+import { currentMounts, fileSystemType, isBesideTree, isStale, mountOf, resolveLinks, showsVolume } from '../mounts.ts';
 import type { VolumePolicy } from '../policy.ts';
 import { mayServe, registered, type Served, socketPath } from '../registry.ts';
-import type { ScrubOptions } from '../scrub.ts';
+import { type ScrubOptions, scrubOf } from '../scrub.ts';
 import { Snapshots } from '../snapshots.ts';
 import { type CopyOptions, transferOptionsOf } from '../transfer.ts';
 import { Vault } from '../vault.ts';
+import type { Work } from '../work.ts';
 import {
   type ControlMethod,
   type ControlMethods,
@@ -117,7 +121,7 @@ function tellingOf({ signal, onProgress }: CopyOptions): RequestOptions<'import'
 }
 
 /** A volume that another process serves, through its control socket. Use it with `await using`, or close it. */
-export class VolumeClient implements AsyncDisposable {
+export class VolumeClient extends VolumeEmitter implements AsyncDisposable {
   /** The daemon, as it registered itself. */
   readonly served: Served;
   readonly #socket: Socket;
@@ -133,8 +137,12 @@ export class VolumeClient implements AsyncDisposable {
   /** Its encrypted folder. */
   readonly vault: Vault;
   #fs: VolumeFs | undefined;
+  /** Resolves when the daemon tells of events, if it was asked to. */
+  #listening: Promise<void> | undefined;
+  readonly #tells = new Set<(event: VolumeEvent) => void>();
 
   private constructor(served: Served, socket: Socket) {
+    super();
     this.served = served;
     this.#socket = socket;
     this.#connection = createMessageConnection(new SocketMessageReader(socket), new SocketMessageWriter(socket));
@@ -146,7 +154,10 @@ export class VolumeClient implements AsyncDisposable {
         );
       };
       socket.on('error', died);
-      socket.once('close', () => died());
+      socket.once('close', () => {
+        died();
+        this.#end();
+      });
     });
     // Nobody may be waiting when the connection ends.
     this.#ended.catch(() => undefined);
@@ -197,8 +208,40 @@ export class VolumeClient implements AsyncDisposable {
    * Owners and permissions are those of this process's user, as the kernel sees them.
    */
   get fs(): VolumeFs {
-    this.#fs ??= createFs(new MountedFiles(this.served.mountpoint));
+    this.#fs ??= createFs(new MountedFiles(this.served.mountpoint, (target) => this.#isBeside(target)));
     return this.#fs;
+  }
+
+  protected override listen(tell: (event: VolumeEvent) => void): () => void {
+    const stop = new AbortController();
+    this.#tells.add(tell);
+    this.#listening = new Promise<void>((begun) => {
+      const onProgress = async (event: VolumeEvent | null) => (event === null ? begun() : tell(event));
+      // The end of the connection is told as an event.
+      this.#request('events', undefined, { signal: stop.signal, onProgress }, () => new CancelledError('events'))
+        .catch(() => undefined)
+        .finally(begun);
+    });
+    return () => {
+      this.#tells.delete(tell);
+      stop.abort();
+    };
+  }
+
+  /** The connection is over. */
+  #end(): void {
+    for (const tell of this.#tells) {
+      tell({ type: 'closed' });
+    }
+    this.#tells.clear();
+  }
+
+  /** Whether snapshots or the vault of the volume are mounted at `target`. */
+  #isBeside(target: string): boolean {
+    const { volume } = this.served;
+    return currentMounts().some(
+      (mount) => mount.mountpoint === target && mount.source === volume && isBesideTree(mount),
+    );
   }
 
   async #request<M extends ControlMethod>(
@@ -251,13 +294,15 @@ export class VolumeClient implements AsyncDisposable {
     return this.#request(method, undefined as ParametersOf<M>, { signal: AbortSignal.timeout(answerWithinMs) }, late);
   }
 
-  #long<M extends ControlMethod>(
+  async #long<M extends ControlMethod>(
     method: M,
     parameters: ParametersOf<M>,
     options: RequestOptions<M> = {},
   ): Promise<ControlMethods[M]> {
+    // What it does is told to those who listen.
+    await this.#listening;
     const cancelled = () => new CancelledError(`${method} was cancelled; the daemon may complete it`);
-    return this.#request(method, parameters, options, cancelled);
+    return await this.#request(method, parameters, options, cancelled);
   }
 
   /** The state of the mount. */
@@ -318,9 +363,10 @@ export class VolumeClient implements AsyncDisposable {
     return this.#quick('configReload');
   }
 
-  /** Collects garbage now; resolves when it is done. Cancelled, it goes on. */
-  gc(signal?: AbortSignal): Promise<GcProgress> {
-    return this.#long('gc', undefined, { signal });
+  /** Collects garbage now, as `Volume.gc` does. */
+  gc(options: Cancellable = {}): Work<GcProgress, GcProgress> {
+    const gc = (signal?: AbortSignal) => this.#long('gc', undefined, { signal });
+    return collectionOf({ gc, gcStatus: () => this.gcStatus() }, options);
   }
 
   /** What `gc` would find; changes nothing. */
@@ -334,9 +380,10 @@ export class VolumeClient implements AsyncDisposable {
   }
 
   /** Checks every stored record, as `Volume.scrub` does. Cancelled, it stops, if nobody else began it. */
-  scrub({ rateBytes, signal, onProgress }: ScrubOptions = {}): Promise<ScrubResult> {
-    const tell = onProgress === undefined ? {} : { onProgress: async (value: ScrubProgress) => onProgress(value) };
-    return this.#long('scrub', rateBytes === undefined ? {} : { rateBytes }, { signal, ...tell });
+  scrub(options: ScrubOptions = {}): Work<ScrubProgress, ScrubResult> {
+    const scrub = (rateBytes: number | undefined, signal?: AbortSignal) =>
+      this.#long('scrub', rateBytes === undefined ? {} : { rateBytes }, { signal });
+    return scrubOf({ scrub, scrubStatus: () => this.scrubStatus() }, options);
   }
 
   /** Has the scrub that runs stop. */
@@ -350,19 +397,20 @@ export class VolumeClient implements AsyncDisposable {
   }
 
   /** Resolves once everything done before is durable. */
-  async sync(signal?: AbortSignal): Promise<void> {
-    await this.#long('sync', undefined, { signal });
+  async sync(options: Cancellable = {}): Promise<void> {
+    await this.#long('sync', undefined, options);
   }
 
   /** Makes everything durable and unmounts. The daemon ends, at once or with the last who has files open. */
-  unmount(signal?: AbortSignal): Promise<Unmounted> {
-    return this.#long('unmount', undefined, { signal });
+  unmount(options: Cancellable = {}): Promise<Unmounted> {
+    return this.#long('unmount', undefined, options);
   }
 
   /** Ends the connection; the daemon goes on. */
   async close(): Promise<void> {
     this.#connection.dispose();
     this.#socket.destroy();
+    this.#end();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

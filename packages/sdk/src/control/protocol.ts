@@ -5,7 +5,6 @@ import type {
   GcStatus,
   Overdue,
   Reclaimable,
-  ScrubProgress,
   ScrubResult,
   ScrubStatus,
   Snapshot,
@@ -21,7 +20,8 @@ import type {
 } from '@verfs/native';
 import type { PolicyRun, PolicyStatus } from '@verfs/snapshots';
 import type { LiveValues } from '../daemon/live-settings.ts';
-import type { SpaceState } from '../daemon/space-watch.ts';
+import type { VolumeEvent } from '../events.ts';
+import type { SpaceState } from '../space-state.ts';
 import type { ControlParameters } from './parameters.ts';
 
 /** How far a daemon is with the policy of its volume. */
@@ -93,6 +93,8 @@ export interface ControlMethods {
   scrub: ScrubResult;
   scrubStop: null;
   scrubStatus: ScrubStatus;
+  /** Answers when nobody listens any more: its progress is what happens to the volume. */
+  events: null;
   /** Answers once everything done before is durable. */
   sync: null;
   /** Answers once everything is durable and the mount is gone from the tree of names. */
@@ -136,9 +138,10 @@ export interface ControlMethods {
 export interface ControlProgress {
   /** Changes, in batches. */
   snapshotDiff: readonly SnapshotChange[];
-  scrub: ScrubProgress;
   import: TransferProgress;
   export: TransferProgress;
+  /** Begins with nothing, when what happens from then on is told. */
+  events: VolumeEvent | null;
 }
 
 /** Name of a method. */

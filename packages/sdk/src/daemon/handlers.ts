@@ -1,9 +1,9 @@
 import type { NativeVolume, SnapshotCalls, StreamCalls, TransferCalls } from '@verfs/native';
 import type { ControlHandlers } from '../control/protocol.ts';
+import type { EventWatch } from '../events.ts';
 import { checkFreezeMs } from '../freeze.ts';
 import type { LocalVault } from '../local-vault.ts';
 import type { LocalPolicy } from '../policy.ts';
-import { watchedScrub } from '../scrub.ts';
 import { exportTree, importTree } from '../transfer.ts';
 import type { LiveSettings } from './live-settings.ts';
 
@@ -76,7 +76,7 @@ export function scrubHandlers(
   volume: Pick<NativeVolume, 'scrub' | 'scrubStop' | 'scrubStatus'>,
 ): Pick<ControlHandlers, ScrubMethod> {
   return {
-    scrub: ({ rateBytes }, { signal, progress }) => watchedScrub(volume, { rateBytes, signal }, progress),
+    scrub: ({ rateBytes }, { signal }) => volume.scrub(rateBytes, signal),
     scrubStop: () => done(volume.scrubStop()),
     scrubStatus: () => volume.scrubStatus(),
   };
@@ -104,6 +104,41 @@ export function freezeHandlers(
   return {
     freeze: async ({ forMs }, { signal }) => done(volume.freeze(checkFreezeMs(forMs, deadlineMs), signal)),
     thaw: () => done(volume.thaw()),
+  };
+}
+
+/** Events that wait for a client; a slower one misses some. */
+const waitingMax = 1024;
+
+/** What a daemon does for those who want to know what happens to its volume. */
+export function eventHandlers(watch: EventWatch): Pick<ControlHandlers, 'events'> {
+  return {
+    events: async (_, { signal, progress }) => {
+      let waiting = 0;
+      const stop = watch.listen((event) => {
+        if (waiting < waitingMax) {
+          waiting += 1;
+          // Who hung up is told nothing.
+          const told = progress(event).catch(() => undefined);
+          void told.finally(() => {
+            waiting -= 1;
+          });
+        }
+      });
+      try {
+        await watch.look();
+        await progress(null);
+        await new Promise<void>((resolve) => {
+          signal.addEventListener('abort', () => resolve(), { once: true });
+          if (signal.aborted) {
+            resolve();
+          }
+        });
+        return null;
+      } finally {
+        stop();
+      }
+    },
   };
 }
 

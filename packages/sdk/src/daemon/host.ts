@@ -5,15 +5,18 @@ import { type Log, type LogStream, openLog } from '@verfs/log';
 import { NativeVolume, setLogSink, type VolumeInfo } from '@verfs/native';
 import type { ControlHandlers, DaemonStatus } from '../control/protocol.ts';
 import { serveControl } from '../control/server.ts';
+import { announcing, EventWatch } from '../events.ts';
 import { LocalVault } from '../local-vault.ts';
 import { exposition, type MetricsServer, serveMetrics } from '../metrics/index.ts';
 import { currentMounts, detachStale, fileSystemType, isBesideTree, type Mount, resolveLinks } from '../mounts.ts';
 import { LocalPolicy } from '../policy.ts';
 import { checkMountpoint } from '../preflight.ts';
 import { forgetDead, prepareRuntimeDirectory, register, registered, socketPath, unregister } from '../registry.ts';
+import { spaceState } from '../space-state.ts';
 import { version } from '../version.ts';
 import { type Found, findOrCreate } from './find-or-create.ts';
 import {
+  eventHandlers,
   freezeHandlers,
   scrubHandlers,
   settingsHandlers,
@@ -26,7 +29,7 @@ import type { DaemonRequest } from './request.ts';
 import { PolicyScheduler } from './scheduler.ts';
 import { ScrubTimer } from './scrub-timer.ts';
 import type { HangUp } from './signals.ts';
-import { SpaceWatch, spaceState } from './space-watch.ts';
+import { SpaceWatch } from './space-watch.ts';
 import { type ServiceManager, serviceManager } from './supervision.ts';
 
 /** A mount that answers. */
@@ -119,6 +122,7 @@ class Host {
   readonly #request: DaemonRequest;
   readonly #info: VolumeInfo;
   readonly #volume: NativeVolume;
+  readonly #watch: EventWatch;
   readonly #log: Log;
   readonly #policy: LocalPolicy;
   readonly #vault: LocalVault;
@@ -143,18 +147,19 @@ class Host {
     this.#manager = manager;
     this.#request = request;
     this.#info = info;
-    this.#volume = volume;
+    this.#watch = new EventWatch(volume);
+    this.#volume = announcing(volume, this.#watch);
     this.#log = log;
     const access = request.open.readOnly === true ? 'read-only' : 'read-write';
-    this.#policy = new LocalPolicy(info.path, access, volume);
+    this.#policy = new LocalPolicy(info.path, access, this.#volume);
     this.#vault = new LocalVault(
-      volume,
+      this.#volume,
       (idleMs) => log.info(`locked the vault, which nobody used for ${Math.round(idleMs / 1000)} s`),
       (error) => log.warn(`the vault cannot lock itself: ${toVerfsError(error).message}`),
     );
     this.#spaceWatch = new SpaceWatch(() => volume.stats(), log);
     this.#scheduler = access === 'read-only' ? undefined : new PolicyScheduler(this.#policy, log);
-    const scrubbed = { volume, created: info.created, policy: () => this.#policy.read() };
+    const scrubbed = { volume: this.#volume, created: info.created, policy: () => this.#policy.read() };
     this.#scrubTimer = access === 'read-only' ? undefined : new ScrubTimer(scrubbed, log);
   }
 
@@ -184,12 +189,13 @@ class Host {
       ...scrubHandlers(this.#volume),
       ...transferHandlers(this.#volume),
       ...freezeHandlers(this.#volume, this.#request.mount.deadlineMs ?? 0),
+      ...eventHandlers(this.#watch),
       ...snapshotHandlers(this.#volume, this.#policy, () => this.#scheduler?.wake()),
       status,
       stats: () => this.#volume.stats(),
       info: () => this.#volume.info(),
       usage: ({ path: within }, { signal }) => this.#volume.usage(within, signal),
-      gc: () => this.#volume.gc(),
+      gc: (_, { signal }) => this.#volume.gc(signal),
       gcPlan: () => this.#volume.gcPlan(),
       gcStatus: () => this.#volume.gcStatus(),
       sync: async () => {
@@ -265,6 +271,8 @@ class Host {
       await this.#scheduler?.stop();
       await this.#scrubTimer?.stop();
       await this.#volume.close();
+      this.#watch.tell({ type: 'unmounted' });
+      this.#watch.stop();
       this.#log.info(`closed after ${Date.now() - began} ms`);
     } finally {
       clearInterval(late);
