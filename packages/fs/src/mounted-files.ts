@@ -179,10 +179,6 @@ export class MountedFiles implements FileCalls {
         }
         continue;
       }
-      if (names.length === 0 && besideNames.includes(name) && (await this.#besideAt(name)) !== undefined) {
-        names.push(name);
-        continue;
-      }
       const here = await this.#placeOf([...names, name]);
       const isFollowed = ahead.length > 0 || follow || wantsDirectory;
       const target = isFollowed ? await this.#target(here, ahead.length > 0) : undefined;
