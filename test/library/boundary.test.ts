@@ -241,7 +241,19 @@ describe('arguments that nobody expects', () => {
   test('to the calls of a volume are errors with a code', async () => {
     const { snapshots, vault, policy } = volume;
     // `import` and `export` would copy whatever is on this machine, and to anywhere.
-    const left = ['close', 'mount', 'waitUnmounted', 'fs', 'listen', 'unmount', 'scrubStop', 'import', 'export', 'freeze', 'thaw'];
+    const left = [
+      'close',
+      'mount',
+      'waitUnmounted',
+      'fs',
+      'listen',
+      'unmount',
+      'scrubStop',
+      'import',
+      'export',
+      'freeze',
+      'thaw',
+    ];
     const own = methodsOf(volume, left).map((name) => [`volume.${name}`, volume, name] as const);
     const parts = Object.entries({ snapshots, vault, policy }).flatMap(([part, value]) =>
       // A stream from the caller may never end; a vault is made in the current directory.

@@ -1,6 +1,6 @@
 import { buffer } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { CancelledError, type GcProgress } from 'verfs';
+import { CancelledError, type GcProgress, Volume } from 'verfs';
 import { until } from '../harness/sandbox.ts';
 import { begin, type Subject, ways } from './ways.ts';
 
@@ -142,4 +142,42 @@ describe.each(ways)('long work on a volume that is %s', (way) => {
     await volume.snapshots.rollback('one');
     expect(await volume.fs.promises.readdir('/')).not.toContain('copy');
   });
+});
+
+test('a collection stops when the last who waited for it leaves, and the next one completes', async () => {
+  await using subject = await begin('opened');
+  await subject.volume.close();
+  const mebibyte = 1 << 20;
+  const options = { gcBackground: false, gcBusyRateBytes: mebibyte, packTargetBytes: 16 * mebibyte };
+  await using volume = await Volume.open(subject.path, options);
+  const { promises: p } = volume.fs;
+  for (let number = 0; number < 32; number += 1) {
+    await p.writeFile(`/file-${number}`, noise(number + 1, mebibyte));
+  }
+  await volume.sync();
+  for (let number = 0; number < 32; number += 2) {
+    await p.rm(`/file-${number}`);
+  }
+  // While the volume is in use it copies a mebibyte in a second, and has some sixteen to copy.
+  const busy = setInterval(() => void p.writeFile('/busy', String(Math.random())), 200);
+  try {
+    const [first, second] = [volume.gc(), volume.gc()];
+    for await (const { movedBytes } of first) {
+      if (movedBytes > 0) {
+        break;
+      }
+    }
+    expect(await volume.gcStatus()).toMatchObject({ active: true, collections: 0 });
+    for await (const _ of second) {
+      break;
+    }
+    await until('it has stopped', async () => !(await volume.gcStatus()).active);
+  } finally {
+    clearInterval(busy);
+  }
+  const { movedBytes, collections } = await volume.gcStatus();
+  expect(collections).toBe(1);
+  expect(movedBytes).toBeLessThan(12 * mebibyte);
+  expect((await volume.gc()).reclaimedBytes).toBeGreaterThan(mebibyte);
+  expect((await p.readFile('/file-31')).equals(noise(32, mebibyte))).toBe(true);
 });
