@@ -28,6 +28,8 @@ pub const ERROR_CODES: &[&str] = &[
     "VERFS_E_FORMAT_NEWER",
     "VERFS_E_SUPERBLOCK_DAMAGED",
     "VERFS_E_DAMAGED",
+    "VERFS_E_METADATA_OLDER",
+    "VERFS_E_METADATA_MISSING",
     "VERFS_E_NO_FUSE_DEVICE",
     "VERFS_E_NO_FUSERMOUNT",
     "VERFS_E_PERMISSION",
@@ -129,12 +131,38 @@ pub enum EngineError {
         detail: String,
     },
     /// Something else of it is not what was written.
-    #[error("volume {} is damaged: {detail}: restore it from a copy; nothing was changed", path.display())]
+    #[error(
+        "volume {} is damaged: {detail}: look at it with `verfs mount --read-only-recovery`, mend it with `verfs fsck \
+         --repair`, or restore it from a copy; nothing was changed",
+        path.display()
+    )]
     Damaged {
         /// The directory.
         path: PathBuf,
         /// What was found.
         detail: String,
+    },
+    /// Its metadata is a copy of earlier metadata.
+    #[error(
+        "the metadata of volume {} is older than its data ({detail}): put the newest meta/ back, or keep what is there \
+         with `verfs fsck --repair`, or look at it with `verfs mount --read-only-recovery`; nothing was changed",
+        path.display()
+    )]
+    MetadataOlder {
+        /// The directory.
+        path: PathBuf,
+        /// By how much.
+        detail: String,
+    },
+    /// It has data and no metadata.
+    #[error(
+        "volume {} has data, and its metadata is missing: put meta/ back from a copy; without one `verfs fsck --repair` \
+         keeps the data without their names in lost+found; nothing was changed",
+        path.display()
+    )]
+    MetadataMissing {
+        /// The directory.
+        path: PathBuf,
     },
     /// The system refuses it to this user.
     #[error("no permission for {}: {detail}: run as the volume's owner, or change its mode", path.display())]
@@ -395,6 +423,8 @@ impl EngineError {
             EngineError::FormatNewer { .. } => "VERFS_E_FORMAT_NEWER",
             EngineError::SuperblockDamaged { .. } => "VERFS_E_SUPERBLOCK_DAMAGED",
             EngineError::Damaged { .. } => "VERFS_E_DAMAGED",
+            EngineError::MetadataOlder { .. } => "VERFS_E_METADATA_OLDER",
+            EngineError::MetadataMissing { .. } => "VERFS_E_METADATA_MISSING",
             EngineError::Permission { .. } => "VERFS_E_PERMISSION",
             EngineError::FileLimit { .. } | EngineError::OutOfFiles { .. } => "VERFS_E_FILE_LIMIT",
             EngineError::NotMounted { .. } => "VERFS_E_NOT_MOUNTED",
@@ -484,6 +514,8 @@ impl EngineError {
             | EngineError::FormatNewer { path, .. }
             | EngineError::SuperblockDamaged { path, .. }
             | EngineError::Damaged { path, .. }
+            | EngineError::MetadataOlder { path, .. }
+            | EngineError::MetadataMissing { path }
             | EngineError::Permission { path, .. }
             | EngineError::FileLimit { path, .. }
             | EngineError::NotMounted { path }

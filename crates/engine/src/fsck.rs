@@ -10,24 +10,33 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use verfs_base::{Disk, Ino, RealDisk};
+use verfs_base::{Clock, Disk, Ino, RealDisk, SystemClock};
 use verfs_format::chunk_record::{SYSTEM_STORE, StoreRecord};
 use verfs_format::superblock::Superblock;
 use verfs_format::vault::{SYSTEM_VAULT_KEYS, VAULT_DIRECTORY, VAULT_PREFIX};
-use verfs_format::{NameHash, TreeCounters, keys};
-use verfs_meta::{Change, MetaStore, PrefixedStore, WriteBatch};
+use verfs_format::{NameHash, TreeCounters, keys, varint};
+use verfs_meta::{Change, MetaStore, PrefixedStore, Standing, WitnessedStore, WriteBatch};
+use verfs_pack::pack_path;
 use verfs_store::{ChunkBackend, Finding, Findings, Mend, Mending, StoreCheck, StoreError, rebuild_index};
 use verfs_vfs::{ClearView, HashName, TreeCheck, check_log};
 
 pub use self::watch::{FsckProgress, FsckWatch};
 use self::watch::{Watch, WatchedView};
 use crate::lock::VolumeLock;
+use crate::records::{self, DAMAGED_DIRECTORY};
 use crate::recovery::Scratch;
 use crate::volume::{META_DIRECTORY, close_meta, kinds, read_superblock};
 use crate::{Background, EngineError, OpenOptions, Volume};
 
-/// Directory of the packs.
-const PACKS_DIRECTORY: &str = "packs";
+/// What to do without metadata.
+const MISSING: &str = "it is not there, and data are: put it back from a copy; a repair keeps the data without their \
+                       names in lost+found";
+/// What to do about older metadata.
+const OLDER: &str = "put the newest back; a repair keeps what it doesn't know in lost+found";
+/// What to do about metadata that the engine refuses.
+const UNREADABLE: &str = "put it back from a copy; or keep the data without their names: move meta/ away, then repair";
+/// Chunks that one round gives a place.
+const PLACED_MAX: usize = 1 << 20;
 /// Rounds of a repair at most: damage that hides other damage that often is not met in practice.
 const ROUNDS_MAX: u32 = 64;
 /// Changes of one batch of a repair.
@@ -90,10 +99,38 @@ pub struct FsckReport {
 
 /// A tree and its packs: the volume's own, or its vault's.
 struct Part {
+    age: Age,
     disk: Arc<dyn Disk>,
     meta: Arc<dyn MetaStore>,
     backend: ChunkBackend,
     kind: PartKind,
+}
+
+/// What is checked, and where that is.
+struct Site<'a> {
+    superblock: &'a Superblock,
+    disk: &'a PartDisk<'a>,
+    ground: Ground,
+}
+
+/// The files of a part of a volume.
+type PartDisk<'a> = dyn Fn(&str) -> Arc<dyn Disk> + 'a;
+
+/// Where a repair works.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ground {
+    /// On the volume.
+    Volume,
+    /// On a copy of its metadata, which goes.
+    Copy,
+}
+
+/// Whether the metadata is as new as the packs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Age {
+    Newest,
+    /// There are packs, and frames in the log, that it doesn't know.
+    Older,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -115,16 +152,19 @@ impl Volume {
         let superblock = read_superblock(path)?;
         kinds(path, &superblock)?;
         let mut report = FsckReport::default();
-        if !path.join(META_DIRECTORY).join("ENGINE").exists() {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(path.to_path_buf()));
+        if records::is_absent(&path.join(META_DIRECTORY)) {
             // Of a volume that was never opened there is nothing to check.
-            if !path.join(PACKS_DIRECTORY).exists() {
+            if !records::was_used(path, &*disk)? {
                 return Ok(report);
             }
-            // Opened, it would get new metadata, and look like an empty volume.
-            let mut findings = Findings::default();
-            findings.left("metadata-missing", META_DIRECTORY, "it is not there, and packs are: restore it from a copy");
-            report.conclude(&findings, repair);
-            return Ok(report);
+            if repair == Repair::No {
+                // Opened, it would get new metadata, and look like an empty volume.
+                let mut findings = Findings::default();
+                findings.mendable("metadata-missing", META_DIRECTORY, MISSING, Mend::Records(WriteBatch::new()));
+                report.conclude(&findings, repair);
+                return Ok(report);
+            }
         }
         let lock = VolumeLock::take(path)?;
         let mut findings = check_volume(path, &superblock, repair, watch, &mut report)?;
@@ -152,7 +192,13 @@ fn recover(path: &Path) -> Result<Option<EngineError>, EngineError> {
     let options = OpenOptions { gc_background: Background::Off, ..OpenOptions::default() };
     match Volume::open(path, &options).and_then(|volume| volume.close()) {
         Ok(()) => Ok(None),
-        Err(error @ (EngineError::Damaged { .. } | EngineError::Io { .. } | EngineError::SuperblockDamaged { .. })) => {
+        Err(
+            error @ (EngineError::Damaged { .. }
+            | EngineError::Io { .. }
+            | EngineError::SuperblockDamaged { .. }
+            | EngineError::MetadataOlder { .. }
+            | EngineError::MetadataMissing { .. }),
+        ) => {
             tracing::warn!(%error, "the volume can't be opened before its repair");
             Ok(Some(error))
         }
@@ -161,6 +207,17 @@ fn recover(path: &Path) -> Result<Option<EngineError>, EngineError> {
 }
 
 impl FsckReport {
+    /// What can be mended of these is.
+    fn note_mended(&mut self, findings: &Findings) {
+        let mended = findings.list().iter().filter(|finding| finding.mending == Mending::Mendable);
+        self.findings.extend(mended.map(|finding| Finding { mending: Mending::Mended, ..finding.clone() }));
+        self.mended += findings.mendable_count();
+    }
+
+    fn take_mended(&mut self, findings: &mut Findings) {
+        self.note_mended(&std::mem::take(findings));
+    }
+
     fn conclude(&mut self, findings: &Findings, repair: Repair) {
         self.findings.extend_from_slice(findings.list());
         (self.mendable, self.left) = (findings.mendable_count(), findings.left_count());
@@ -181,35 +238,97 @@ fn check_volume(
     report: &mut FsckReport,
 ) -> Result<Findings, EngineError> {
     let (engine, _) = kinds(path, superblock)?;
-    let meta = match verfs_meta::open(engine, &path.join(META_DIRECTORY), &OpenOptions::default().meta()) {
-        Ok(meta) => meta,
-        Err(verfs_meta::MetaError::Corrupt(detail)) => {
-            let mut findings = Findings::default();
-            let detail = format!("{detail}: restore it from a copy, or look at it with --read-only-recovery");
-            findings.left("metadata-unreadable", META_DIRECTORY, detail);
-            return Ok(findings);
+    let disk = |part: &str| Arc::new(RealDisk::new(path.join(part))) as Arc<dyn Disk>;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let options = OpenOptions::default().meta();
+    let at = path.join(META_DIRECTORY);
+    let mut named = Findings::default();
+    if !records::is_absent(&at) && !verfs_meta::is_named(&at) {
+        let detail = format!("the file ENGINE doesn't name one: the superblock says {engine}");
+        named.mendable("metadata-engine", META_DIRECTORY, detail, Mend::Records(WriteBatch::new()));
+        if repair == Repair::No {
+            return Ok(named);
         }
+        verfs_meta::name_again(engine, &at).map_err(|error| EngineError::from_meta(path, &error))?;
+        report.take_mended(&mut named);
+    }
+    let unreadable = |detail: &str| {
+        let mut findings = Findings::default();
+        findings.left("metadata-unreadable", META_DIRECTORY, format!("{detail}: {UNREADABLE}"));
+        Ok(findings)
+    };
+    let meta = match records::open(engine, &at, &options, &disk(""), &clock) {
+        Ok(meta) => meta,
+        Err(verfs_meta::MetaError::Corrupt(detail) | verfs_meta::MetaError::Io(detail)) => return unreadable(&detail),
         Err(error) => return Err(EngineError::from_meta(path, &error)),
     };
-    let disk = |part: &str| Arc::new(RealDisk::new(path.join(part))) as Arc<dyn Disk>;
-    let parts = parts(&disk, superblock, &meta).map_err(|error| EngineError::from_meta(path, &error));
-    let checked = parts.and_then(|parts| rounds(path, &parts, repair, watch, report));
+    let checked =
+        check_trusted(path, &meta, Site { superblock, disk: &disk, ground: Ground::Volume }, repair, watch, report);
     close_meta(&*meta);
-    checked
+    match checked {
+        Err(EngineError::Damaged { detail, .. }) => unreadable(&detail),
+        checked => checked,
+    }
+}
+
+/// Checks what the metadata has, whether it is the newest or not.
+fn check_trusted(
+    path: &Path,
+    meta: &Arc<WitnessedStore>,
+    Site { superblock, disk, ground }: Site<'_>,
+    repair: Repair,
+    watch: &Watch<'_>,
+    report: &mut FsckReport,
+) -> Result<Findings, EngineError> {
+    let mut findings = Findings::default();
+    let is_lost = records::is_lost(path, &**meta, &*disk(""))?;
+    if is_lost {
+        findings.mendable("metadata-missing", META_DIRECTORY, MISSING, Mend::Records(WriteBatch::new()));
+        if repair == Repair::No {
+            return Ok(findings);
+        }
+        begin_anew(path, meta)?;
+    } else if let Standing::Older { last, witnessed } = meta.standing() {
+        let detail = format!("its last batch is {last}, and {witnessed} was durable: {OLDER}");
+        findings.mendable("metadata-older", META_DIRECTORY, detail, Mend::Records(WriteBatch::new()));
+    }
+    let is_older = matches!(meta.standing(), Standing::Older { .. });
+    let shared: Arc<dyn MetaStore> = Arc::<WitnessedStore>::clone(meta);
+    let parts = parts(disk, superblock, &shared, is_older).map_err(|error| EngineError::from_meta(path, &error))?;
+    let left = rounds(path, &parts, repair, watch, report)?;
+    if is_older && repair == Repair::Yes {
+        for part in &parts {
+            part.put_aside(path, ground)?;
+        }
+        meta.supersede().map_err(|error| EngineError::from_meta(path, &error))?;
+        report.take_mended(&mut findings);
+    }
+    findings.append(left);
+    Ok(findings)
+}
+
+/// Has metadata that is lost begin with nothing, and with the knowledge that this is not what was there.
+fn begin_anew(path: &Path, meta: &WitnessedStore) -> Result<(), EngineError> {
+    meta.disown().map_err(|error| EngineError::from_io(path, &error))?;
+    let mut batch = WriteBatch::new();
+    let mut group = Vec::new();
+    varint::put_u64(&mut group, 0);
+    batch.put(keys::SYSTEM_GROUP, group);
+    meta.commit(batch).and_then(|()| meta.sync()).map_err(|error| EngineError::from_meta(path, &error))
 }
 
 /// Mends the copy of a damaged volume's metadata, so that what is left can be read.
 pub(crate) fn mend_copy(
     path: &Path,
     superblock: &Superblock,
-    meta: &Arc<dyn MetaStore>,
+    meta: &Arc<WitnessedStore>,
     scratch: &Scratch,
 ) -> Result<(), EngineError> {
     let mut report = FsckReport::default();
-    let parts = parts(&|part| scratch.disk(part), superblock, meta);
-    let parts = parts.map_err(|error| EngineError::from_meta(path, &error))?;
+    let disk = |part: &str| scratch.disk(part);
     let mut nobody = |_: &FsckProgress| ControlFlow::Continue(());
-    let left = rounds(path, &parts, Repair::Yes, &Watch::new(&mut nobody), &mut report)?;
+    let site = Site { superblock, disk: &disk, ground: Ground::Copy };
+    let left = check_trusted(path, meta, site, Repair::Yes, &Watch::new(&mut nobody), &mut report)?;
     for Finding { code, place, detail, mending } in report.findings.iter().chain(left.list()) {
         tracing::warn!(code, place, detail, ?mending, "read-only recovery");
     }
@@ -244,9 +363,7 @@ fn rounds(
                 let _ = watch.begin(FsckStage::Mending(mends.len() as u64), mends.len() as u64);
                 changed += mends.len();
                 part.mend(watch, mends).map_err(failed)?;
-                let mended = findings.list().iter().filter(|finding| finding.mending == Mending::Mendable);
-                report.findings.extend(mended.map(|finding| Finding { mending: Mending::Mended, ..finding.clone() }));
-                report.mended += findings.mendable_count();
+                report.note_mended(&findings);
             }
             all.append(findings);
         }
@@ -257,11 +374,14 @@ fn rounds(
 }
 
 fn parts(
-    disk: &dyn Fn(&str) -> Arc<dyn Disk>,
+    disk: &PartDisk<'_>,
     superblock: &Superblock,
     meta: &Arc<dyn MetaStore>,
+    is_older: bool,
 ) -> Result<Vec<Part>, verfs_meta::MetaError> {
+    let age = if is_older { Age::Older } else { Age::Newest };
     let mut parts = vec![Part {
+        age,
         disk: disk(""),
         meta: Arc::clone(meta),
         backend: ChunkBackend::plain(&superblock.id_secret),
@@ -269,6 +389,7 @@ fn parts(
     }];
     if meta.get(SYSTEM_VAULT_KEYS)?.is_some() {
         parts.push(Part {
+            age,
             disk: disk(VAULT_DIRECTORY),
             meta: Arc::new(PrefixedStore::new(Arc::clone(meta), VAULT_PREFIX)),
             backend: ChunkBackend::Locked { secret: Box::new(superblock.id_secret) },
@@ -295,6 +416,10 @@ impl Part {
             PartKind::Volume => {
                 let hash = |name: &[u8]| NameHash::from_keyed(self.backend.name_id(Ino::ROOT, name));
                 self.check_records(&*view, Some(&hash), findings)?;
+                if self.age == Age::Older {
+                    // Nobody replays it.
+                    return Ok(0);
+                }
                 check_log(&*self.disk, &*view, &|frame| self.backend.read_frame(frame))
             }
             PartKind::LockedVault => {
@@ -312,10 +437,33 @@ impl Part {
         findings: &mut Findings,
     ) -> verfs_store::Result<()> {
         let packs = StoreCheck { disk: &*self.disk, view, seed: self.backend.record_seed() };
+        let before = findings.mendable_count();
+        let is_placed = self.age == Age::Older && self.kind == PartKind::Volume;
+        if is_placed {
+            packs.adopt_newer(findings)?;
+        }
         let lost = packs.run(findings)?;
         let tree = TreeCheck::new(view, hash, &packs);
         tree.run(findings)?;
+        if is_placed && findings.mendable_count() == before {
+            tree.place(&packs.unplaced(PLACED_MAX)?, findings)?;
+        }
         if lost.is_empty() { Ok(()) } else { tree.name_lost(&lost, findings) }
+    }
+
+    /// Keeps in `damaged/` what older metadata can't place: the intent log, and of a vault, whose records nobody can write
+    /// without its keys, the packs that it doesn't know whole.
+    fn put_aside(&self, path: &Path, ground: Ground) -> Result<(), EngineError> {
+        let about = |error: std::io::Error| EngineError::from_io(&path.join(DAMAGED_DIRECTORY), &error);
+        records::put_log_aside(&*self.disk).map_err(about)?;
+        if self.kind == PartKind::LockedVault && ground == Ground::Volume {
+            let view = self.meta.view().map_err(|error| EngineError::from_meta(path, &error))?;
+            let packs = StoreCheck { disk: &*self.disk, view: &*view, seed: self.backend.record_seed() };
+            for pack in packs.unknown_packs().map_err(|error| EngineError::from_store(path, &error))? {
+                records::keep_copy(&*self.disk, &pack_path(pack)).map_err(about)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes changes durable, in batches. Each mend is in one batch.
@@ -344,3 +492,6 @@ impl Part {
         Ok(self.meta.sync()?)
     }
 }
+
+#[cfg(test)]
+mod tests;

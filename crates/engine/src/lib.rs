@@ -17,6 +17,8 @@ mod health;
 mod lock;
 mod options;
 mod pause;
+mod records;
+mod recovered;
 mod recovery;
 mod runtime_directory;
 mod scrub;

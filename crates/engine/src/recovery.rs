@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use verfs_base::{Disk, DiskFile, RealDisk, Space};
+use verfs_format::witness::WITNESS_FILE;
 
 use crate::EngineError;
 
@@ -25,7 +26,11 @@ const COPIED: [&str; 3] = ["meta", "log", "vault/log"];
 pub(crate) struct Scratch {
     volume: PathBuf,
     directory: PathBuf,
+    removed: Removed,
 }
+
+/// Files of the volume that show no more, by their paths in it; the same for all parts.
+type Removed = Arc<Mutex<HashSet<PathBuf>>>;
 
 impl Scratch {
     /// Copies the metadata and the intent log of the volume at `volume` to a directory below `$TMPDIR`.
@@ -35,11 +40,27 @@ impl Scratch {
     pub(crate) fn of_volume(volume: &Path, uuid: &str) -> Result<Scratch, EngineError> {
         let directory = new_directory(uuid).map_err(|error| EngineError::from_io(&std::env::temp_dir(), &error))?;
         let about = |error: io::Error| EngineError::from_io(&directory, &error);
-        let scratch = Scratch { volume: volume.to_path_buf(), directory: directory.clone() };
+        let scratch =
+            Scratch { volume: volume.to_path_buf(), directory: directory.clone(), removed: Removed::default() };
         for part in COPIED {
             copy_directory(&volume.join(part), &directory.join(part)).map_err(about)?;
         }
+        match fs::copy(volume.join(WITNESS_FILE), directory.join(WITNESS_FILE)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(about(error)),
+            Ok(_) | Err(_) => {}
+        }
         Ok(scratch)
+    }
+
+    /// Leaves nothing of a part of the copy.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn clear(&self, part: &str) -> Result<(), EngineError> {
+        match fs::remove_dir_all(self.directory.join(part)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(EngineError::from_io(&self.directory, &error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Where a part of the volume is to be opened.
@@ -52,7 +73,8 @@ impl Scratch {
         Arc::new(OverlayDisk {
             lower: RealDisk::new(self.volume.join(part)),
             upper: RealDisk::new(self.directory.join(part)),
-            removed: Mutex::default(),
+            part: PathBuf::from(part),
+            removed: Arc::clone(&self.removed),
         })
     }
 }
@@ -115,7 +137,8 @@ fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
 struct OverlayDisk {
     lower: RealDisk,
     upper: RealDisk,
-    removed: Mutex<HashSet<PathBuf>>,
+    part: PathBuf,
+    removed: Removed,
 }
 
 fn refused() -> io::Error {
@@ -124,7 +147,15 @@ fn refused() -> io::Error {
 
 impl OverlayDisk {
     fn is_below(&self, path: &Path) -> bool {
-        !self.removed.lock().contains(path) && self.lower.open_read(path).is_ok()
+        !self.is_removed(path) && self.lower.open_read(path).is_ok()
+    }
+
+    fn is_removed(&self, path: &Path) -> bool {
+        self.removed.lock().contains(&self.part.join(path))
+    }
+
+    fn remove_below(&self, path: &Path) {
+        self.removed.lock().insert(self.part.join(path));
     }
 
     fn make_parent(&self, path: &Path) -> io::Result<()> {
@@ -152,16 +183,19 @@ impl Disk for OverlayDisk {
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         match self.upper.open_read(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound && !self.removed.lock().contains(path) => {
-                self.lower.open_read(path)
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.is_removed(path) => self.lower.open_read(path),
             opened => opened,
         }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.make_parent(to)?;
-        self.upper.rename(from, to)
+        self.upper.rename(from, to)?;
+        if self.lower.open_read(from).is_ok() {
+            // What it was a copy of must not show again.
+            self.remove_below(from);
+        }
+        Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -171,7 +205,7 @@ impl Disk for OverlayDisk {
             removed => removed?,
         }
         if below {
-            self.removed.lock().insert(path.to_path_buf());
+            self.remove_below(path);
         }
         Ok(())
     }
@@ -181,8 +215,7 @@ impl Disk for OverlayDisk {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        let removed = self.removed.lock();
-        let below = self.lower.list(path)?.into_iter().filter(|name| !removed.contains(&path.join(name)));
+        let below = self.lower.list(path)?.into_iter().filter(|name| !self.is_removed(&path.join(name)));
         let all: BTreeSet<PathBuf> = below.chain(self.upper.list(path)?).collect();
         Ok(all.into_iter().collect())
     }

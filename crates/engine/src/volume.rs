@@ -15,16 +15,16 @@ use verfs_base::{Clock, Descriptors, Disk, OsRng, RealDisk, Rng, SystemClock};
 use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_format::superblock::{FORMAT_VERSION, ID_SECRET_BYTES, SUPERBLOCK_FILE, Superblock};
 use verfs_fuse::{MountRole, Operation, SessionOptions, VaultShown, VolumeMount};
-use verfs_meta::{EngineKind, MetaStore};
-use verfs_store::{ChunkStore, GcProgress, Reclaimable};
+use verfs_meta::{EngineKind, MetaError, MetaStore};
+use verfs_store::{ChunkStore, GcProgress, Leftovers, Reclaimable, StoreOptions};
 use verfs_vfs::{Copied, Vfs, VfsParts};
 
 use crate::freeze::Freezer;
-use crate::fsck::mend_copy;
 use crate::gc::{Collector, GcStatus};
 use crate::health::{SessionName, Waiting};
 use crate::lock::VolumeLock;
 use crate::pause::Pause;
+use crate::recovered::{open_copy, probe};
 use crate::recovery::Scratch;
 use crate::runtime_directory::{Outside, mountpoint_outside};
 use crate::scrub::Scrubber;
@@ -33,7 +33,7 @@ use crate::stats::{latencies, resident_bytes};
 use crate::tasks::{StopSignal, Tasks};
 use crate::vault::{LOCK_GRACE, Unsaved, VaultGround, VaultPlace, VaultSetting, VaultSlot, complete_receive};
 use crate::{CreateOptions, Damage, EngineError, MountOptions, OpenOptions, ReadOnly, Recovery, Stats, VolumeInfo};
-use crate::{descriptors, file_limit, health};
+use crate::{descriptors, file_limit, health, records};
 
 /// Directory of the metadata engine.
 pub(crate) const META_DIRECTORY: &str = "meta";
@@ -229,7 +229,8 @@ impl Volume {
     ///
     /// # Errors
     /// As [`Volume::inspect`]; [`EngineError::VolumeLocked`], [`EngineError::VolumeReadOnly`],
-    /// [`EngineError::VolumeFull`], [`EngineError::Damaged`].
+    /// [`EngineError::VolumeFull`], [`EngineError::Damaged`], [`EngineError::MetadataOlder`],
+    /// [`EngineError::MetadataMissing`].
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Arc<Volume>, EngineError> {
         let superblock = read_superblock(path)?;
         let (engine, chunker) = kinds(path, &superblock)?;
@@ -257,25 +258,37 @@ impl Volume {
             }
             Some(scratch) => (scratch.disk(""), scratch.path(META_DIRECTORY)),
         };
+        if options.recovery == Recovery::No && records::is_absent(&meta_path) && records::was_used(path, &*disk)? {
+            return Err(EngineError::MetadataMissing { path: path.to_path_buf() });
+        }
         let options = &match options.recovery {
             Recovery::No => options.clone(),
             Recovery::ReadOnly => OpenOptions { read_only: ReadOnly::Yes, ..options.clone() },
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let meta = verfs_meta::open(engine, &meta_path, &options.meta())
-            .map_err(|error| EngineError::from_meta(path, &error))?;
-        if let Some(scratch) = &scratch
-            && let Err(error) = mend_copy(path, &superblock, &meta, scratch)
-        {
-            close_meta(&*meta);
-            return Err(error);
-        }
+        let witnessed = match &scratch {
+            Some(scratch) => open_copy(path, &superblock, scratch, &options.meta(), &clock)?,
+            None => {
+                let meta = records::open(engine, &meta_path, &options.meta(), &disk, &clock);
+                let meta = meta.map_err(|error| EngineError::from_meta(path, &error))?;
+                if let Err(error) = records::refuse_older(path, &meta, &*disk) {
+                    close_meta(&*meta);
+                    return Err(error);
+                }
+                meta
+            }
+        };
+        let leftovers = match &scratch {
+            None => records::leftovers(&witnessed),
+            Some(_) => Leftovers::Keep,
+        };
+        let meta: Arc<dyn MetaStore> = witnessed;
         let store = ChunkStore::open(
             Arc::clone(&disk),
             Arc::clone(&meta),
             &superblock.id_secret,
             Arc::clone(&clock),
-            options.store(),
+            StoreOptions { leftovers, ..options.store() },
         );
         let store = match store {
             Ok(store) => store,
@@ -299,6 +312,7 @@ impl Volume {
             clock: Arc::clone(&clock),
             options: options.clone(),
             descriptors: Arc::clone(&descriptors),
+            leftovers,
             scratch,
         };
         // The vault's part first: with the tree's the stream is applied.
@@ -309,6 +323,13 @@ impl Volume {
         let vfs = match opened {
             Ok(vfs) => vfs,
             Err(error) => {
+                // The tree says EIO for either; only the engine knows whether its files are damaged.
+                let error = match (error, probe(&*meta)) {
+                    (EngineError::Io { path, .. }, Err(MetaError::Corrupt(detail))) => {
+                        EngineError::Damaged { path, detail }
+                    }
+                    (error, Ok(()) | Err(_)) => error,
+                };
                 if let Err(error) = store.close() {
                     tracing::error!(%error, "closing the chunk store after a failed start");
                 }

@@ -351,17 +351,6 @@ fn a_volume_that_somebody_has_open_is_refused() {
 }
 
 #[test]
-fn metadata_that_is_gone_is_told_and_not_made_anew() {
-    let built = Built::new();
-    std::fs::remove_dir_all(built.path.join("meta")).unwrap();
-    for repair in [Repair::No, Repair::Yes] {
-        let (_, found) = codes(&built, repair);
-        assert_eq!(found, [("metadata-missing", Mending::Left)]);
-    }
-    assert!(!built.path.join("meta").exists());
-}
-
-#[test]
 fn a_repair_that_is_cut_short_is_completed_by_the_next() {
     let built = Built::new();
     built.delete(&built.dirent("/dir"));

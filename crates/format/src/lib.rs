@@ -20,6 +20,7 @@ pub mod superblock;
 pub mod varint;
 pub mod vault;
 mod versioned;
+pub mod witness;
 mod xattr;
 
 pub use content::{ContentId, LOST_CHUNK, Run, RunData, SEGMENT_BYTES, Segment};

@@ -14,6 +14,7 @@ use verfs_format::discard::{
 use verfs_format::pack::{RecordHeader, RecordSeed, decode_pack_header, encode_pack_header};
 use verfs_format::pack_index::{IndexEntry, IndexTable};
 use verfs_format::superblock::Superblock;
+use verfs_format::witness::decode_witness;
 use verfs_format::{
     ChangeList, DeadList, DirentRecord, FrameHeader, InodeRecord, Run, RunData, SEGMENT_BYTES, Segment, SnapshotRecord,
     StreamFrame, TreeCounters, decode_frame, keys, split_versioned,
@@ -47,6 +48,9 @@ fn decode_all(bytes: &[u8]) {
     let _ = RecordHeader::decode_unverified(bytes).map(|header| header.record_bytes());
     let _ = RecordHeader::decode(seed, bytes);
     let _ = Superblock::decode(bytes);
+    if let Some(slot) = bytes.first_chunk() {
+        let _ = decode_witness(slot);
+    }
     let _ = (keys::parse_dirent(bytes), keys::parse_segment(bytes), keys::parse_orphan(bytes));
     if let Ok(segment) = Segment::decode(bytes) {
         assert!(segment.runs.iter().map(|run| u64::from(run.len)).sum::<u64>() <= SEGMENT_BYTES);

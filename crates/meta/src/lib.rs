@@ -16,12 +16,14 @@ mod keys;
 mod limits;
 mod prefixed;
 mod store;
+mod witness;
 
 pub use batch::{Change, WriteBatch};
 pub use copy::{Copied, copy_all};
 pub use engine::memory::{Fault, FaultAt, MemoryStore};
-pub use engine::{EngineKind, EngineOptions, UnknownEngine, open};
+pub use engine::{EngineKind, EngineOptions, UnknownEngine, is_named, name_again, open, salvage};
 pub use error::{MetaError, Result};
 pub use limits::{BATCH_MAX_BYTES, KEY_MAX_BYTES, VALUE_MAX_BYTES};
 pub use prefixed::PrefixedStore;
 pub use store::{Direction, Health, KeyRange, MetaStore, MetaView, Visit};
+pub use witness::{Standing, WitnessedStore};

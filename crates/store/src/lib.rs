@@ -33,11 +33,12 @@ mod sync;
 pub use backend::{ChunkBackend, Compressed};
 pub use batch::{ChunkBatch, Indexed};
 pub use check::{
-    Finding, Findings, LostChunks, Mend, Mending, StoreCheck, chunk_record_key, parse_chunk, rebuild_index,
+    Finding, Findings, LostChunks, Mend, Mending, StoreCheck, UnplacedPack, chunk_record_key, parse_chunk,
+    rebuild_index,
 };
 pub use error::{Result, StoreError};
 pub use gc::{GcEnd, GcPhase, GcProgress, Pace, Reclaimable, Resealed};
-pub use options::StoreOptions;
+pub use options::{Leftovers, StoreOptions};
 pub use scrub::{ScrubEnd, ScrubPosition, ScrubProgress};
 pub use stats::{Damage, StoreStats};
 pub use store::ChunkStore;

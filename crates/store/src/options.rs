@@ -1,5 +1,15 @@
 //! Limits of a chunk store.
 
+/// What becomes of packs that the metadata doesn't know when a store is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Leftovers {
+    /// They stay: nobody knows whether the metadata is the newest.
+    #[default]
+    Keep,
+    /// They go: the metadata is the newest that was ever durable, so a crash left them, and nothing committed is in them.
+    Remove,
+}
+
 /// Every limit of a [`crate::ChunkStore`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoreOptions {
@@ -17,6 +27,8 @@ pub struct StoreOptions {
     pub inflight_bytes: u64,
     /// Sealed packs kept open for reading, a bound of file descriptors.
     pub open_packs: usize,
+    /// What becomes of packs behind the last one that the metadata knows.
+    pub leftovers: Leftovers,
 }
 
 impl Default for StoreOptions {
@@ -29,6 +41,7 @@ impl Default for StoreOptions {
             compress_threads: std::thread::available_parallelism().map_or(1, usize::from),
             inflight_bytes: 16 << 20,
             open_packs: 64,
+            leftovers: Leftovers::Keep,
         }
     }
 }

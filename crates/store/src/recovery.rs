@@ -16,7 +16,7 @@ use crate::core::Core;
 use crate::gc::Collector;
 use crate::ledger::PackDelta;
 use crate::live::LivePack;
-use crate::{Result, StoreError};
+use crate::{Leftovers, Result, StoreError};
 
 /// First number of a pack.
 const FIRST_PACK: u64 = 1;
@@ -24,12 +24,16 @@ const FIRST_PACK: u64 = 1;
 const LEFTOVER_GAP: u64 = 16;
 
 /// The store's record; that of a new volume if there is none.
-pub(crate) fn load_record(disk: &dyn Disk, meta: &dyn MetaStore) -> Result<StoreRecord> {
+pub(crate) fn load_record(disk: &dyn Disk, meta: &dyn MetaStore, leftovers: Leftovers) -> Result<StoreRecord> {
     match meta.get(SYSTEM_STORE)? {
         Some(value) => {
             let record = StoreRecord::decode(&value)
                 .map_err(|error| StoreError::from(MetaError::Corrupt(format!("the store's record: {error}"))))?;
-            remove_leftovers(disk, record.next_pack);
+            match leftovers {
+                Leftovers::Remove => remove_leftovers(disk, record.next_pack),
+                // Their numbers are passed over when packs are made.
+                Leftovers::Keep => {}
+            }
             Ok(record)
         }
         None => Ok(StoreRecord { next_pack: first_free_pack(disk)?, ..StoreRecord::default() }),

@@ -60,7 +60,7 @@ impl ChunkStore {
         options: StoreOptions,
     ) -> Result<Arc<ChunkStore>> {
         options.check()?;
-        let record = load_record(disk.as_ref(), meta.as_ref())?;
+        let record = load_record(disk.as_ref(), meta.as_ref(), options.leftovers)?;
         let decoder = BlockDecoder::new(backend.record_seed(), backend.block_seal());
         let core = Arc::new(Core::new(disk, meta, decoder, clock, &options, Accounts::new(record))?);
         let collector = core.recover()?;

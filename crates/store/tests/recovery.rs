@@ -11,7 +11,7 @@ use support::{Rig, chunk, is_damaged, options};
 use verfs_base::PackId;
 use verfs_meta::{MemoryStore, WriteBatch};
 use verfs_pack::{index_path, pack_path};
-use verfs_store::{Indexed, StoreError, StoreOptions};
+use verfs_store::{Indexed, Leftovers, StoreError, StoreOptions};
 
 fn big_packs() -> StoreOptions {
     StoreOptions { pack_target_bytes: 16 << 20, chunk_cache_bytes: 0, ..options() }
@@ -181,6 +181,28 @@ fn packs_of_batches_that_were_never_committed_are_removed_when_the_volume_opens(
     rig.assert_reads(0..14);
     rig.put_all(100..160);
     rig.reopen().assert_reads((0..14).chain(100..160));
+}
+
+#[test]
+fn packs_that_nobody_can_tell_for_leftovers_stay_and_their_numbers_are_passed_over() {
+    let rig = Rig::with(StoreOptions { pack_target_bytes: 24 << 10, leftovers: Leftovers::Keep, ..options() });
+    rig.put_all(0..14);
+    rig.wait_sealed(1);
+    let mut batch = rig.store.begin();
+    for number in 100..160 {
+        batch.put(chunk(number), Indexed::Yes).unwrap();
+    }
+    batch.finish(&mut WriteBatch::new()).unwrap();
+    let before: Vec<_> = rig.files("vpk").into_iter().map(|path| (path.clone(), rig.disk.read(&path))).collect();
+    let (disk, meta) = (rig.disk.crash(Crash::Process), Arc::new(rig.meta.crash(usize::MAX)));
+    drop(batch);
+    let rig = Rig::on(disk, meta, rig.options.clone());
+    rig.put_all(200..260);
+    let rig = rig.reopen();
+    rig.assert_reads((0..14).chain(200..260));
+    for (path, bytes) in before.iter().filter(|(_, bytes)| !bytes.is_empty()) {
+        assert!(rig.disk.read(path).starts_with(bytes), "{} changed", path.display());
+    }
 }
 
 #[test]

@@ -11,9 +11,10 @@ use verfs_chunker::{ChunkSizes, Chunker, ChunkerKind};
 use verfs_codec::crypto::{KeyMaterial, VaultKeys};
 use verfs_format::NameHash;
 use verfs_format::vault::VAULT_PREFIX;
-use verfs_meta::{MemoryStore, MetaError, MetaStore, MetaView, PrefixedStore};
+use verfs_meta::{MemoryStore, MetaError, MetaStore, MetaView, PrefixedStore, Standing, WitnessedStore};
 use verfs_store::{
-    ChunkBackend, ChunkStore, Compressed, Findings, GcProgress, Pace, StoreCheck, StoreError, StoreOptions,
+    ChunkBackend, ChunkStore, Compressed, Findings, GcProgress, Leftovers, Pace, ScrubPosition, ScrubProgress,
+    StoreCheck, StoreError, StoreOptions,
 };
 use verfs_vfs::{
     ClearView, HashName, Keyring, LockedVault, SealedMeta, TreeCheck, Vfs, VfsError, VfsOptions, VfsParts,
@@ -104,6 +105,7 @@ impl Settings {
             compress_threads: *rng.pick(&[1, 2]),
             inflight_bytes: *rng.pick(&[10_000, 4 << 20]),
             open_packs: *rng.pick(&[1, 64]),
+            leftovers: Leftovers::Keep,
         };
         let chunker = *rng.pick(&ChunkerKind::ALL);
         let chunk_mean_bytes = *rng.pick(&[1024, 4096, 32 << 10]);
@@ -217,7 +219,7 @@ impl Machine {
         self.records_of(self.meta())
     }
 
-    fn records_of(&self, meta: Arc<CrashMeta>) -> Arc<dyn MetaStore> {
+    fn records_of(&self, meta: Arc<dyn MetaStore>) -> Arc<dyn MetaStore> {
         match self.settings.tree {
             TreeKind::Volume => meta,
             TreeKind::Vault => {
@@ -279,10 +281,19 @@ impl Machine {
             }
         };
         let disk: Arc<dyn Disk> = Arc::new(hardware.disk.clone());
-        let meta = self.records_of(Arc::clone(&hardware.meta));
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let engine: Arc<dyn MetaStore> = Arc::<CrashMeta>::clone(&hardware.meta);
+        let witnessed = WitnessedStore::open(engine, Arc::clone(&disk), Arc::clone(&clock))
+            .map_err(|error| excused(format!("reading the witness: {error}")))?;
+        // As the engine does.
+        let leftovers = match witnessed.standing() {
+            Standing::Newest => Leftovers::Remove,
+            Standing::Unwitnessed => Leftovers::Keep,
+            older @ Standing::Older { .. } => return Err(excused(format!("a crash left {older:?} metadata"))),
+        };
+        let meta = self.records_of(Arc::new(witnessed));
         let chunker = self.settings.chunker().map_err(Stop::Diverged)?;
-        let options = self.settings.store.clone();
+        let options = StoreOptions { leftovers, ..self.settings.store.clone() };
         let backend = self.backend();
         let store =
             ChunkStore::open_backend(Arc::clone(&disk), Arc::clone(&meta), backend, Arc::clone(&clock), options)
@@ -492,7 +503,7 @@ impl Host for Machine {
         };
         let power = self.power();
         match store.collect(dead_percent, pace) {
-            Ok(_) => Ok(()),
+            Ok(_) => self.scrub(&store, pieces),
             Err(StoreError::OutOfSpace | StoreError::Meta(MetaError::OutOfSpace(_))) => {
                 Err(Stop::Environment(VfsError::NoSpace))
             }
@@ -523,6 +534,28 @@ impl Host for Machine {
         }
         self.open()?;
         self.audit().map_err(|what| Stop::Diverged(format!("after opening again: {what}")))
+    }
+}
+
+impl Machine {
+    /// Scrubs as many pieces. Nothing that was committed is damaged.
+    fn scrub(&self, store: &ChunkStore, pieces: u8) -> Result<(), Stop> {
+        let mut left = pieces;
+        let begun = std::time::Instant::now();
+        let pace = &mut |_: &ScrubProgress| {
+            left = left.saturating_sub(1);
+            if left == 0 || begun.elapsed() > COLLECT_MAX { Pace::Stop } else { Pace::Go }
+        };
+        let power = self.power();
+        match store.scrub(ScrubPosition::Kept, pace) {
+            Ok((progress, _)) if progress.tally.damaged == 0 => Ok(()),
+            Ok(_) | Err(_) if power.is_off() || power.faults_hit() > 0 => Err(Stop::Environment(VfsError::Io)),
+            Ok((progress, _)) => Err(Stop::Diverged(format!("a scrub found damage: {:?}", progress.tally))),
+            Err(StoreError::OutOfSpace | StoreError::Meta(MetaError::OutOfSpace(_))) => {
+                Err(Stop::Environment(VfsError::NoSpace))
+            }
+            Err(error) => Err(Stop::Diverged(format!("scrubbing: {error}"))),
+        }
     }
 }
 

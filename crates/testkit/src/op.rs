@@ -113,7 +113,8 @@ pub enum Op {
     Sync,
     /// Closes the volume and opens it again, without a crash.
     Remount,
-    /// Garbage is collected from packs of which so many percent are dead, and stopped after so many pieces of work.
+    /// Garbage is collected from packs of which so many percent are dead, and then packs are scrubbed; each is stopped after
+    /// so many pieces of work.
     Collect { dead_percent: u8, pieces: u8 },
     /// So many milliseconds pass, on the test's clock and really.
     Pause { millis: u8 },

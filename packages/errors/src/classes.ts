@@ -123,6 +123,16 @@ export const DamagedError = errorClass('VERFS_E_DAMAGED', 'DamagedError');
 /** Stored data do not match their checksums. */
 export type DamagedError = InstanceType<typeof DamagedError>;
 
+/** The metadata of the volume are older than its data. */
+export const MetadataOlderError = errorClass('VERFS_E_METADATA_OLDER', 'MetadataOlderError');
+/** The metadata of the volume are older than its data. */
+export type MetadataOlderError = InstanceType<typeof MetadataOlderError>;
+
+/** The volume has data, and its metadata are missing. */
+export const MetadataMissingError = errorClass('VERFS_E_METADATA_MISSING', 'MetadataMissingError');
+/** The volume has data, and its metadata are missing. */
+export type MetadataMissingError = InstanceType<typeof MetadataMissingError>;
+
 /** The kernel offers no /dev/fuse. */
 export const NoFuseDeviceError = errorClass('VERFS_E_NO_FUSE_DEVICE', 'NoFuseDeviceError');
 /** The kernel offers no /dev/fuse. */

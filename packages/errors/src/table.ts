@@ -94,6 +94,16 @@ export const errorTable = {
     'Stored data do not match their checksums.',
     '`verfs status` names the files; restore them from a backup.',
   ),
+  VERFS_E_METADATA_OLDER: row(
+    38,
+    'The metadata of the volume are older than its data.',
+    'Put the newest meta/ back; or keep what is there with `verfs fsck --repair`, or look at it with `verfs mount --read-only-recovery`.',
+  ),
+  VERFS_E_METADATA_MISSING: row(
+    39,
+    'The volume has data, and its metadata are missing.',
+    'Put meta/ back from a copy; without one `verfs fsck --repair` keeps the data without their names in lost+found.',
+  ),
 
   VERFS_E_NO_FUSE_DEVICE: row(
     40,

@@ -31,6 +31,8 @@ export declare const FsckLeftError: Told<library.FsckLeftError>;
 export declare const FsckMendedError: Told<library.FsckMendedError>;
 export declare const InternalError: Told<library.InternalError>;
 export declare const IoError: Told<library.IoError>;
+export declare const MetadataMissingError: Told<library.MetadataMissingError>;
+export declare const MetadataOlderError: Told<library.MetadataOlderError>;
 export declare const MountpointMissingError: Told<library.MountpointMissingError>;
 export declare const MountpointNotDirError: Told<library.MountpointNotDirError>;
 export declare const MountpointNotEmptyError: Told<library.MountpointNotEmptyError>;

@@ -147,7 +147,8 @@ export class Volume extends VolumeEmitter implements AsyncDisposable {
    * Opens the volume at `path` and recovers what a crash left.
    *
    * @throws UsageError, NotAVolumeError, VolumeLockedError, VolumeReadOnlyError, FormatNewerError,
-   * SuperblockDamagedError, DamagedError, PermissionError, IoError, CancelledError
+   * SuperblockDamagedError, DamagedError, MetadataOlderError, MetadataMissingError, PermissionError, IoError,
+   * CancelledError
    */
   static async open(path: string, options: OpenOptions & Cancellable = {}): Promise<Volume> {
     const { signal, ...open } = options;

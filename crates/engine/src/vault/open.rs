@@ -83,6 +83,7 @@ fn store_options(setting: &VaultGround) -> StoreOptions {
     StoreOptions {
         chunk_cache_bytes: whole.chunk_cache_bytes / LIMITS_SHARE,
         pack_index_cache_bytes: whole.pack_index_cache_bytes / LIMITS_SHARE,
+        leftovers: setting.leftovers,
         ..whole
     }
 }

@@ -14,7 +14,7 @@ use verfs_format::superblock::ID_SECRET_BYTES;
 use verfs_format::vault::VAULT_PREFIX;
 use verfs_fuse::{SessionOptions, VaultDoor, VaultShown, VolumeMount};
 use verfs_meta::{MetaStore, PrefixedStore};
-use verfs_store::{GcProgress, Pace, ScrubEnd, ScrubPosition, ScrubProgress, StoreError};
+use verfs_store::{GcProgress, Leftovers, Pace, ScrubEnd, ScrubPosition, ScrubProgress, StoreError};
 use verfs_vfs::{Context, Keyring, Outdated, Retirement, UnlockedKeys, VaultError, Vfs, VfsError};
 
 use super::attempts::Attempts;
@@ -41,6 +41,8 @@ pub(crate) struct VaultGround {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: OpenOptions,
     pub(crate) descriptors: Arc<Descriptors>,
+    /// What becomes of packs that the metadata doesn't know.
+    pub(crate) leftovers: Leftovers,
     /// Where what would be written goes instead, of a damaged volume.
     pub(crate) scratch: Option<Arc<Scratch>>,
 }

@@ -202,10 +202,13 @@ fn opening_error(error: &Error) -> MetaError {
     match error {
         Error::InvalidVersion(_) => MetaError::Unsupported(error.to_string()),
         Error::Io(io) | Error::Storage(LsmError::Io(io)) => match io.kind() {
-            // Its manifests have no length of their own and name files: what is short or not there was damaged.
-            ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound => {
-                MetaError::Corrupt(error.to_string())
-            }
+            // Its manifests have no length of their own and name files: what is short, empty or not there was damaged, and
+            // so was what says that there is a store at all, where it makes one and finds its files.
+            ErrorKind::UnexpectedEof
+            | ErrorKind::InvalidData
+            | ErrorKind::InvalidInput
+            | ErrorKind::NotFound
+            | ErrorKind::AlreadyExists => MetaError::Corrupt(error.to_string()),
             _ => writing_error(error),
         },
         other => reading_error(other),

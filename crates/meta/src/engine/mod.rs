@@ -94,12 +94,53 @@ impl Default for EngineOptions {
 /// holds something else or is damaged, [`MetaError::OutOfSpace`] and [`MetaError::Io`] as the disk has it, also if
 /// the store is open already. The two refusals change nothing.
 pub fn open(kind: EngineKind, dir: &Path, options: &EngineOptions) -> Result<Arc<dyn MetaStore>> {
+    open_store(kind, dir, options, Damage::Refused)
+}
+
+/// Opens a store that [`open`] refuses: what its log has behind damage is given up. What is left is a prefix of what was
+/// committed, and lacks batches that were durable. An engine that can do no such thing answers as it does to [`open`].
+///
+/// # Errors
+/// Those of [`open`].
+pub fn salvage(kind: EngineKind, dir: &Path, options: &EngineOptions) -> Result<Arc<dyn MetaStore>> {
+    open_store(kind, dir, options, Damage::CutOff)
+}
+
+/// What becomes of damage in an engine's log that no crash makes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Damage {
+    /// The store isn't opened.
+    Refused,
+    /// What is behind it goes.
+    CutOff,
+}
+
+fn open_store(kind: EngineKind, dir: &Path, options: &EngineOptions, damage: Damage) -> Result<Arc<dyn MetaStore>> {
     claim(kind, dir)?;
     let store_dir = dir.join(STORE_DIR);
     Ok(match kind {
-        EngineKind::Surrealkv => Arc::new(surrealkv::SurrealkvStore::open(&store_dir, options)?),
+        EngineKind::Surrealkv => Arc::new(surrealkv::SurrealkvStore::open(&store_dir, options, damage)?),
         EngineKind::Fjall => Arc::new(fjall::FjallStore::open(dir, &store_dir, options)?),
     })
+}
+
+/// Names the engine of a directory that has its files, where the name is gone or is nobody's. Returns whether it was.
+///
+/// # Errors
+/// [`MetaError::Io`], [`MetaError::OutOfSpace`].
+pub fn name_again(kind: EngineKind, dir: &Path) -> Result<bool> {
+    if is_named(dir) || !dir.join(STORE_DIR).exists() {
+        return Ok(false);
+    }
+    let about = |error: io::Error| io_error(&format!("{}", dir.display()), &error);
+    write_name(kind, dir, &dir.join(ENGINE_FILE)).map_err(about)?;
+    Ok(true)
+}
+
+/// Whether a directory says which engine it belongs to.
+#[must_use]
+pub fn is_named(dir: &Path) -> bool {
+    fs::read_to_string(dir.join(ENGINE_FILE)).is_ok_and(|name| EngineKind::from_str(name.trim_end()).is_ok())
 }
 
 /// Makes sure that `dir` is this engine's: writes its name into an empty directory, checks the name in any other.

@@ -6,6 +6,7 @@
 //! Memory: 48 bytes for each pack, the index of one, and what is found.
 
 mod findings;
+mod unplaced;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -17,11 +18,12 @@ use verfs_base::{ChunkId, Disk, PackId};
 use verfs_format::chunk_record::{CHUNK, ChunkRecord, PACK, PackRecord, PackState, SYSTEM_STORE, StoreRecord};
 use verfs_format::chunk_record::{chunk_key, pack_key};
 use verfs_format::discard::{DiscardCheckpoint, REMOVED_PACK, SYSTEM_DISCARD_CHECKPOINT, parse_removed_pack};
-use verfs_format::pack::{RECORD_HEADER_BYTES, RecordHeader, RecordSeed, record_bytes};
+use verfs_format::pack::{RecordSeed, record_bytes};
 use verfs_meta::{Direction, KeyRange, MetaView};
 use verfs_pack::{IndexEntry, IndexTable, PACKS_DIR, load_index, pack_path, scan_pack, store_index};
 
 pub use self::findings::{Finding, Findings, Mend, Mending};
+pub use self::unplaced::UnplacedPack;
 use crate::gc::is_list_readable;
 use crate::{Result, StoreError};
 
@@ -404,14 +406,8 @@ impl StoreCheck<'_> {
         for pack in self.files()? {
             let Some(entries) = self.entries(pack) else { continue };
             for entry in entries.into_iter().filter(|entry| wanted.contains(&entry.chunk)) {
-                let Ok(file) = self.disk.open_read(&pack_path(pack)) else { continue };
-                let mut record = vec![0; record_bytes(entry.stored_len) as usize];
-                let read = file.read_exact_at(&mut record, u64::from(entry.offset));
-                debug_assert!(record.len() > RECORD_HEADER_BYTES, "an entry is of a whole record");
-                let (Ok(()), Ok((header, _))) = (read, RecordHeader::decode(self.seed, &record)) else { continue };
-                if header.chunk == entry.chunk {
-                    let (raw_len, stored_len) = (header.raw_len, header.stored_len);
-                    found.insert(entry.chunk, ChunkRecord { refcount: 0, pack, raw_len, stored_len });
+                if let Some(record) = self.verified(pack, &entry) {
+                    found.insert(entry.chunk, record);
                 }
             }
         }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use verfs_base::{ChunkId, PackId, SystemClock};
 use verfs_format::chunk_record::{ChunkRecord, PackRecord, PackState, SYSTEM_STORE, StoreRecord, chunk_key, pack_key};
 use verfs_meta::{Direction, KeyRange, MemoryStore, MetaStore, WriteBatch};
-use verfs_store::{ChunkBatch, ChunkStore, Indexed, Result, StoreError, StoreOptions};
+use verfs_store::{ChunkBatch, ChunkStore, Indexed, Leftovers, Result, StoreError, StoreOptions};
 
 use self::disk::{Crash, TestDisk};
 
@@ -42,6 +42,7 @@ pub fn options() -> StoreOptions {
         compress_threads: 2,
         inflight_bytes: 256 << 10,
         open_packs: 8,
+        leftovers: Leftovers::Remove,
     }
 }
 

@@ -13,6 +13,7 @@ mod history;
 mod log;
 mod names;
 mod references;
+mod unplaced;
 
 use std::ops::ControlFlow;
 
@@ -312,6 +313,7 @@ impl Checker<'_> {
                             mode: FOUND_DIRECTORY_MODE,
                             nlink: 2,
                             size: 0,
+                            allocated: 0,
                             uid,
                             gid,
                             content: ContentId(made.0),

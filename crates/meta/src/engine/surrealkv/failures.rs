@@ -1,5 +1,7 @@
 //! What the errors of surrealkv mean to a caller, and whether writes go on after them.
 
+use std::io::ErrorKind;
+
 use ::surrealkv::{BackgroundError, Error, ErrorSeverity};
 
 use crate::MetaError;
@@ -120,6 +122,14 @@ pub(super) fn opening_error(error: &Error) -> MetaError {
     }
     match error {
         Error::LegacyFormat(_) | Error::MigrationFailed(_) => MetaError::Unsupported(error.to_string()),
+        // Its manifest names files: what is short or not there was damaged.
+        Error::Io(io)
+            if matches!(io.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound) =>
+        {
+            MetaError::Corrupt(error.to_string())
+        }
+        // A log that is damaged before its end is an error in words.
+        Error::Other(text) if text.contains("corruption") => MetaError::Corrupt(error.to_string()),
         error => reading_error(error),
     }
 }
@@ -248,5 +258,10 @@ mod tests {
         assert!(matches!(reading_error(&log), MetaError::Corrupt(_)));
         assert!(matches!(opening_error(&Error::LegacyFormat(String::new())), MetaError::Unsupported(_)));
         assert!(matches!(opening_error(&Error::Other("locked".into())), MetaError::Io(_)));
+        let log = Error::Other("WAL segment 3.wal has interior corruption at offset 0".into());
+        assert!(matches!(opening_error(&log), MetaError::Corrupt(_)));
+        let missing = Error::Io(Arc::new(io::ErrorKind::NotFound.into()));
+        assert!(matches!(opening_error(&missing), MetaError::Corrupt(_)), "a table that is gone");
+        assert!(matches!(opening_error(&io_error(EIO)), MetaError::Io(_)));
     }
 }

@@ -6,14 +6,14 @@ use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ::surrealkv::{LSMIterator, Mode, Options, Transaction, Tree, TreeBuilder};
+use ::surrealkv::{LSMIterator, Mode, Options, Transaction, Tree, TreeBuilder, WalRecoveryMode};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use self::failures::{Background, Writes, closing_error, opening_error, reading_error, shortage};
 use super::format_version::{self, Records};
-use super::{EngineOptions, disk_usage_bytes, io_error};
+use super::{Damage, EngineOptions, disk_usage_bytes, io_error};
 use crate::{
     Change, Direction, Health, KeyRange, MetaError, MetaStore, MetaView, Result, Visit, WriteBatch, keys, limits,
 };
@@ -42,7 +42,7 @@ pub(super) struct SurrealkvStore {
 }
 
 impl SurrealkvStore {
-    pub(super) fn open(dir: &Path, options: &EngineOptions) -> Result<Self> {
+    pub(super) fn open(dir: &Path, options: &EngineOptions, damage: Damage) -> Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(RUNTIME_WORKERS)
             .thread_name(RUNTIME_THREAD_NAME)
@@ -50,7 +50,7 @@ impl SurrealkvStore {
             .build()
             .map_err(|error| io_error("cannot start the threads of the metadata engine", &error))?;
         let handle = runtime.handle().clone();
-        let tree = match build_tree(&handle, dir, options) {
+        let tree = match build_tree(&handle, dir, options, damage) {
             Ok(tree) => tree,
             Err(error) => {
                 outside_runtimes(|| drop(runtime))?;
@@ -116,9 +116,9 @@ impl SurrealkvStore {
     }
 }
 
-fn build_tree(handle: &Handle, dir: &Path, options: &EngineOptions) -> ::surrealkv::Result<Arc<Tree>> {
+fn build_tree(handle: &Handle, dir: &Path, options: &EngineOptions, damage: Damage) -> ::surrealkv::Result<Arc<Tree>> {
     let _entered = handle.enter();
-    let tree = TreeBuilder::with_options(tree_options(dir, options)).build()?;
+    let tree = TreeBuilder::with_options(tree_options(dir, options, damage)).build()?;
     let report = tree.recovery_report();
     if report.bytes_trimmed > 0 || report.records_dropped > 0 {
         tracing::info!(
@@ -130,13 +130,17 @@ fn build_tree(handle: &Handle, dir: &Path, options: &EngineOptions) -> ::surreal
     Ok(Arc::new(tree))
 }
 
-fn tree_options(dir: &Path, options: &EngineOptions) -> Options {
+fn tree_options(dir: &Path, options: &EngineOptions, damage: Damage) -> Options {
     Options::new()
         .with_path(dir.to_path_buf())
         .with_max_memtable_size(options.memtable_bytes)
         .with_block_cache_capacity(options.block_cache_bytes)
         .with_block_size(BLOCK_BYTES)
         .with_level_count(LEVELS)
+        .with_wal_recovery_mode(match damage {
+            Damage::Refused => WalRecoveryMode::TolerateTornTail,
+            Damage::CutOff => WalRecoveryMode::SalvageValidPrefix,
+        })
 }
 
 /// Runs `work`, which blocks on the engine's runtime. A thread that is inside a runtime may not do that (tokio panics),
