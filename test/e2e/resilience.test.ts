@@ -70,6 +70,27 @@ test('a signal that means nothing to a daemon leaves it alone', async () => {
   expect(await health()).toMatchObject({ state: 'mounted', overdue: [] });
 });
 
+test('a daemon that is told to end while somebody writes has everything that was written, and leaves no mount', async () => {
+  const { pid } = await sandbox.mount();
+  mkdirSync(sandbox.inMount('d'));
+  // The directory is in the mount alone, so the loop ends with it; nobody holds the mount between two files.
+  const script =
+    'i=0; while head -c 100000 /dev/urandom > mount/d/f$i && sha256sum mount/d/f$i >> sums; do i=$((i + 1)); done';
+  const writing = run('sh', ['-c', script.replaceAll('mount/', `${sandbox.mountpoint}/`)], {
+    cwd: sandbox.root,
+    timeoutMs: minutes,
+  });
+  await until('much was written', () => readdirSync(sandbox.inMount('d')).length > 20);
+  process.kill(pid, 'SIGTERM');
+  await until('the daemon has ended', () => !isAlive(pid), 30_000);
+  await writing;
+  expect(mountpointsBelow(sandbox.root)).toEqual([]);
+  await sandbox.mount();
+  const count = readFileSync(sandbox.path('sums'), 'utf8').trim().split('\n').length;
+  expect(count).toBeGreaterThan(15);
+  await shell('sha256sum --quiet -c sums', { cwd: sandbox.root });
+});
+
 test('what works in the background has a name in status', async () => {
   await sandbox.mount();
   const { tasks } = await health();
