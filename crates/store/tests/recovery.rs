@@ -187,7 +187,7 @@ fn packs_of_batches_that_were_never_committed_are_removed_when_the_volume_opens(
 fn packs_that_nobody_can_tell_for_leftovers_stay_and_their_numbers_are_passed_over() {
     let rig = Rig::with(StoreOptions { pack_target_bytes: 24 << 10, leftovers: Leftovers::Keep, ..options() });
     rig.put_all(0..14);
-    rig.wait_sealed(1);
+    rig.wait_sealed();
     let mut batch = rig.store.begin();
     for number in 100..160 {
         batch.put(chunk(number), Indexed::Yes).unwrap();
