@@ -43,7 +43,9 @@ pub(crate) fn open_copy(
         let opened = open(engine, &at, options).and_then(|meta| records::witnessed(meta, &disk, clock));
         let meta = match opened {
             Ok(meta) => meta,
-            Err(error @ (MetaError::OutOfSpace(_) | MetaError::Closed)) => return Err(about(&error)),
+            Err(error @ (MetaError::OutOfSpace(_) | MetaError::OutOfFiles(_) | MetaError::Closed)) => {
+                return Err(about(&error));
+            }
             Err(error @ (MetaError::Corrupt(_) | MetaError::Io(_) | MetaError::Unsupported(_))) => {
                 tracing::error!(%error, "read-only recovery: the metadata engine refuses its files");
                 continue;

@@ -5,6 +5,7 @@
 mod damage;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -161,7 +162,9 @@ fn every_damage_of_every_file(engine: MetaEngine) {
             count(format!("recovery {}", if recovered == FILES { "all" } else { "part" }));
 
             let (at, told) = (path.clone(), what.clone());
-            let checked = ends(&what, move || Volume::fsck(&at, Repair::No, &mut |_| {}).map(|report| report.verdict));
+            let checked = ends(&what, move || {
+                Volume::fsck(&at, Repair::No, &mut |_| ControlFlow::Continue(())).map(|report| report.verdict)
+            });
             match checked {
                 Ok(verdict) => count(format!("fsck {verdict:?}")),
                 Err(error) => assert!(CODES.contains(&error.code()), "{what}: fsck: {error}"),
@@ -205,7 +208,7 @@ fn a_directory_that_does_not_name_its_engine_is_named_again() {
         std::fs::write(built.path.join("meta/ENGINE"), text).unwrap();
         assert!(Volume::open(&built.path, &damage::options()).is_err());
         for (repair, verdict) in [(Repair::No, FsckVerdict::Found), (Repair::Yes, FsckVerdict::Mended)] {
-            let report = Volume::fsck(&built.path, repair, &mut |_| {}).unwrap();
+            let report = Volume::fsck(&built.path, repair, &mut |_| ControlFlow::Continue(())).unwrap();
             assert_eq!(
                 (report.verdict, report.findings[0].code),
                 (verdict, "metadata-engine"),

@@ -257,9 +257,9 @@ fn missing_metadata_are_refused_and_a_repair_keeps_the_data_without_their_names(
             // Cut short, it is still no volume that opens.
             let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 Volume::fsck(&built.path, Repair::Yes, &mut |progress| {
-                assert_ne!(progress.stage, FsckStage::Checking(2), "cut");
-                ControlFlow::Continue(())
-            })
+                    assert_ne!(progress.stage, FsckStage::Checking(2), "cut");
+                    ControlFlow::Continue(())
+                })
             }));
             assert!(cut.is_err());
             refused(&built, "VERFS_E_METADATA_OLDER");
