@@ -183,6 +183,7 @@ describe('arguments that nobody expects', () => {
       objects['Volume'] = bare;
       objects['Files'] = files as object;
       objects['FileWatch'] = (await files['watch']?.('/', false, () => undefined)) ?? {};
+      objects['TransferCounters'] = new (addon['TransferCounters'] as new () => object)();
       objects['SnapshotDiff'] = (await (bare['snapshotDiff']?.('s') as unknown as Promise<object>)) ?? {};
     });
 

@@ -34,8 +34,8 @@ describe('the vault of a volume in this process', () => {
   const state = async () => (await volume.vault.status()).state;
   const code = (what: string) => ({ code: `VERFS_E_${what}` });
 
-  /** `volume.fs` has the tree alone, whatever the vault is. */
-  async function expectApart(): Promise<void> {
+  /** `volume.fs` has no locked vault. */
+  async function expectNone(): Promise<void> {
     const { promises: fs } = volume.fs;
     expect(await fs.readdir('/')).not.toContain('.vault');
     await expect(fs.readFile('/.vault/letter')).rejects.toMatchObject({ code: 'ENOENT' });
@@ -49,7 +49,7 @@ describe('the vault of a volume in this process', () => {
     expect(keyFile).toBe(join(root, 'verfsnext.vault.key'));
     await expect(volume.vault.create(password, { directory: mountpoint })).rejects.toMatchObject(code('VAULT_EXISTS'));
     expect(await state()).toBe('locked');
-    await expectApart();
+    await expectNone();
 
     const bytes = Buffer.from(password);
     await volume.vault.unlock(bytes, keyFile);
@@ -61,7 +61,7 @@ describe('the vault of a volume in this process', () => {
       idleMs: expect.any(Number),
     });
     await expect(volume.vault.unlock(password, keyFile)).rejects.toMatchObject(code('VAULT_UNLOCKED'));
-    await expectApart();
+    expect(await volume.fs.promises.readdir('/')).toContain('.vault');
     await volume.vault.lock();
     expect(await volume.vault.status()).not.toHaveProperty('idleMs', expect.any(Number));
     await volume.vault.lock({ graceMs: 0 });
@@ -73,7 +73,7 @@ describe('the vault of a volume in this process', () => {
     writeFileSync(letter, 'secret');
     await volume.snapshots.create('then');
     writeFileSync(letter, 'changed');
-    await expectApart();
+    expect(await volume.fs.promises.readFile('/.vault/letter', 'utf8')).toBe('changed');
     await volume.snapshots.rollback('then');
     expect(readFileSync(letter, 'utf8')).toBe('secret');
     await volume.unmount();

@@ -13,6 +13,7 @@ use verfs_base::{Ino, Timestamp};
 use verfs_engine::{CreateOptions, OpenOptions, VaultCompression, VaultSecret, Vfs, Volume};
 use verfs_format::keys::{INODE, SYSTEM_GROUP};
 use verfs_format::vault::{SYSTEM_REKEY, SYSTEM_VAULT_KEYS, VAULT_PREFIX};
+use verfs_format::witness::SYSTEM_BATCH;
 use verfs_format::{InodeRecord, encode_versioned, split_versioned};
 use verfs_meta::{Direction, EngineOptions, KeyRange};
 use verfs_vfs::{Context, NodeKind};
@@ -69,8 +70,9 @@ fn records(volume: &Path) -> BTreeMap<Bytes, Bytes> {
     let of_vault =
         |key: &Bytes| key.first() == Some(&VAULT_PREFIX) || [SYSTEM_VAULT_KEYS, SYSTEM_REKEY].contains(&&key[..]);
     found.retain(|key, _| !of_vault(key));
-    // Counts groups, of which the clock closes some.
+    // They count groups and batches, of which the clock makes some.
     found.remove(SYSTEM_GROUP);
+    found.remove(SYSTEM_BATCH);
     found
 }
 

@@ -119,6 +119,9 @@ impl FaultCase {
                         Ok(()) => history.completed(Meaning::Plain, &session.model, session.inos()),
                         Err(Stop::Diverged(difference)) => return Err(told(&difference)),
                         Err(Stop::Environment(_)) => {
+                            // What was looked at before the look failed has moved its access time.
+                            let mut after = *after;
+                            session.inos().keys().for_each(|id| after.accessed(*id));
                             history.interrupted(meaning, &after);
                             return Ok(false);
                         }

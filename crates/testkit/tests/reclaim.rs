@@ -28,15 +28,20 @@ fn version(number: u64) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn a_reader_whose_chunks_are_reclaimed_reads_what_the_file_is_now() {
+/// A volume without a cache, so that every read goes to a pack, which commits at once.
+fn machine() -> Arc<Machine> {
     let mut settings = Settings::random(&mut TestRng::new(1));
     settings.vfs = VfsOptions { group_interval_ms: 1, ..VfsOptions::default() };
-    // No cache: every read goes to a pack.
     settings.store = StoreOptions { chunk_cache_bytes: 0, pack_target_bytes: 100_000, ..StoreOptions::default() };
     settings.chunk_mean_bytes = 4096;
     let machine = Arc::new(Machine::new(settings, 1));
     machine.open().unwrap();
+    machine
+}
+
+#[test]
+fn a_reader_whose_chunks_are_reclaimed_reads_what_the_file_is_now() {
+    let machine = machine();
     let vfs = machine.vfs();
     let file = vfs.mknod(&Context::ROOT, Ino::ROOT, b"file", NodeKind::Regular, 0o644).unwrap().ino;
     vfs.write(&Context::ROOT, file, 0, &version(0)).unwrap();
@@ -71,6 +76,68 @@ fn a_reader_whose_chunks_are_reclaimed_reads_what_the_file_is_now() {
     });
     assert!(reads.load(Ordering::Relaxed) > ROUNDS / 10, "hardly anybody read");
     assert!(vfs.damaged().is_empty());
+    machine.audit().unwrap();
+    drop(vfs);
+    machine.close().unwrap();
+}
+
+const APPENDS: u64 = 600;
+const APPEND_BYTES: u64 = 500;
+/// Copies that are kept.
+const COPIES: u64 = 50;
+/// What is read and copied: the end of the file, which the next append is cut together with.
+const TAIL_BYTES: u64 = 6000;
+
+/// Bytes of a file that grows.
+fn grown(from: u64, len: u64) -> Vec<u8> {
+    (from..from + len).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 53) as u8).collect()
+}
+
+#[test]
+fn what_is_appended_to_takes_no_chunk_from_who_reads_or_copies_it() {
+    let machine = machine();
+    let vfs = machine.vfs();
+    let make = |name: &[u8]| vfs.mknod(&Context::ROOT, Ino::ROOT, name, NodeKind::Regular, 0o644).unwrap().ino;
+    let (file, copy) = (make(b"file"), make(b"copy"));
+    vfs.write(&Context::ROOT, file, 0, &grown(0, TAIL_BYTES)).unwrap();
+    vfs.sync().unwrap();
+    let (done, size, copies) = (AtomicBool::new(false), AtomicU64::new(TAIL_BYTES), AtomicU64::new(0));
+    let until_done = |act: &dyn Fn() -> Result<(), String>| {
+        while !done.load(Ordering::Relaxed) {
+            act().inspect_err(|_| done.store(true, Ordering::Relaxed)).unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            until_done(&|| {
+                let at = size.load(Ordering::SeqCst) - TAIL_BYTES;
+                let read = vfs.read(&Context::ROOT, file, at, TAIL_BYTES as u32).map_err(|error| error.to_string())?;
+                if read.concat() == grown(at, TAIL_BYTES) { Ok(()) } else { Err("other bytes".to_owned()) }
+            });
+        });
+        scope.spawn(|| {
+            until_done(&|| {
+                let at = size.load(Ordering::SeqCst) - TAIL_BYTES;
+                let to = copies.fetch_add(1, Ordering::Relaxed) % COPIES * TAIL_BYTES;
+                let copied = vfs.copy_range(&Context::ROOT, (file, at), (copy, to), TAIL_BYTES);
+                copied.map(drop).map_err(|error| error.to_string())
+            });
+        });
+        scope.spawn(|| until_done(&|| machine.collect(0, u8::MAX).map_err(|error| error.to_string())));
+        for _ in 0..APPENDS {
+            if done.load(Ordering::Relaxed) {
+                break;
+            }
+            let at = size.load(Ordering::SeqCst);
+            vfs.write(&Context::ROOT, file, at, &grown(at, APPEND_BYTES)).unwrap();
+            size.fetch_add(APPEND_BYTES, Ordering::SeqCst);
+            vfs.sync().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(copies.load(Ordering::Relaxed) > APPENDS / 10, "hardly anything was copied");
+    let lost = machine.store().unwrap().damaged();
+    assert!(vfs.damaged().is_empty() && lost.is_empty(), "{} chunks: {:?}", lost.len(), lost.first());
     machine.audit().unwrap();
     drop(vfs);
     machine.close().unwrap();

@@ -5,8 +5,9 @@ use verfs_format::{ContentId, InodeRecord, SEGMENT_BYTES, keys};
 use verfs_meta::{Direction, KeyRange};
 
 use crate::attributes::drop_set_id;
+use crate::dirty::{Content, DirtyContent};
 use crate::file_data::{Part, regular};
-use crate::state::{Demand, State, Step, Stop};
+use crate::state::{Demand, Need, State, Step, Stop};
 use crate::volume::{FILE_MAX_BYTES, Shared};
 use crate::{Allocation, Context, Result, SeekFor, SetId, Vfs, VfsError};
 
@@ -127,7 +128,12 @@ impl State {
             return Ok((0, SetId::Kept));
         }
         Self::check_writable(&target, to_offset)?;
-        let parts = self.parts_of(from, &source, ByteRange::new(from_offset, len))?;
+        let range = ByteRange::new(from_offset, len);
+        let closing = self.closing.as_ref().and_then(|closing| closing.group.data.get(&source.content));
+        if closing.is_some_and(|dirty| may_take_up(dirty, range)) {
+            return Err(Stop::Need(Need::Commit));
+        }
+        let parts = self.parts_of(from, &source, range)?;
         self.admit(Demand::Bytes(held_bytes(&parts)))?;
         self.put_parts(&mut target, to_offset, &parts);
         let set_id = changed(context, &mut target, now);
@@ -169,6 +175,17 @@ impl State {
         }
         target.allocated = (target.allocated + copied).min(target.size);
     }
+}
+
+/// Whether the commit of these changes may take up a chunk anew that has a part of `range`, and drop it: what is appended
+/// to a file is cut together with the last chunk before it, which lies in one segment.
+fn may_take_up(dirty: &DirtyContent, range: ByteRange) -> bool {
+    let is_before = |appended: &ByteRange| {
+        let Some(last) = appended.offset.checked_sub(1) else { return false };
+        let segment_start = last / SEGMENT_BYTES * SEGMENT_BYTES;
+        range.offset <= last && segment_start < range.end()
+    };
+    dirty.extents().iter().any(|(appended, sort)| *sort == Content::Data && is_before(appended))
 }
 
 /// Bytes that parts hold in memory.

@@ -357,8 +357,12 @@ impl Vfs {
             })?;
             match self.shared.collect(context, ino, plan) {
                 // The chunk was there when the plan was made: the file may have changed since, and the chunk have been
-                // reclaimed. Then the next plan is without it.
-                Err(Unread::Missing(chunk)) if missing != Some(chunk) => missing = Some(chunk),
+                // reclaimed. Then the next plan is without it, once the commit that dropped it is done.
+                Err(Unread::Missing(chunk)) if missing != Some(chunk) => {
+                    missing = Some(chunk);
+                    // What a commit that can't end has, it has not dropped.
+                    let _not_done = self.shared.wait_for_commit();
+                }
                 Err(Unread::Missing(chunk)) => {
                     return Err(self.shared.store_error(Some(ino), &StoreError::Missing { chunk }));
                 }

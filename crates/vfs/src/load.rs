@@ -58,6 +58,7 @@ impl Shared {
     pub(crate) fn fetch(&self, need: Need) -> Result<()> {
         match need {
             Need::Room => return self.wait_for_room(),
+            Need::Commit => return self.wait_for_commit(),
             Need::Space(claim) => return self.look_for_space(claim),
             Need::Inode(_)
             | Need::Dirent(..)
@@ -125,7 +126,7 @@ impl Shared {
                 }
                 Found::Segments(*content, segments)
             }
-            Need::Room | Need::Space(_) => return Err(VfsError::Io),
+            Need::Room | Need::Commit | Need::Space(_) => return Err(VfsError::Io),
         })
     }
 

@@ -55,6 +55,8 @@ pub(crate) enum Need {
     Segments(ContentId, u32, u32),
     /// Room in the open group, once it is closed.
     Room,
+    /// The end of the commit that is under way.
+    Commit,
     /// A fresh look at the disk's free space, for so many bytes.
     Space(u64),
 }

@@ -277,6 +277,21 @@ impl Shared {
         Ok(())
     }
 
+    /// Waits until the group that is being committed, if there is one, is.
+    pub(crate) fn wait_for_commit(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        let Some(group) = state.closing.as_ref().map(|closing| closing.group.id) else { return Ok(()) };
+        while state.closing.as_ref().is_some_and(|closing| closing.group.id == group) {
+            match (&state.failure, state.stalled) {
+                (Some(Failure::Closed), _) => return Err(VfsError::Closed),
+                (Some(Failure::Store | Failure::Defect), _) => return Err(VfsError::ReadOnly),
+                (None, Some(error)) => return Err(error),
+                (None, None) => self.progress.wait(&mut state),
+            }
+        }
+        Ok(())
+    }
+
     /// Closes the open group if it has changes, and waits until everything done before the call is committed.
     pub(crate) fn barrier(&self) -> Result<()> {
         let mut state = self.state.lock();

@@ -1,11 +1,12 @@
 //! A volume with a mount, which can be unmounted, closed, opened and mounted again.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use verfs_base::{Clock, SystemClock, Timestamp};
-use verfs_engine::{AllowOther, CreateOptions, MountOptions, OpenOptions, Volume};
+use verfs_engine::{AllowOther, CreateOptions, FsckVerdict, MountOptions, OpenOptions, Repair, Volume};
 use verfs_fuse::{Session, SessionOptions};
 use verfs_testkit::{Host, Machine, Settings};
 
@@ -31,6 +32,15 @@ pub(crate) struct Mount {
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
+}
+
+/// Nothing is wrong with a volume that is closed.
+fn check(path: &Path) -> Result<(), String> {
+    let report = Volume::fsck(path, Repair::No, &mut |_| ControlFlow::Continue(())).map_err(text)?;
+    match report.verdict {
+        FsckVerdict::Clean => Ok(()),
+        FsckVerdict::Found | FsckVerdict::Mended | FsckVerdict::Left => Err(format!("{report:?}")),
+    }
 }
 
 impl Mount {
@@ -107,6 +117,7 @@ impl Mount {
                 if let Some(volume) = volume.take() {
                     volume.close().map_err(text)?;
                 }
+                check(&path)?;
                 *volume = Some(Volume::open(&path, &OpenOptions::default()).map_err(text)?);
             }
             Place::Elsewhere => return Err(ELSEWHERE.to_owned()),
@@ -125,10 +136,12 @@ impl Mount {
                 machine.audit()?;
                 machine.close()
             }
-            Place::Real(volume) => match volume.take() {
-                Some(volume) => volume.close().map_err(text),
-                None => Ok(()),
-            },
+            Place::Real(volume) => {
+                if let Some(volume) = volume.take() {
+                    volume.close().map_err(text)?;
+                }
+                check(&self.folder.join("volume"))
+            }
             Place::Elsewhere => Err(ELSEWHERE.to_owned()),
         }
     }
