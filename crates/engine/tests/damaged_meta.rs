@@ -17,7 +17,7 @@ use verfs_vfs::{Context, Listing, NodeKind, Vfs, VfsError};
 
 const ROOT: Context = Context::ROOT;
 /// Enough records for several tables and a log.
-const FILES: u64 = 1500;
+const FILES: u64 = 600;
 /// Every so many files have chunks.
 const CHUNKED_ONE_IN: u64 = 100;
 /// Longest until a call on a small volume ends, on a busy machine.
