@@ -21,6 +21,22 @@ const weights = {
   'punches holes, reserves space and copies ranges': `${common}fsync = 1\npunch_hole = 10\nposix_fallocate = 5\ncopy_file_range = 10\n`,
 };
 
+/** Runs fsx with a seed of its own on a file of the mount. */
+async function fsx(config: string, operations: number, name: string) {
+  for (let left = 5; ; left -= 1) {
+    const seed = String(Math.floor(Math.random() * 2 ** 32));
+    const args = ['-f', config, '-N', String(operations), '-S', seed, '-P', sandbox.path('artifacts')];
+    const { code, stderr } = await run('fsx', [...args, sandbox.inMount(`${name}-${left}`)], {
+      env: sandbox.env,
+      timeoutMs: 2 * minutes,
+    });
+    // With few seeds it reserves an empty range, which is EINVAL on every file system, and takes that for this.
+    if (left === 0 || !stderr.includes('does not support posix_fallocate')) {
+      return { seed, code, stderr };
+    }
+  }
+}
+
 test.each(Object.entries(weights))(
   'fsx %s',
   async (_, weighted) => {
@@ -32,12 +48,7 @@ test.each(Object.entries(weights))(
       [12_000_000, 400_000, 600],
     ]) {
       writeFileSync(config, `flen = ${length}\n[opsize]\nmax = ${most}\n[weights]\n${weighted}`);
-      const seed = String(Math.floor(Math.random() * 2 ** 32));
-      const args = ['-f', config, '-N', String(operations), '-S', seed, '-P', sandbox.path('artifacts')];
-      const { code, stderr } = await run('fsx', [...args, sandbox.inMount(`file-${length}`)], {
-        env: sandbox.env,
-        timeoutMs: 2 * minutes,
-      });
+      const { seed, code, stderr } = await fsx(config, Number(operations), `file-${length}`);
       expect({ seed, length, code, stderr: code === 0 ? '' : stderr.slice(-3000) }).toEqual({
         seed,
         length,
