@@ -26,6 +26,8 @@ mod snapshots;
 mod stats;
 mod streams;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod usage;
 mod vault;

@@ -11,7 +11,7 @@ use support::{Rig, chunk, is_damaged, options};
 use verfs_base::PackId;
 use verfs_meta::{MemoryStore, WriteBatch};
 use verfs_pack::{index_path, pack_path};
-use verfs_store::{Indexed, Leftovers, StoreError, StoreOptions};
+use verfs_store::{ChunkBatch, Indexed, Leftovers, StoreError, StoreOptions};
 
 fn big_packs() -> StoreOptions {
     StoreOptions { pack_target_bytes: 16 << 20, chunk_cache_bytes: 0, ..options() }
@@ -163,9 +163,9 @@ fn a_missing_or_damaged_index_is_made_again() {
     }
 }
 
-#[test]
-fn packs_of_batches_that_were_never_committed_are_removed_when_the_volume_opens() {
-    let rig = Rig::with(StoreOptions { pack_target_bytes: 24 << 10, ..options() });
+/// Chunks `0..14` committed, and packs with chunks `100..160` of a batch that is not.
+fn with_uncommitted_packs(options: StoreOptions) -> (Rig, ChunkBatch) {
+    let rig = Rig::with(StoreOptions { pack_target_bytes: 24 << 10, ..options });
     rig.put_all(0..14);
     rig.wait_sealed();
     let mut batch = rig.store.begin();
@@ -173,10 +173,21 @@ fn packs_of_batches_that_were_never_committed_are_removed_when_the_volume_opens(
         batch.put(chunk(number), Indexed::Yes).unwrap();
     }
     batch.finish(&mut WriteBatch::new()).unwrap();
-    let before = rig.files("vpk").len();
+    (rig, batch)
+}
+
+/// The store after its process died with a batch that never ended.
+fn killed(rig: &Rig, batch: ChunkBatch) -> Rig {
     let (disk, meta) = (rig.disk.crash(Crash::Process), Arc::new(rig.meta.crash(usize::MAX)));
     drop(batch);
-    let rig = Rig::on(disk, meta, rig.options.clone());
+    Rig::on(disk, meta, rig.options.clone())
+}
+
+#[test]
+fn packs_of_batches_that_were_never_committed_are_removed_when_the_volume_opens() {
+    let (rig, batch) = with_uncommitted_packs(options());
+    let before = rig.files("vpk").len();
+    let rig = killed(&rig, batch);
     assert!(rig.files("vpk").len() + 3 < before, "{} of {before} packs are left", rig.files("vpk").len());
     rig.assert_reads(0..14);
     rig.put_all(100..160);
@@ -185,18 +196,9 @@ fn packs_of_batches_that_were_never_committed_are_removed_when_the_volume_opens(
 
 #[test]
 fn packs_that_nobody_can_tell_for_leftovers_stay_and_their_numbers_are_passed_over() {
-    let rig = Rig::with(StoreOptions { pack_target_bytes: 24 << 10, leftovers: Leftovers::Keep, ..options() });
-    rig.put_all(0..14);
-    rig.wait_sealed();
-    let mut batch = rig.store.begin();
-    for number in 100..160 {
-        batch.put(chunk(number), Indexed::Yes).unwrap();
-    }
-    batch.finish(&mut WriteBatch::new()).unwrap();
+    let (rig, batch) = with_uncommitted_packs(StoreOptions { leftovers: Leftovers::Keep, ..options() });
     let before: Vec<_> = rig.files("vpk").into_iter().map(|path| (path.clone(), rig.disk.read(&path))).collect();
-    let (disk, meta) = (rig.disk.crash(Crash::Process), Arc::new(rig.meta.crash(usize::MAX)));
-    drop(batch);
-    let rig = Rig::on(disk, meta, rig.options.clone());
+    let rig = killed(&rig, batch);
     rig.put_all(200..260);
     let rig = rig.reopen();
     rig.assert_reads((0..14).chain(200..260));

@@ -107,6 +107,13 @@ async function cancellable<T>(promise: Promise<T>, name: string, signal: Signal)
   }
 }
 
+/** Counters of a copy that begins, shown to who wants to follow it. */
+function countersFor(onBegin: (look: TransferLook) => void) {
+  const counters = new (addon().TransferCounters)();
+  onBegin(() => counters.progress());
+  return counters;
+}
+
 /** An open volume of the engine. Every rejection is a `VerfsError`; the addon's types say what the calls do. */
 export class NativeVolume implements SnapshotCalls, StreamCalls, TransferCalls, VaultCalls {
   readonly #volume: NativeVolumeClass;
@@ -197,8 +204,7 @@ export class NativeVolume implements SnapshotCalls, StreamCalls, TransferCalls, 
     onBegin: (look: TransferLook) => void,
     signal?: Signal,
   ): Promise<TransferReport> {
-    const counters = new (addon().TransferCounters)();
-    onBegin(() => counters.progress());
+    const counters = countersFor(onBegin);
     return translated(() => this.#volume.import(source, target, options, counters, signal));
   }
 
@@ -209,8 +215,7 @@ export class NativeVolume implements SnapshotCalls, StreamCalls, TransferCalls, 
     onBegin: (look: TransferLook) => void,
     signal?: Signal,
   ): Promise<TransferReport> {
-    const counters = new (addon().TransferCounters)();
-    onBegin(() => counters.progress());
+    const counters = countersFor(onBegin);
     return translated(() => this.#volume.export(snapshot, path, target, options, counters, signal));
   }
 

@@ -9,22 +9,16 @@ use verfs_format::chunk_record::{CHUNK, ChunkRecord};
 use verfs_meta::{Direction, KeyRange, MemoryStore};
 use verfs_pack::index_path;
 use verfs_store::{ChunkStore, StoreOptions};
-use verfs_testkit::{CrashDisk, CrashMeta, CrashStyle, Power, TestClock, TestRng};
+use verfs_testkit::{CrashMeta, CrashStyle, Power, TestClock, TestRng};
 use verfs_vfs::{Context, Listing, NodeKind, Vfs, VfsOptions, VfsParts};
 
 use super::*;
+use crate::tests::Machine;
 
 const ROOT: Context = Context::ROOT;
 const SECRET: [u8; 192] = [7; 192];
 /// Files in `/dir`, and as many later ones.
 const FILES: u64 = 3;
-
-/// Where a volume lies.
-struct Machine {
-    power: Arc<Power>,
-    disk: CrashDisk,
-    meta: Arc<CrashMeta>,
-}
 
 fn content(number: u64) -> Vec<u8> {
     let mut rng = TestRng::new(number + 1);
@@ -45,19 +39,6 @@ fn superblock() -> Superblock {
 }
 
 impl Machine {
-    fn new() -> Machine {
-        let power = Arc::new(Power::new());
-        let meta = Arc::new(CrashMeta::new(Arc::new(MemoryStore::new()), Arc::clone(&power)));
-        Machine { disk: CrashDisk::new(Arc::clone(&power)), meta, power }
-    }
-
-    fn crash(&self, style: CrashStyle, seed: u64) -> Machine {
-        let (power, mut rng) = (Arc::new(Power::new()), TestRng::new(seed));
-        let disk = self.disk.crash(style, &mut rng, Arc::clone(&power));
-        let meta = self.meta.crash(&mut rng, Arc::new(MemoryStore::new()), Arc::clone(&power)).unwrap();
-        Machine { power, disk, meta: Arc::new(meta) }
-    }
-
     fn records(&self) -> Arc<WitnessedStore> {
         let (disk, clock): (Arc<dyn Disk>, Arc<dyn Clock>) = (Arc::new(self.disk.clone()), Arc::new(TestClock::new()));
         records::witnessed(Arc::<CrashMeta>::clone(&self.meta), &disk, &clock).unwrap()

@@ -405,8 +405,9 @@ impl StoreCheck<'_> {
         let mut found = FxHashMap::default();
         for pack in self.files()? {
             let Some(entries) = self.entries(pack) else { continue };
+            let Ok(file) = self.disk.open_read(&pack_path(pack)) else { continue };
             for entry in entries.into_iter().filter(|entry| wanted.contains(&entry.chunk)) {
-                if let Some(record) = self.verified(pack, &entry) {
+                if let Some(record) = self.verified(&*file, pack, &entry) {
                     found.insert(entry.chunk, record);
                 }
             }

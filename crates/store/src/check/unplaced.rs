@@ -1,7 +1,7 @@
 //! Packs and chunks that older metadata doesn't know: they were stored after it, or nobody knows for what.
 
 use rustc_hash::FxHashSet;
-use verfs_base::{ChunkId, PackId};
+use verfs_base::{ChunkId, DiskFile, PackId};
 use verfs_format::chunk_record::{ChunkRecord, SYSTEM_STORE, StoreRecord, chunk_key};
 use verfs_format::pack::{RecordHeader, record_bytes};
 use verfs_pack::{IndexEntry, load_index, pack_path};
@@ -57,6 +57,7 @@ impl StoreCheck<'_> {
             let mut entries = self.entries(pack).unwrap_or_default();
             entries.sort_unstable_by_key(|entry| entry.offset);
             let mut chunks = Vec::new();
+            let Ok(file) = self.disk.open_read(&pack_path(pack)) else { continue };
             for entry in entries {
                 let record = self.view.get(&chunk_key(entry.chunk))?.map(|value| ChunkRecord::decode(&value));
                 // One whose record can't be read may have references: whoever counts them sees to it.
@@ -64,7 +65,7 @@ impl StoreCheck<'_> {
                 if is_needed || seen.contains(&entry.chunk) {
                     continue;
                 }
-                if let Some(record) = self.verified(pack, &entry) {
+                if let Some(record) = self.verified(&*file, pack, &entry) {
                     seen.insert(entry.chunk);
                     chunks.push((entry.chunk, record));
                 }
@@ -93,9 +94,8 @@ impl StoreCheck<'_> {
         Ok(unknown)
     }
 
-    /// A record of the chunk, without references, if its block is what its checksum says.
-    pub(super) fn verified(&self, pack: PackId, entry: &IndexEntry) -> Option<ChunkRecord> {
-        let file = self.disk.open_read(&pack_path(pack)).ok()?;
+    /// A record of the chunk in the pack's `file`, without references, if its block is what its checksum says.
+    pub(super) fn verified(&self, file: &dyn DiskFile, pack: PackId, entry: &IndexEntry) -> Option<ChunkRecord> {
         let mut record = vec![0; record_bytes(entry.stored_len) as usize];
         file.read_exact_at(&mut record, u64::from(entry.offset)).ok()?;
         let (header, _) = RecordHeader::decode(self.seed, &record).ok()?;

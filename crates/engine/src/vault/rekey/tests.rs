@@ -5,24 +5,18 @@ use verfs_base::{Disk, Ino, OsRng};
 use verfs_chunker::{ChunkSizes, ChunkerKind};
 use verfs_codec::crypto::PasswordCost;
 use verfs_format::vault::{VAULT_PREFIX, VaultCompression};
-use verfs_meta::{MemoryStore, PrefixedStore};
+use verfs_meta::PrefixedStore;
 use verfs_store::{ChunkBackend, Compressed, StoreOptions};
-use verfs_testkit::{CrashDisk, CrashMeta, CrashStyle, Power, TestClock, TestRng};
+use verfs_testkit::{CrashStyle, TestClock, TestRng};
 use verfs_vfs::{Context, NodeKind, UnlockedKeys, VaultSecrets, VfsOptions, VfsParts};
 
 use super::*;
+use crate::tests::Machine;
 
 const SECRETS: VaultSecrets<'_> = VaultSecrets { password: b"secret", key_file: &[1; 32] };
 /// Cheap: what it costs is no matter here.
 const COST: PasswordCost = PasswordCost { memory_kib: 64, passes: 1, lanes: 1 };
 const FILES: u64 = 4;
-
-/// Where the vault lies.
-struct Machine {
-    power: Arc<Power>,
-    disk: CrashDisk,
-    meta: Arc<CrashMeta>,
-}
 
 struct Opened {
     keys: Arc<VaultKeys>,
@@ -43,19 +37,6 @@ fn name(number: u64) -> Vec<u8> {
 }
 
 impl Machine {
-    fn new() -> Machine {
-        let power = Arc::new(Power::new());
-        let meta = Arc::new(CrashMeta::new(Arc::new(MemoryStore::new()), Arc::clone(&power)));
-        Machine { disk: CrashDisk::new(Arc::clone(&power)), meta, power }
-    }
-
-    fn crash(&self, style: CrashStyle, seed: u64) -> Machine {
-        let (power, mut rng) = (Arc::new(Power::new()), TestRng::new(seed));
-        let disk = self.disk.crash(style, &mut rng, Arc::clone(&power));
-        let meta = self.meta.crash(&mut rng, Arc::new(MemoryStore::new()), Arc::clone(&power)).unwrap();
-        Machine { power, disk, meta: Arc::new(meta) }
-    }
-
     fn keyring(&self) -> Keyring {
         Keyring {
             meta: Arc::clone(&self.meta) as Arc<dyn MetaStore>,
