@@ -4,6 +4,7 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +41,28 @@ impl Ground {
             let content = number.to_le_bytes().repeat(1000 + number);
             fs::write(self.path(&format!("source/d/{number}")), content).unwrap();
         }
+    }
+
+    /// Does something while a file of the source changes all the time.
+    fn with_restless_file<R>(&self, work: impl FnOnce() -> R) -> R {
+        let path = self.path("source/restless");
+        fs::write(&path, vec![1; 64 << 20]).unwrap();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let file = fs::File::options().write(true).open(path).unwrap();
+                let mut number = 0_u64;
+                while !stop.load(Ordering::SeqCst) {
+                    file.write_all_at(&number.to_le_bytes(), number % 100).unwrap();
+                    number += 1;
+                    thread::sleep(std::time::Duration::from_millis(1));
+                }
+            });
+            // Also when it panics.
+            let result = panic::catch_unwind(panic::AssertUnwindSafe(work));
+            stop.store(true, Ordering::SeqCst);
+            result.unwrap_or_else(|reason| panic::resume_unwind(reason))
+        })
     }
 
     fn import(&self, options: &TransferOptions) -> Result<TransferReport, EngineError> {
@@ -79,11 +102,11 @@ fn what_was_copied_before_the_end_is_not_copied_again() {
     ground.fill(500);
     let counters = TransferCounters::default();
     let paths = (ground.path("source"), b"/in/it");
-    // It takes longer than until the first look.
-    fs::File::create(ground.path("source/large")).unwrap().set_len(1 << 33).unwrap();
+    // It takes many looks: of its parts none is like another.
+    fs::File::create(ground.path("source/large")).unwrap().set_len(1 << 35).unwrap();
     let large = fs::File::options().write(true).open(ground.path("source/large")).unwrap();
-    for block in 0..2000 {
-        large.write_all_at(&[7; 1 << 16], block << 22).unwrap();
+    for block in 0..6000_u64 {
+        large.write_all_at(&block.to_le_bytes().repeat(1 << 13), block << 22).unwrap();
     }
     let mut looks = 0;
     let mut refused = None;
@@ -115,28 +138,14 @@ fn what_was_copied_before_the_end_is_not_copied_again() {
 fn a_file_that_never_rests_is_told_and_the_others_are_copied() {
     let ground = Ground::new();
     ground.fill(20);
-    let restless = ground.path("source/restless");
-    fs::write(&restless, vec![1; 64 << 20]).unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
-    let writer = {
-        let (path, stop) = (restless.clone(), Arc::clone(&stop));
-        thread::spawn(move || {
-            let file = fs::File::options().write(true).open(path).unwrap();
-            let mut number = 0_u64;
-            while !stop.load(Ordering::SeqCst) {
-                file.write_all_at(&number.to_le_bytes(), number % 100).unwrap();
-                number += 1;
-                thread::sleep(std::time::Duration::from_millis(1));
-            }
-        })
-    };
-    let error = ground.import(&TransferOptions::default()).unwrap_err();
-    assert!(matches!(error, EngineError::SourceChanged { count: 1, .. }), "{error}");
-    let report = ground.import(&TransferOptions { defects: Defects::LeftOut, ..TransferOptions::default() }).unwrap();
-    assert_eq!((report.failures, report.already_there, report.files), (1, 20, 20));
-    assert!(report.told_failures.iter().all(|told| told.contains("restless changed")), "{report:?}");
-    stop.store(true, Ordering::SeqCst);
-    writer.join().unwrap();
+    ground.with_restless_file(|| {
+        let error = ground.import(&TransferOptions::default()).unwrap_err();
+        assert!(matches!(error, EngineError::SourceChanged { count: 1, .. }), "{error}");
+        let left_out = TransferOptions { defects: Defects::LeftOut, ..TransferOptions::default() };
+        let report = ground.import(&left_out).unwrap();
+        assert_eq!((report.failures, report.already_there, report.files), (1, 20, 20));
+        assert!(report.told_failures.iter().all(|told| told.contains("restless changed")), "{report:?}");
+    });
     ground.volume.close().unwrap();
 }
 
@@ -144,18 +153,8 @@ fn a_file_that_never_rests_is_told_and_the_others_are_copied() {
 fn what_an_earlier_run_copied_is_compared_when_that_is_wanted() {
     let ground = Ground::new();
     ground.fill(10);
-    let counters = TransferCounters::default();
-    let paths = (ground.path("source"), b"/in/it");
-    fs::File::create(ground.path("source/zz")).unwrap().set_len(1 << 33).unwrap();
-    let large = fs::File::options().write(true).open(ground.path("source/zz")).unwrap();
-    for block in 0..2000 {
-        large.write_all_at(&[7; 1 << 16], block << 22).unwrap();
-    }
-    let ended = ground.volume.import((&paths.0, paths.1), &TransferOptions::default(), &counters, &mut || {
-        if counters.progress().entries >= 10 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    assert!(matches!(ended, Err(EngineError::TransferCancelled { .. })));
-    fs::remove_file(ground.path("source/zz")).unwrap();
+    ground.with_restless_file(|| ground.import(&TransferOptions::default()).unwrap_err());
+    fs::remove_file(ground.path("source/restless")).unwrap();
     // The same size and the same time, other bytes.
     let path = ground.path("source/d/3");
     let meta = path.metadata().unwrap();

@@ -50,7 +50,7 @@ fn crash(seed: u64, settings: impl Fn(&mut TestRng) -> Settings) -> Result<(), S
 #[test]
 fn a_crash_leaves_a_past_of_the_volume() {
     let case = |seed| crash(seed, Settings::random);
-    Campaign::new("a_crash_leaves_a_past_of_the_volume", 2000, Duration::from_secs(40)).with_share(20).run(case);
+    Campaign::new("a_crash_leaves_a_past_of_the_volume", 2000, Duration::from_secs(25)).with_share(20).run(case);
 }
 
 /// Groups never close by themselves here, so that what survives is known exactly: this finds what the other test takes
@@ -59,7 +59,7 @@ fn a_crash_leaves_a_past_of_the_volume() {
 fn a_crash_leaves_the_last_sync_where_only_syncs_commit() {
     let case = |seed| crash(seed, |rng| Settings::random(rng).quiet());
     let name = "a_crash_leaves_the_last_sync_where_only_syncs_commit";
-    Campaign::new(name, 2000, Duration::from_secs(40)).with_share(20).run(case);
+    Campaign::new(name, 2000, Duration::from_secs(25)).with_share(20).run(case);
 }
 
 /// Callers at once.
@@ -88,5 +88,5 @@ fn threads(seed: u64) -> Result<(), String> {
 #[test]
 fn a_crash_leaves_each_of_several_callers_a_past_of_its_own() {
     let name = "a_crash_leaves_each_of_several_callers_a_past_of_its_own";
-    Campaign::new(name, 2000, Duration::from_secs(40)).with_share(10).run(threads);
+    Campaign::new(name, 2000, Duration::from_secs(25)).with_share(10).run(threads);
 }

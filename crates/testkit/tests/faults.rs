@@ -45,7 +45,7 @@ fn fault(seed: u64) -> Result<(), String> {
 
 #[test]
 fn a_failing_call_is_reported_and_breaks_no_promise() {
-    Campaign::new("a_failing_call_is_reported_and_breaks_no_promise", 500, Duration::from_secs(40)).run(fault);
+    Campaign::new("a_failing_call_is_reported_and_breaks_no_promise", 500, Duration::from_secs(25)).run(fault);
 }
 
 /// Faults of [`descriptors_that_run_out_at_any_call_lose_nothing_and_the_volume_goes_on`] that were tried.
@@ -77,7 +77,7 @@ fn out_of_files(seed: u64) -> Result<(), String> {
 #[test]
 fn descriptors_that_run_out_at_any_call_lose_nothing_and_the_volume_goes_on() {
     let name = "descriptors_that_run_out_at_any_call_lose_nothing_and_the_volume_goes_on";
-    let cases = Campaign::new(name, 40, Duration::from_secs(30)).run(out_of_files);
+    let cases = Campaign::new(name, 40, Duration::from_secs(20)).run(out_of_files);
     let tried = TRIED.load(Ordering::Relaxed);
     eprintln!("calls without a descriptor: {tried}");
     assert!(tried >= cases, "{cases} cases, and {tried} calls were refused");

@@ -171,5 +171,5 @@ fn case(seed: u64) -> Result<(), String> {
 #[test]
 fn a_locked_vault_whose_snapshots_go_is_whole_wherever_the_power_goes() {
     let name = "a_locked_vault_whose_snapshots_go_is_whole_wherever_the_power_goes";
-    Campaign::new(name, 400, Duration::from_secs(30)).with_share(5).run(case);
+    Campaign::new(name, 400, Duration::from_secs(20)).with_share(5).run(case);
 }

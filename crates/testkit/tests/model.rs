@@ -52,5 +52,5 @@ fn case(seed: u64) -> Result<(), String> {
 
 #[test]
 fn the_volume_equals_the_model() {
-    Campaign::new("the_volume_equals_the_model", 4000, Duration::from_secs(40)).run(case);
+    Campaign::new("the_volume_equals_the_model", 4000, Duration::from_secs(25)).run(case);
 }

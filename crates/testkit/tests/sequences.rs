@@ -54,5 +54,5 @@ fn a_crash_in_a_sequence_of_two_operations_keeps_the_promises() {
     let count = sequences.count();
     let run = |number| case(&sequences, FsyncPath::BOTH[(number / count) as usize], number % count, Crashes::OneStyle);
     let name = "a_crash_in_a_sequence_of_two_operations_keeps_the_promises";
-    Campaign::new(name, 20_000, Duration::from_secs(90)).with_share(30).run_through(2 * count, run);
+    Campaign::new(name, 20_000, Duration::from_secs(60)).with_share(30).run_through(2 * count, run);
 }

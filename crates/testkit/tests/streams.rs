@@ -52,7 +52,7 @@ fn a_receiver_whose_power_goes_has_what_it_had_or_what_came() {
     let cut = |rng: &mut TestRng, calls| Blow::Cut(rng.below(calls + 1));
     let run = |seed| case(seed, cut, Settings::random);
     let name = "a_receiver_whose_power_goes_has_what_it_had_or_what_came";
-    Campaign::new(name, 1000, Duration::from_secs(40)).with_share(10).run(run);
+    Campaign::new(name, 1000, Duration::from_secs(15)).with_share(10).run(run);
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_receiver_whose_disk_fails_has_what_it_had_or_what_came() {
         Blow::Fault(Fault { call, nth: rng.below(calls / 3 + 1), error, lasting })
     };
     let run = |seed| case(seed, fault, Settings::random);
-    Campaign::new("a_receiver_whose_disk_fails_has_what_it_had_or_what_came", 1000, Duration::from_secs(25)).run(run);
+    Campaign::new("a_receiver_whose_disk_fails_has_what_it_had_or_what_came", 1000, Duration::from_secs(15)).run(run);
 }
 
 #[test]
@@ -78,5 +78,5 @@ fn a_receiver_whose_disk_is_full_refuses_before_it_accepts() {
     };
     let full = |rng: &mut TestRng, _| Blow::Full(rng.below(1 << rng.clone().between(10, 22)));
     let run = |seed| case(seed, full, settings);
-    Campaign::new("a_receiver_whose_disk_is_full_refuses_before_it_accepts", 1000, Duration::from_secs(25)).run(run);
+    Campaign::new("a_receiver_whose_disk_is_full_refuses_before_it_accepts", 1000, Duration::from_secs(15)).run(run);
 }
