@@ -1,7 +1,7 @@
 // What the benchmarks run on: file systems on loop devices, and VerFS with its volume on one.
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 export const root = path.resolve(import.meta.dirname, '..');
@@ -80,15 +80,23 @@ export function btrfs(directory) {
   return kernelFilesystem(directory, 'btrfs', ['mkfs.btrfs', '-q', '-f'], ['compress=zstd:3']);
 }
 
-/** VerFS with its volume on an ext4 of its own. */
-export function verfsFilesystem(directory) {
+/**
+ * VerFS with its volume on an ext4 of its own. `options` are those of the mount, `wrapper` is put before the commands of
+ * daemon and client, and each mount is made by `around`.
+ */
+export function verfsFilesystem(
+  directory,
+  { name = 'verfs', options = [], wrapper = [], around = (mount) => mount() } = {},
+) {
   const store = ext4(directory, 'verfs-store');
   const volume = path.join(store.mountpoint, 'volume');
   const mountpoint = path.join(directory, 'verfs');
   mkdirSync(mountpoint);
-  const call = (...args) => run('node', [verfs, ...args], { timeout: 120_000 });
+  const [program, ...before] = [...wrapper, 'node', verfs];
+  const call = (...args) => run(program, [...before, ...args], { timeout: 120_000 });
   call('volume', 'create', '--volume', volume);
-  const mount = () => call('mount', mountpoint, '--volume', volume);
+  const named = options.flatMap((option) => ['-o', option]);
+  const mount = () => around(() => call('mount', mountpoint, '--volume', volume, ...named));
   mount();
   let peak = 0;
   const notePeak = () => {
@@ -97,10 +105,11 @@ export function verfsFilesystem(directory) {
     peak = Math.max(peak, Number(kib) * 1024);
   };
   return {
-    name: 'verfs',
+    name,
     mountpoint,
     volume,
     call,
+    wrapper,
     remount() {
       notePeak();
       call('unmount', mountpoint);
@@ -125,12 +134,47 @@ export function verfsFilesystem(directory) {
   };
 }
 
+/** Makes a directory in which a second VerFS has its files. */
+function homeOf(directory, name) {
+  const home = path.join(directory, name);
+  mkdirSync(home);
+  return home;
+}
+
+/** VerFS where root alone may enter, and the kernel checks no modes. */
+export function privateFilesystem(directory) {
+  return verfsFilesystem(homeOf(directory, 'private'), { name: 'private', options: ['private'] });
+}
+
+/** VerFS with its daemon and its client on one core. */
+export function oneCoreFilesystem(directory) {
+  return verfsFilesystem(homeOf(directory, 'one-core'), { name: 'one-core', wrapper: ['taskset', '-c', '0'] });
+}
+
+/** VerFS over io_uring, which the kernel is asked for while it mounts; undefined where it doesn't know it. */
+export function ringFilesystem(directory) {
+  const uring = '/sys/module/fuse/parameters/enable_uring';
+  if (!existsSync(uring)) {
+    console.error('ring is left out: this kernel has no FUSE over io_uring');
+    return undefined;
+  }
+  const before = readFileSync(uring, 'utf8');
+  const around = (mount) => {
+    writeFileSync(uring, 'Y');
+    try {
+      return mount();
+    } finally {
+      writeFileSync(uring, before);
+    }
+  };
+  return verfsFilesystem(homeOf(directory, 'ring'), { name: 'ring', options: ['transport=io_uring'], around });
+}
+
 const password = 'a password of benchmarks';
 
 /** The unlocked vault of a VerFS volume of its own. */
 export function vaultFilesystem(directory) {
-  const home = path.join(directory, 'vault');
-  mkdirSync(home);
+  const home = homeOf(directory, 'vault');
   const filesystem = verfsFilesystem(home);
   const { mountpoint } = filesystem;
   const crypt = (...options) =>

@@ -6,6 +6,7 @@
 //   npm run bench -- --only write,read-cold        some rows (a row brings the ones it needs)
 //   npm run bench -- --beside ext4,btrfs           some peers
 //   npm run bench -- --beside vault,gocryptfs      the unlocked vault of a volume, and what it is compared with
+//   npm run bench -- --beside ring,private,one-core  VerFS over io_uring, in a private mount, with its client on its core
 //   npm run bench -- --save-baseline               later runs warn when they are clearly slower than this one
 //
 // Needs root, mkfs.ext4, mkfs.btrfs and about 30 GiB. Each file system gets a loop device of its own on the same disk;
@@ -22,6 +23,9 @@ import {
   client,
   ext4,
   median,
+  oneCoreFilesystem,
+  privateFilesystem,
+  ringFilesystem,
   root,
   run,
   vaultFilesystem,
@@ -35,7 +39,15 @@ const row_timeout_ms = 600_000;
 const status_calls = 5;
 const baseline_file = path.join(root, 'benches/baseline.json');
 
-const makers = { ext4, btrfs, null: nullFilesystem, vault: vaultFilesystem };
+const makers = {
+  ext4,
+  btrfs,
+  null: nullFilesystem,
+  vault: vaultFilesystem,
+  ring: ringFilesystem,
+  private: privateFilesystem,
+  'one-core': oneCoreFilesystem,
+};
 const peers = ['ext4', 'btrfs', 'gocryptfs', 'bindfs', 'rclone', 'null'];
 
 /** A tar of a real source tree: crates of the Cargo registry until there are enough entries. */
@@ -60,8 +72,10 @@ function measure(filesystem, row, archive, repetition) {
   if (row.cold || row.fresh) dropCaches();
   const given = row.archive ? [archive] : (row.args?.(repetition) ?? []).map(String);
   const args = [row.client ?? row.name, filesystem.mountpoint, ...given];
-  for (let pass = 0; pass < (row.warm ?? 0); pass += 1) run(client, args, { timeout: row_timeout_ms });
-  const { seconds, units } = JSON.parse(run(client, args, { timeout: row_timeout_ms }));
+  const [program, ...before] = [...(filesystem.wrapper ?? []), client];
+  const once = () => JSON.parse(run(program, [...before, ...args], { timeout: row_timeout_ms }));
+  for (let pass = 0; pass < (row.warm ?? 0); pass += 1) once();
+  const { seconds, units } = once();
   return row.unit === 'MB/s' ? units / seconds / 1e6 : units / seconds;
 }
 
@@ -108,7 +122,7 @@ try {
   const archive = makeArchive(directory);
   filesystems.push(verfsFilesystem(directory));
   for (const name of options.beside.split(',').filter(Boolean)) {
-    const filesystem = await (makers[name]?.(directory) ?? peerFilesystem(directory, name));
+    const filesystem = await (makers[name] ?? peerFilesystem)(directory, name);
     if (filesystem !== undefined) filesystems.push(filesystem);
   }
   const names = filesystems.map(({ name }) => name);
@@ -125,7 +139,7 @@ try {
           process.stderr.write(`${repetition} ${row.name} ${filesystem.name}: ${value.toFixed(1)} ${row.unit}\n`);
         } catch (error) {
           // A peer may lack an operation, or not come to an end with it.
-          if (filesystem.name === 'verfs') throw error;
+          if (filesystem === filesystems[0]) throw error;
           process.stderr.write(
             `${repetition} ${row.name} ${filesystem.name}: ${error.message.trim().split('\n').at(-1)}\n`,
           );
