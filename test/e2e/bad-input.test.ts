@@ -4,7 +4,7 @@ import { type ErrorCode, errorTable } from '@verfs/errors';
 import { type Outcome, shell } from '../harness/command.ts';
 import { detachBelow, mountpointsBelow } from '../harness/mounts.ts';
 import { verfsAsUser, verfsInNamespace, verfsWithout } from '../harness/privileges.ts';
-import { type ReportedError, type ReportedStatus, Sandbox } from '../harness/sandbox.ts';
+import { type ReportedStatus, Sandbox } from '../harness/sandbox.ts';
 import { treeOf } from '../harness/tree.ts';
 
 let sandbox: Sandbox;
@@ -295,20 +295,6 @@ describe('the command line', () => {
     await refused('VERFS_E_USAGE', ['mount', sandbox.mountpoint, '-o', 'wrongoption'], 'wrongoption');
     await refused('VERFS_E_USAGE', ['status', sandbox.mountpoint, '--volume', sandbox.volume]);
     await refused('VERFS_E_USAGE', []);
-  });
-
-  test('reports errors as JSON where it was asked to', async () => {
-    const outcome = await sandbox.verfs(['mount', sandbox.path('absent'), '--json']);
-    const { error } = JSON.parse(outcome.stdout) as { error: ReportedError };
-    expect({ code: outcome.code, stderr: outcome.stderr, error }).toEqual({
-      code: errorTable.VERFS_E_MOUNTPOINT_MISSING.exitCode,
-      stderr: '',
-      error: {
-        code: 'VERFS_E_MOUNTPOINT_MISSING',
-        message: expect.stringContaining('mkdir -p'),
-        path: sandbox.path('absent'),
-      },
-    });
   });
 });
 

@@ -54,7 +54,7 @@ describe('help', () => {
   });
 });
 
-test('every command answers in JSON, with the same fields whether the volume is mounted or not', async () => {
+test('an answer in JSON has the same fields whether the volume is mounted or not', async () => {
   const { volume, mountpoint } = sandbox;
   const created = await sandbox.json<object>(['volume', 'create', volume]);
   expect(created).toMatchObject({ path: volume, holderPid: null });

@@ -126,19 +126,31 @@ async function create(args: CryptArguments, output: Output): Promise<void> {
   );
 }
 
-async function unlock(args: CryptArguments, output: Output): Promise<void> {
+/** Opens the vault, and has it lock itself after `after` without use, if that is given. */
+async function unlock(args: CryptArguments, after: string | undefined, output: Output): Promise<void> {
+  const afterMs = after === undefined ? undefined : autoLockMs(after);
   const [password] = (await passwords(args, [oldPassword])) as [Uint8Array];
   const keyFile = args['key-file'] ?? keyFileName;
   await withVolume(args, async ({ vault }, mountpoint) => {
     if (mountpoint === undefined) {
+      if (afterMs !== undefined) {
+        throw notMounted();
+      }
       // Who opens the volume for a moment closes it again, and the vault with it.
       await vault.check(password, keyFile);
       const text = 'Password and key file are right. The volume is not mounted: mount it, and unlock the vault then.';
       done(output, 'checked', {}, text);
-    } else {
-      await vault.unlock(password, keyFile);
-      done(output, 'unlocked', { path: `${mountpoint}/.vault` }, `The vault is unlocked: ${mountpoint}/.vault`);
+      return;
     }
+    await vault.unlock(password, keyFile);
+    const path = `${mountpoint}/.vault`;
+    const text = `The vault is unlocked: ${path}`;
+    if (afterMs === undefined) {
+      done(output, 'unlocked', { path }, text);
+      return;
+    }
+    await vault.autoLock(afterMs);
+    done(output, 'unlocked', { path, afterMs }, text, autoLockText(after, afterMs));
   });
 }
 
@@ -185,16 +197,21 @@ async function rekey(args: CryptArguments, output: Output): Promise<void> {
   done(output, 'rekey', {}, text);
 }
 
-async function autoLock(args: CryptArguments, text: string, output: Output): Promise<void> {
-  const afterMs = autoLockMs(text);
+const notMounted = () =>
+  new UsageError('The volume is not mounted, and its vault locked', { advice: 'Mount it first.' });
+
+const autoLockText = (after: string | undefined, afterMs: number): string =>
+  afterMs === 0 ? 'The vault locks itself no more.' : `The vault locks itself after ${after} without use.`;
+
+async function autoLock(args: CryptArguments, after: string, output: Output): Promise<void> {
+  const afterMs = autoLockMs(after);
   await withVolume(args, async ({ vault }, mountpoint) => {
     if (mountpoint === undefined) {
-      throw new UsageError('The volume is not mounted, and its vault locked', { advice: 'Mount it first.' });
+      throw notMounted();
     }
     await vault.autoLock(afterMs);
   });
-  const what = afterMs === 0 ? 'The vault locks itself no more.' : `The vault locks itself after ${text} without use.`;
-  done(output, 'auto-lock', { afterMs }, what);
+  done(output, 'auto-lock', { afterMs }, autoLockText(after, afterMs));
 }
 
 /** Makes, opens, locks a vault, or changes what opens it. */
@@ -208,14 +225,8 @@ export async function crypt(args: CryptArguments): Promise<void> {
   switch (action) {
     case 'create':
       return await create(args, output);
-    case 'unlock': {
-      const after = args['auto-lock'];
-      if (after !== undefined) {
-        autoLockMs(after);
-      }
-      await unlock(args, output);
-      return after === undefined ? undefined : await autoLock(args, after, output);
-    }
+    case 'unlock':
+      return await unlock(args, args['auto-lock'], output);
     case 'lock':
       return await lock(args, output);
     case 'change-password':

@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
+import { constants } from 'node:os';
 import { FreezeBrokenError, IoError, shellQuoted } from '@verfs/errors';
 import type { Argv } from 'yargs';
 import { type CommonArguments, type TargetArguments, targetOf } from '../context.ts';
-import { createOutput } from '../output.ts';
+import { createOutput, type Output } from '../output.ts';
 import { durationMs } from '../quantities.ts';
 
 interface FreezeArguments extends TargetArguments {
@@ -35,11 +36,14 @@ async function client(args: TargetArguments) {
   return await VolumeClient.connect((await targetOf(args)).path);
 }
 
-/** Runs a command with our input and output; its exit code, as a shell tells it. */
-function run(command: readonly string[]): Promise<number> {
+/**
+ * Runs a command with our input and output; its exit code, as a shell tells it. Where our output is JSON, what the command
+ * writes goes to standard error.
+ */
+function run(command: readonly string[], form: Output['form']): Promise<number> {
   const [program = '', ...words] = command;
   return new Promise((done, failed) => {
-    const child = spawn(program, words, { stdio: 'inherit' });
+    const child = spawn(program, words, { stdio: ['inherit', form === 'json' ? 2 : 'inherit', 'inherit'] });
     // A terminal sends Ctrl+C to both, and what the command makes of it is up to it.
     const onSignal = (signal: NodeJS.Signals) => child.kill(signal);
     const ignore = () => undefined;
@@ -49,9 +53,9 @@ function run(command: readonly string[]): Promise<number> {
       settle();
       failed(new IoError(`${shellQuoted(program)} cannot be run: ${cause.message}`, { path: program, cause }));
     });
-    child.once('exit', (code) => {
+    child.once('exit', (code, signal) => {
       settle();
-      done(code ?? 1);
+      done(code ?? 128 + constants.signals[signal as NodeJS.Signals]);
     });
   });
 }
@@ -72,7 +76,7 @@ export async function volumeFreeze(args: FreezeArguments): Promise<void> {
   }
   let code: number | undefined;
   try {
-    code = await run(command);
+    code = await run(command, output.form);
   } finally {
     // Of a command that could not be run there is no copy that could be good.
     await daemon.thaw().catch((error: unknown) => {
@@ -81,11 +85,11 @@ export async function volumeFreeze(args: FreezeArguments): Promise<void> {
       }
     });
   }
-  if (code === 0) {
+  // To people a command that failed has said so itself.
+  if (code === 0 || output.form === 'json') {
     output.result({ volume, mountpoint, code }, () => [`${volume} stood still all the time, and goes on.`]);
-  } else {
-    process.exitCode = code;
   }
+  process.exitCode = code;
 }
 
 /** Lets it go on. */
