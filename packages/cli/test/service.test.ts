@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { mountCall, unmountCall } from '../src/mount-program.ts';
+import { startAdvice } from '../src/service/start-failure.ts';
 import { escapedPath, unitName, unitText, unitWord } from '../src/service/unit.ts';
 
 const plan = {
@@ -110,4 +111,14 @@ describe('what mount(8) calls', () => {
     expect(unmountCall(['/mnt/a', '-l'])).toMatchObject({ isLazy: true });
     expect(unmountCall([])).toMatchObject({ kind: 'wrong' });
   });
+});
+
+test('a unit that did not start is told with the error by whose exit code it ended', () => {
+  expect(startAdvice('verfs-mnt-a.service', 'system', 20)).toBe(
+    'It ended with VERFS_E_MOUNTPOINT_MISSING: The mountpoint does not exist. `journalctl -u verfs-mnt-a.service` has the whole line.',
+  );
+  expect(startAdvice('verfs-mnt-a.service', 'user', 1)).toBe('`journalctl --user -u verfs-mnt-a.service` tells more.');
+  expect(startAdvice('verfs-mnt-a.service', 'system', Number.NaN)).toBe(
+    '`journalctl -u verfs-mnt-a.service` tells more.',
+  );
 });

@@ -7,6 +7,7 @@ import { IoError, PermissionError, ServiceError, UsageError } from '@verfs/error
 import type { Argv } from 'yargs';
 import { type CommonArguments, loadConfig, placeOf } from '../context.ts';
 import { createOutput } from '../output.ts';
+import { startAdvice } from '../service/start-failure.ts';
 import { unitName, unitText } from '../service/unit.ts';
 
 type Scope = 'system' | 'user';
@@ -82,6 +83,18 @@ function systemctl(scope: Scope, ...words: string[]): void {
   }
 }
 
+/** Begins the unit anew. Of a failure systemctl tells only that there was one: what it was is in the unit's state. */
+function restart(scope: Scope, unit: string): void {
+  try {
+    systemctl(scope, 'restart', unit);
+  } catch (cause) {
+    const args = [...(scope === 'user' ? ['--user'] : []), 'show', '--property=ExecMainStatus', '--value', unit];
+    const shown = spawnSync('systemctl', args, { encoding: 'utf8', timeout: 60_000 });
+    const advice = startAdvice(unit, scope, Number.parseInt(shown.stdout, 10));
+    throw new ServiceError(`${unit} is installed, and does not start`, { cause, advice });
+  }
+}
+
 /** Runs `act` on files at `path`. */
 function onFiles<T>(path: string, act: () => T): T {
   try {
@@ -139,7 +152,7 @@ export async function serviceInstall(args: InstallArguments): Promise<void> {
     systemctl(scope, 'daemon-reload');
   }
   if (isStarted) {
-    systemctl(scope, 'restart', unit);
+    restart(scope, unit);
   }
   output.result({ unit, path, scope, started: isStarted }, () => [
     `Wrote ${path}.`,
