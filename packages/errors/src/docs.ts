@@ -4,7 +4,7 @@ import { errorCodes, errorTable } from './table.ts';
 export function errorsMarkdown(): string {
   const rows = errorCodes.map((code) => {
     const { exitCode, summary, advice } = errorTable[code];
-    return `| \`${code}\` | ${exitCode} | ${summary} | ${advice.replaceAll('{path}', 'PATH')} |`;
+    return `| <a id="${code.toLowerCase()}"></a>\`${code}\` | ${exitCode} | ${summary} | ${advice.replaceAll('{path}', 'PATH')} |`;
   });
   return [
     '# Errors',
@@ -14,7 +14,7 @@ export function errorsMarkdown(): string {
     'Every error of the command, the library and the daemon has one of these codes. The command prints one line on',
     'standard error, or with `--json` an object `{"error": {"code", "message", "path"}}` on standard output, and exits',
     'with the exit code. In the library each code is a class of its own (`MountpointMissingError`, …) with `code`,',
-    '`path` and `cause`. Codes and exit codes are stable.',
+    '`path` and `cause`. Codes and exit codes are stable. [TROUBLESHOOTING.md](TROUBLESHOOTING.md) has more about some.',
     '',
     '| code | exit code | what happened | what to do |',
     '|---|---|---|---|',
