@@ -7,9 +7,9 @@
 //! created = 2026-11-21T10:29:07.000000000Z          UTC
 //! metadata_engine = "surrealkv"                     engine of meta/
 //! chunker = "mincdc"                                algorithm that cuts files into chunks, for good
-//! chunk_min_bytes = 16384                           its bounds, for good
+//! chunk_min_bytes = 21846                           its bounds, for good
 //! chunk_mean_bytes = 32768
-//! chunk_max_bytes = 49152
+//! chunk_max_bytes = 43690
 //! id_secret = "384 hexadecimal digits"              key of chunk ids and of pack record checksums
 //! checksum = "32 hexadecimal digits"                XXH3-128 of the lines above as this module writes them
 //! ```
