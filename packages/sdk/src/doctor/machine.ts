@@ -70,7 +70,7 @@ export function ring(machine: Machine): Diagnosis {
     return diagnosis('io_uring', 'note', 'this kernel was built without io_uring for FUSE; mounts work without');
   }
   return value === 'Y'
-    ? diagnosis('io_uring', 'ok', 'io_uring for FUSE is on: `-o transport=io_uring` uses it')
+    ? diagnosis('io_uring', 'ok', 'io_uring for FUSE is on, and mounts use it')
     : diagnosis('io_uring', 'note', 'io_uring for FUSE is off', `\`echo Y | sudo tee ${ringSwitch}\` switches it on.`);
 }
 
