@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,7 +7,12 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { VerfsError, Volume } from 'verfs';
 import { addonFile, currentPlatform } from '../../packages/native/src/platform.ts';
-import { sandboxPrefix } from '../harness/sandbox.ts';
+import { VolumeClient } from '../../packages/sdk/src/control/client.ts';
+import { RemotePolicy } from '../../packages/sdk/src/control/remote.ts';
+import { LocalPolicy } from '../../packages/sdk/src/policy.ts';
+import { Snapshots } from '../../packages/sdk/src/snapshots.ts';
+import { Vault } from '../../packages/sdk/src/vault.ts';
+import { Sandbox, sandboxPrefix } from '../harness/sandbox.ts';
 
 /** Anything at all, with what functions of files take among it. */
 const anything = fc.oneof(
@@ -38,6 +43,10 @@ const isTyped = (error: unknown) =>
     'message' in error);
 
 type Callable = Record<string, (...args: unknown[]) => unknown>;
+
+/** Text that may be a path of this machine is one in `directory`. */
+const keptIn = (directory: string, value: unknown): unknown =>
+  typeof value === 'string' ? join(directory, `of-nobody-${Buffer.from(value).toString('hex')}`) : value;
 
 /** Methods of a value, its own and its prototype's, but those that would wait for ever or end the test. */
 function methodsOf(value: object, without: readonly string[]): string[] {
@@ -161,9 +170,7 @@ describe('arguments that nobody expects', () => {
     /** One of each class, to call its methods. */
     const objects: Record<string, object> = {};
 
-    /** Text that may be a path of this machine is one in the directory of the test. */
-    const kept = (value: unknown): unknown =>
-      typeof value === 'string' ? join(root, `of-nobody-${Buffer.from(value).toString('hex')}`) : value;
+    const kept = (value: unknown) => keptIn(root, value);
 
     const functionOf = (name: string): [object, string] => {
       const [of = '', method] = name.split(/[.#]/);
@@ -239,44 +246,158 @@ describe('arguments that nobody expects', () => {
     });
   });
 
-  test('to the calls of a volume are errors with a code', async () => {
-    const { snapshots, vault, policy } = volume;
-    // `import` and `export` would copy whatever is on this machine, and to anywhere.
-    const left = [
-      'close',
-      'mount',
-      'waitUnmounted',
-      'fs',
-      'listen',
-      'unmount',
-      'scrubStop',
-      'import',
-      'export',
-      'freeze',
-      'thaw',
-    ];
-    const own = methodsOf(volume, left).map((name) => [`volume.${name}`, volume, name] as const);
-    const parts = Object.entries({ snapshots, vault, policy }).flatMap(([part, value]) =>
-      // A stream from the caller may never end; a vault is made in the current directory.
-      methodsOf(value, ['receive', 'create']).map((name) => [`${part}.${name}`, value, name] as const),
+  describe('of the library', () => {
+    /** What is not called with anything at all, and why. */
+    const left: Readonly<Record<string, string>> = {
+      'Volume#close': 'ends the volume: the last test calls what is left of it',
+      'VolumeClient#close': 'ends the connection: so it is',
+      'VolumeClient#unmount': 'ends the daemon',
+      'Volume#listen': 'is for its class alone',
+      'VolumeClient#listen': 'so it is',
+      'VolumeClient.to': 'takes what the registry has, which is not for callers',
+    };
+    /** Fewer of them where a call makes a volume, costs as much as a try of a password, or looks at everything. */
+    const runsOf = (name: string) => (/[.#](create|freeze|gc|scrub|mount|import|export|receive)$/.test(name) ? 10 : 20);
+
+    /** The classes of what a program gets, by how it gets to them. */
+    const classes: Readonly<Record<string, { readonly prototype: object }>> = {
+      Volume,
+      VolumeClient,
+      'Volume.snapshots': Snapshots,
+      'VolumeClient.snapshots': Snapshots,
+      'Volume.vault': Vault,
+      'VolumeClient.vault': Vault,
+      'Volume.policy': LocalPolicy,
+      'VolumeClient.policy': RemotePolicy,
+    };
+
+    const functionsOf = (of: object) =>
+      Object.entries(Object.getOwnPropertyDescriptors(of))
+        .filter(([name, { value }]) => typeof value === 'function' && name !== 'constructor')
+        .map(([name]) => name);
+
+    /** Every function: `Class.static`, `Class#method`, `Class.part#method`. */
+    const all = Object.entries(classes).flatMap(([name, of]) => [
+      ...(name.includes('.') ? [] : functionsOf(of).map((member) => `${name}.${member}`)),
+      ...functionsOf(of.prototype).map((member) => `${name}#${member}`),
+    ]);
+    const fuzzed = all.filter((name) => left[name] === undefined);
+
+    const options = fc.record(
+      {
+        signal: fc.oneof(fc.anything(), fc.constantFrom(AbortSignal.abort(), new AbortController().signal)),
+        onProgress: fc.oneof(
+          fc.anything(),
+          fc.constant(() => undefined),
+        ),
+        ...Object.fromEntries(
+          ['path', 'snapshot', 'verify', 'compare', 'leaveOut', 'repair', 'note', 'to', 'from', 'resume', 'rollback']
+            .concat(['mode', 'schedule', 'rateBytes', 'graceMs', 'compressed', 'readOnly', 'gcDeadPercent', 'extra'])
+            .map((name) => [name, fc.oneof(fc.anything({ withBigInt: true }), fc.constantFrom('/', 'one', 1, true))]),
+        ),
+      },
+      { requiredKeys: [] },
     );
-    const all = Object.fromEntries(
-      [...own, ...parts].map(([path, target, name]) => [
-        path,
-        async (...args: unknown[]) => {
-          const begun = (target as unknown as Callable)[name]?.(...args);
-          // A promise, long work, a generator or a stream: what comes first of it.
-          const first = async (of: AsyncIterable<unknown>) => {
-            for await (const value of of) {
-              return value;
-            }
-            return undefined;
-          };
-          const isLong = typeof begun === 'object' && begun !== null && Symbol.asyncIterator in begun;
-          return isLong ? await first(begun as AsyncIterable<unknown>) : await begun;
-        },
-      ]),
-    );
-    await fuzz(all, Object.keys(all), 1500);
+    const given = fc.array(fc.oneof({ weight: 3, arbitrary: anything }, options), { maxLength: 4 });
+
+    let sandbox: Sandbox;
+    const objects: Record<string, object> = {};
+
+    const functionAt = (name: string): [object, string] => {
+      const [of = '', method] = name.split('#');
+      const [path = '', static_ = ''] = name.split('.');
+      return method === undefined ? [classes[path] as object, static_] : [objects[of] as object, method];
+    };
+
+    /** Text may be a path of this machine: what nobody has, or a directory of the test. */
+    const onlyHere = (name: string, args: readonly unknown[]): unknown[] => {
+      const places = args.map((value) => (value === '/d' ? join(root, 'source') : keptIn(root, value)));
+      const [password, how] = places;
+      const isOptions = how === undefined || (typeof how === 'object' && how !== null);
+      // By default a key file is made in the current directory.
+      return name.endsWith('vault#create') && isOptions ? [password, { ...how, directory: root }] : places;
+    };
+
+    /** Calls it, and takes what comes first of what gives several. */
+    const begun = (target: object, name: string) => ({
+      [name]: async (...args: unknown[]) => {
+        const result = (target as Callable)[name]?.(...args);
+        if (typeof result === 'object' && result !== null && Symbol.asyncIterator in result) {
+          for await (const value of result as AsyncIterable<unknown>) {
+            return value;
+          }
+          return undefined;
+        }
+        return await result;
+      },
+    });
+
+    const fuzzOne = async (name: string, runs: number) => {
+      const [target, method] = functionAt(name);
+      const property = fc.asyncProperty(given, (args) => call(begun(target, method), method, onlyHere(name, args)));
+      await fc.assert(property, { numRuns: runs });
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(unhandled).toEqual([]);
+    };
+
+    beforeAll(async () => {
+      sandbox = new Sandbox();
+      await sandbox.mount();
+      mkdirSync(join(root, 'source'));
+      const client = await Volume.connect(sandbox.mountpoint);
+      for (const [name, of] of Object.entries({ Volume: volume, VolumeClient: client })) {
+        objects[name] = of;
+        for (const part of ['snapshots', 'vault', 'policy'] as const) {
+          objects[`${name}.${part}`] = of[part];
+        }
+      }
+    });
+
+    afterAll(() => sandbox[Symbol.asyncDispose]());
+
+    test('every function is called, or it is said why not', async () => {
+      const library: object = await import('verfs');
+      const others = Object.entries(library).filter(
+        ([, value]) => typeof value === 'function' && !(value.prototype instanceof Error),
+      );
+      // The others tell about errors, and touch nothing.
+      expect(others.map(([name]) => name).sort()).toEqual([
+        'Volume',
+        'classOf',
+        'errorsMarkdown',
+        'isErrorCode',
+        'isErrorRecord',
+        'restoreError',
+        'shellQuoted',
+        'toVerfsError',
+        'version',
+      ]);
+      for (const [name, of] of Object.entries(classes)) {
+        expect([name, Object.getPrototypeOf(objects[name])]).toEqual([name, of.prototype]);
+      }
+      // Each object that a volume has is called: its files are, above.
+      for (const name of ['Volume', 'VolumeClient']) {
+        const parts = Object.entries(objects[name] as object).filter(
+          ([key, value]) => typeof value === 'object' && value !== null && !key.startsWith('_') && key !== 'served',
+        );
+        expect(parts.map(([key]) => `${name}.${key}`).filter((part) => classes[part] === undefined)).toEqual([]);
+      }
+      expect(all).toEqual(expect.arrayContaining(['Volume.open', 'Volume#import', 'VolumeClient.vault#create']));
+      expect(Object.keys(left).filter((name) => !all.includes(name))).toEqual([]);
+    });
+
+    test.each(fuzzed)('%s fails with a code, if it does', async (name) => {
+      await fuzzOne(name, runsOf(name));
+    });
+
+    test('a closed volume, and a closed connection, answer everything with an error that has a code', async () => {
+      await (objects['Volume'] as Volume).close();
+      await (objects['VolumeClient'] as VolumeClient).close();
+      for (const name of all.filter((one) => one.includes('#') && !one.endsWith('#listen'))) {
+        await fuzzOne(name, 3);
+      }
+      await expect((objects['Volume'] as Volume).sync()).rejects.toMatchObject({ code: 'VERFS_E_CLOSED' });
+      await expect((objects['VolumeClient'] as VolumeClient).sync()).rejects.toMatchObject({ code: 'VERFS_E_CLOSED' });
+    });
   });
 });

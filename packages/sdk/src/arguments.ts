@@ -1,4 +1,5 @@
 /** Arguments, checked for callers without types. */
+import type { Readable } from 'node:stream';
 import { inspect } from 'node:util';
 import { UsageError } from '@verfs/errors';
 import type { Cancellable } from './cancellable.ts';
@@ -49,6 +50,15 @@ export function textOf(name: string, value: unknown): string {
 export function millisecondsOf(name: string, value: unknown): number {
   if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value > 2 ** 31 - 1) {
     throw wrong(name, 'a whole number of milliseconds below 2^31', value);
+  }
+  return value;
+}
+
+/** A stream that was given, to be read. */
+export function readableOf(name: string, value: Readable): Readable {
+  const isReadable = Symbol.asyncIterator in objectOf(name, value) && typeof value.destroy === 'function';
+  if (!isReadable) {
+    throw wrong(name, 'a stream to be read', value);
   }
   return value;
 }

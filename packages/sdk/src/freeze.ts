@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { UsageError } from '@verfs/errors';
 
 /** How long a volume may be held still at most, in milliseconds: writers wait all that time. */
@@ -11,7 +12,9 @@ export const freezeMaxMs = 3_600_000;
  */
 export function checkFreezeMs(forMs: number, deadlineMs = 0): number {
   if (!Number.isInteger(forMs) || forMs < 1 || forMs > freezeMaxMs) {
-    throw new UsageError(`A volume cannot be held still for ${forMs} ms`, { advice: 'Write 1ms to 1h.' });
+    throw new UsageError(`A volume cannot be held still for ${inspect(forMs, { depth: -1 })} ms`, {
+      advice: 'Write 1ms to 1h.',
+    });
   }
   if (deadlineMs > 0 && forMs >= deadlineMs) {
     const what = `A volume cannot be held still for ${forMs / 1000} s: writers get EIO after ${deadlineMs / 1000} s`;

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { type Config, type ConfigKey, configKeys } from '@verfs/config';
 import { UsageError } from '@verfs/errors';
 import type { CreateOptions, MountOptions, OpenOptions } from '@verfs/native';
@@ -41,7 +42,8 @@ function check<T extends object>(options: T, numbers: Numbers<T>): T {
     const [min, max] = [bounds.min * scale, bounds.max * scale];
     if (!Number.isInteger(value) || Number(value) < min || Number(value) > max) {
       const advice = 'See the types of the package.';
-      throw new UsageError(`${name} is a whole number from ${min} to ${max}, and is ${value} now`, { advice });
+      const now = inspect(value, { depth: -1 });
+      throw new UsageError(`${name} is a whole number from ${min} to ${max}, and is ${now} now`, { advice });
     }
   }
   return options;

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { Snapshot, SnapshotCalls, SnapshotChange, SnapshotWork, StreamCalls } from '@verfs/native';
-import { optionsOf, signalOf } from './arguments.ts';
+import { optionsOf, signalOf, textOf } from './arguments.ts';
 import type { Cancellable } from './cancellable.ts';
 import { type ReceiveOptions, receive, type SendOptions, send } from './streams.ts';
 import { Work } from './work.ts';
@@ -26,7 +26,11 @@ export class Snapshots {
    * @throws SnapshotNameError, SnapshotExistsError
    */
   async create(name: string, options: { readonly note?: string | undefined } & Cancellable = {}): Promise<Snapshot> {
-    return await this.#calls.snapshotCreate(name, optionsOf(options).note ?? '', signalOf(options));
+    return await this.#calls.snapshotCreate(
+      textOf('name', name),
+      textOf('note', optionsOf(options).note ?? ''),
+      signalOf(options),
+    );
   }
 
   /** Every snapshot, the oldest first. */
@@ -36,7 +40,7 @@ export class Snapshots {
 
   /** @throws SnapshotHeldError */
   async delete(name: string, options: Cancellable = {}): Promise<void> {
-    return await this.#calls.snapshotDelete(name, signalOf(options));
+    return await this.#calls.snapshotDelete(textOf('name', name), signalOf(options));
   }
 
   /**
@@ -45,7 +49,7 @@ export class Snapshots {
    * @throws UsageError when `tag` holds it already
    */
   async hold(name: string, tag: string, options: Cancellable = {}): Promise<void> {
-    return await this.#calls.snapshotHold(name, tag, signalOf(options));
+    return await this.#calls.snapshotHold(textOf('name', name), textOf('tag', tag), signalOf(options));
   }
 
   /**
@@ -54,7 +58,7 @@ export class Snapshots {
    * @throws UsageError when `tag` does not hold it
    */
   async release(name: string, tag: string, options: Cancellable = {}): Promise<void> {
-    return await this.#calls.snapshotRelease(name, tag, signalOf(options));
+    return await this.#calls.snapshotRelease(textOf('name', name), textOf('tag', tag), signalOf(options));
   }
 
   /**
@@ -73,7 +77,7 @@ export class Snapshots {
    * Cancelled, it completes.
    */
   rollback(name: string, options: Cancellable = {}): Work<SnapshotWork, void> {
-    return this.#begin((stop) => this.#calls.snapshotRollback(name, stop), options);
+    return this.#begin((stop) => this.#calls.snapshotRollback(textOf('name', name), stop), options);
   }
 
   #begin(run: (stop: AbortSignal) => Promise<void>, options: Cancellable): Work<SnapshotWork, void> {
@@ -87,7 +91,7 @@ export class Snapshots {
    * @throws PathExistsError, UsageError for a path that cannot be
    */
   clone(name: string, path: string, options: Cancellable = {}): Work<SnapshotWork, void> {
-    return this.#begin((stop) => this.#calls.snapshotClone(name, path, stop), options);
+    return this.#begin((stop) => this.#calls.snapshotClone(textOf('name', name), textOf('path', path), stop), options);
   }
 
   /**
@@ -101,7 +105,10 @@ export class Snapshots {
     path: string,
     options: { readonly to?: string | undefined } & Cancellable = {},
   ): Work<SnapshotWork, void> {
-    return this.#begin((stop) => this.#calls.snapshotRestore(name, path, optionsOf(options).to, stop), options);
+    return this.#begin(
+      (stop) => this.#calls.snapshotRestore(textOf('name', name), path, optionsOf(options).to, stop),
+      options,
+    );
   }
 
   /** How far the clone, the restoration or the rollback is that is under way, whoever began it. */

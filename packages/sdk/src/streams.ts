@@ -2,7 +2,7 @@
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Snapshot, StreamCalls } from '@verfs/native';
-import { functionOf, objectOf, optionsOf, signalOf } from './arguments.ts';
+import { functionOf, optionsOf, readableOf, signalOf } from './arguments.ts';
 import type { Cancellable } from './cancellable.ts';
 import { meet } from './meeting.ts';
 import { Work } from './work.ts';
@@ -91,9 +91,13 @@ export const send = (calls: StreamCalls, name: string, options: SendOptions): Re
 
 /** Makes a volume what the stream `source` says. */
 export function receive(calls: StreamCalls, source: Readable, options: ReceiveOptions): Work<number, Snapshot> {
-  const counter = new Counter(options?.onProgress);
-  const run = (stop: AbortSignal) => received(calls, source, counter, options?.rollback ?? false, stop);
-  return new Work({ run, look: () => counter.bytes, options });
+  let counter: Counter | undefined;
+  const run = (stop: AbortSignal) => {
+    const { onProgress, rollback = false } = optionsOf(options);
+    counter = new Counter(onProgress);
+    return received(calls, source, counter, rollback, stop);
+  };
+  return new Work({ run, look: () => counter?.bytes, options });
 }
 
 async function received(
@@ -103,7 +107,7 @@ async function received(
   rollback: boolean,
   signal: AbortSignal,
 ): Promise<Snapshot> {
-  objectOf('source', source);
+  readableOf('source', source);
   const meeting = await meet();
   try {
     const call = calls.snapshotReceive({ rollback, socket: meeting.socket }, signal);

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import type {
   ExportSource,
   TransferCalls,
@@ -6,6 +7,7 @@ import type {
   TransferProgress,
   TransferReport,
 } from '@verfs/native';
+import { functionOf, objectOf, optionsOf, signalOf, textOf } from './arguments.ts';
 import type { Cancellable } from './cancellable.ts';
 
 /** How often a copy that runs is looked at, in milliseconds. */
@@ -23,15 +25,31 @@ export interface CopyOptions extends Cancellable {
   readonly onProgress?: ((progress: TransferProgress) => Promise<void> | void) | undefined;
 }
 
+/** From where to where an import goes. */
+export const importPlaces = (source: string, target: string): [source: string, target: string] => [
+  resolve(textOf('source', source)),
+  textOf('target', target),
+];
+
+/** From where to where an export goes. */
+export function exportPlaces(source: ExportSource, target: string): [source: ExportSource, target: string] {
+  const { snapshot, path } = objectOf('source', source);
+  const from = snapshot === undefined ? {} : { snapshot: textOf('source.snapshot', snapshot) };
+  return [{ ...from, path: textOf('source.path', path) }, resolve(textOf('target', target))];
+}
+
 /** What the engine takes of the options. */
-export function transferOptionsOf({ verify, compare, leaveOut }: CopyOptions): TransferOptions {
+export function transferOptionsOf(options: CopyOptions): TransferOptions {
+  const { verify, compare, leaveOut } = optionsOf(options);
   return { verify: verify ?? true, compare: compare ?? false, leaveOut: leaveOut ?? false };
 }
 
 async function watched(
-  { signal, onProgress }: CopyOptions,
+  options: CopyOptions,
   run: (onBegin: (look: TransferLook) => void, signal: AbortSignal | undefined) => Promise<TransferReport>,
 ): Promise<TransferReport> {
+  const signal = signalOf(options);
+  const onProgress = functionOf('onProgress', options.onProgress);
   if (onProgress === undefined) {
     return await run(() => undefined, signal);
   }
@@ -70,9 +88,8 @@ export function importTree(
   [source, target]: readonly [source: string, target: string],
   options: CopyOptions,
 ): Promise<TransferReport> {
-  return watched(options, (onBegin, signal) =>
-    calls.import(source, target, transferOptionsOf(options), onBegin, signal),
-  );
+  const how = transferOptionsOf(options);
+  return watched(options, (onBegin, signal) => calls.import(source, target, how, onBegin, signal));
 }
 
 /** Copies `source` to `target` on this machine. */
@@ -81,7 +98,6 @@ export function exportTree(
   [source, target]: readonly [source: ExportSource, target: string],
   options: CopyOptions,
 ): Promise<TransferReport> {
-  return watched(options, (onBegin, signal) =>
-    calls.export(source, target, transferOptionsOf(options), onBegin, signal),
-  );
+  const how = transferOptionsOf(options);
+  return watched(options, (onBegin, signal) => calls.export(source, target, how, onBegin, signal));
 }

@@ -19,7 +19,7 @@ import {
   type Usage,
   type VolumeInfo,
 } from '@verfs/native';
-import { signalOf } from './arguments.ts';
+import { functionOf, optionsOf, signalOf, textOf } from './arguments.ts';
 import type { Cancellable } from './cancellable.ts';
 import { collectionOf } from './collection.ts';
 import type { VolumeClient } from './control/client.ts';
@@ -31,7 +31,7 @@ import { checkCreateOptions, checkMountOptions, checkOpenOptions } from './optio
 import { LocalPolicy, type VolumePolicy } from './policy.ts';
 import { type ScrubOptions, scrubOf } from './scrub.ts';
 import { Snapshots } from './snapshots.ts';
-import { type CopyOptions, exportTree, importTree } from './transfer.ts';
+import { type CopyOptions, exportPlaces, exportTree, importPlaces, importTree } from './transfer.ts';
 import { Vault } from './vault.ts';
 import type { Work } from './work.ts';
 
@@ -118,8 +118,8 @@ export class Volume extends VolumeEmitter implements AsyncDisposable {
    * @throws UsageError, VolumeExistsError, VolumeFullError, VolumeReadOnlyError, PermissionError, IoError, CancelledError
    */
   static async create(path: string, options: CreateOptions & Cancellable = {}): Promise<VolumeInfo> {
-    const { signal, ...create } = options;
-    return await NativeVolume.create(path, checkCreateOptions(create), signal);
+    const { signal: _, ...create } = optionsOf(options);
+    return await NativeVolume.create(textOf('path', path), checkCreateOptions(create), signalOf(options));
   }
 
   /**
@@ -127,8 +127,8 @@ export class Volume extends VolumeEmitter implements AsyncDisposable {
    *
    * @throws NotAVolumeError, FormatNewerError, SuperblockDamagedError, PermissionError, IoError
    */
-  static inspect(path: string): Promise<VolumeInfo> {
-    return NativeVolume.inspect(path);
+  static async inspect(path: string): Promise<VolumeInfo> {
+    return await NativeVolume.inspect(textOf('path', path));
   }
 
   /**
@@ -139,8 +139,10 @@ export class Volume extends VolumeEmitter implements AsyncDisposable {
    * @throws VolumeLockedError when it is mounted or open; NotAVolumeError, FormatNewerError, SuperblockDamagedError,
    * PermissionError, IoError, CancelledError. Other damage is in the report.
    */
-  static fsck(path: string, { repair = false, onProgress, signal }: FsckOptions = {}): Promise<FsckReport> {
-    return NativeVolume.fsck(resolve(path), repair, onProgress, signal);
+  static async fsck(path: string, options: FsckOptions = {}): Promise<FsckReport> {
+    const { repair = false, onProgress } = optionsOf(options);
+    const tell = functionOf('onProgress', onProgress);
+    return await NativeVolume.fsck(resolve(textOf('path', path)), repair, tell, signalOf(options));
   }
 
   /**
@@ -151,10 +153,10 @@ export class Volume extends VolumeEmitter implements AsyncDisposable {
    * CancelledError
    */
   static async open(path: string, options: OpenOptions & Cancellable = {}): Promise<Volume> {
-    const { signal, ...open } = options;
+    const { signal: _, ...open } = optionsOf(options);
     // Whatever the current directory will be when it is used.
-    const absolute = resolve(path);
-    const native = await NativeVolume.open(absolute, checkOpenOptions(open), signal);
+    const absolute = resolve(textOf('path', path));
+    const native = await NativeVolume.open(absolute, checkOpenOptions(open), signalOf(options));
     const isReadOnly = open.readOnly === true || open.readOnlyRecovery === true;
     return new Volume(native, absolute, isReadOnly ? 'read-only' : 'read-write');
   }
@@ -193,8 +195,8 @@ export class Volume extends VolumeEmitter implements AsyncDisposable {
    * MountpointStaleError, NoFuseDeviceError, NoFusermountError, PermissionError, IoError, CancelledError
    */
   async mount(mountpoint: string, options: MountOptions & Cancellable = {}): Promise<void> {
-    const { signal, ...mount } = options;
-    await this.#native.mount(mountpoint, checkMountOptions(mount), signal);
+    const { signal: _, ...mount } = optionsOf(options);
+    await this.#native.mount(textOf('mountpoint', mountpoint), checkMountOptions(mount), signalOf(options));
     this.#isMounted = true;
     this.#watch.tell({ type: 'mounted', mountpoint });
     this.#watchMount();
@@ -269,7 +271,7 @@ export class Volume extends VolumeEmitter implements AsyncDisposable {
    * @throws PathNotFoundError, UsageError, IoError, CancelledError
    */
   async usage(path = '', options: Cancellable = {}): Promise<Usage> {
-    return await this.#native.usage(path, signalOf(options));
+    return await this.#native.usage(textOf('path', path), signalOf(options));
   }
 
   /**
@@ -280,8 +282,8 @@ export class Volume extends VolumeEmitter implements AsyncDisposable {
    * @throws SourceMissingError, PathExistsError, SourceChangedError, CopyIncompleteError, CopyDiffersError, UsageError,
    * PermissionError, VolumeFullError, VolumeReadOnlyError, IoError, CancelledError
    */
-  import(source: string, target: string, options: CopyOptions = {}): Promise<TransferReport> {
-    return importTree(this.#native, [resolve(source), target], options);
+  async import(source: string, target: string, options: CopyOptions = {}): Promise<TransferReport> {
+    return await importTree(this.#native, importPlaces(source, target), options);
   }
 
   /**
@@ -291,8 +293,8 @@ export class Volume extends VolumeEmitter implements AsyncDisposable {
    * @throws SnapshotNotFoundError, PathNotFoundError, TargetExistsError, TargetFullError, SourceMissingError for the
    * directory of `target`, and as `import`
    */
-  export(source: ExportSource, target: string, options: CopyOptions = {}): Promise<TransferReport> {
-    return exportTree(this.#native, [source, resolve(target)], options);
+  async export(source: ExportSource, target: string, options: CopyOptions = {}): Promise<TransferReport> {
+    return await exportTree(this.#native, exportPlaces(source, target), options);
   }
 
   /**

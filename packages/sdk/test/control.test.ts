@@ -268,8 +268,8 @@ describe('snapshots through the control socket', () => {
 
   test('with parameters of another version are refused', async () => {
     await using client = await VolumeClient.to(served);
-    const refused = { code: 'VERFS_E_USAGE', message: expect.stringContaining('snapshotHold was asked with wrong') };
-    await expect(client.snapshots.hold('a', 3 as never)).rejects.toMatchObject(refused);
+    const refused = { code: 'VERFS_E_USAGE', message: expect.stringContaining('usage was asked with wrong') };
+    await expect(client.usage(3 as never)).rejects.toMatchObject(refused);
   });
 
   test('have a policy, which a read-only volume does not change', async () => {

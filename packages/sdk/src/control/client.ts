@@ -1,8 +1,8 @@
 import { connect, type Socket } from 'node:net';
-import { resolve } from 'node:path';
 import type { LiveKey } from '@verfs/config';
 import {
   CancelledError,
+  ClosedError,
   DaemonDiedError,
   InternalError,
   isErrorRecord,
@@ -10,6 +10,7 @@ import {
   PermissionError,
   restoreError,
   TimeoutError,
+  UsageError,
 } from '@verfs/errors';
 import { createFs, MountedFiles, type VolumeFs } from '@verfs/fs';
 import type {
@@ -34,17 +35,19 @@ import {
   SocketMessageReader,
   SocketMessageWriter,
 } from 'vscode-jsonrpc/node';
+import { functionOf, signalOf, textOf } from '../arguments.ts';
 import type { Cancellable } from '../cancellable.ts';
 import { collectionOf } from '../collection.ts';
 import type { LiveValues } from '../daemon/live-settings.ts';
 import { VolumeEmitter } from '../emitter.ts';
 import type { VolumeEvent } from '../events.ts';
+import { checkFreezeMs } from '../freeze.ts';
 import { currentMounts, fileSystemType, isBesideTree, isStale, mountOf, resolveLinks, showsVolume } from '../mounts.ts';
 import type { VolumePolicy } from '../policy.ts';
 import { mayServe, registered, type Served, socketPath } from '../registry.ts';
 import { type ScrubOptions, scrubOf } from '../scrub.ts';
 import { Snapshots } from '../snapshots.ts';
-import { type CopyOptions, transferOptionsOf } from '../transfer.ts';
+import { type CopyOptions, exportPlaces, importPlaces, transferOptionsOf } from '../transfer.ts';
 import { Vault } from '../vault.ts';
 import type { Work } from '../work.ts';
 import {
@@ -114,10 +117,26 @@ function dial(path: string): Promise<Socket> {
 }
 
 /** Who wants to know how far a copy is. */
-function tellingOf({ signal, onProgress }: CopyOptions): RequestOptions<'import' | 'export'> {
+function tellingOf(options: CopyOptions): RequestOptions<'import' | 'export'> {
+  const signal = signalOf(options);
+  const onProgress = functionOf('onProgress', options.onProgress);
   return onProgress === undefined
     ? { signal }
     : { signal, onProgress: async (value: TransferProgress) => onProgress(value) };
+}
+
+/**
+ * Refuses what cannot be sent: of a caller without types.
+ *
+ * @throws UsageError
+ */
+function refuseUnsendable(method: ControlMethod, parameters: object): void {
+  try {
+    JSON.stringify(parameters);
+  } catch (cause) {
+    const what = `An argument of ${method} is nothing that can be sent to the daemon: ${(cause as Error).message}`;
+    throw new UsageError(what, { advice: 'See the types of the package.', cause });
+  }
 }
 
 /** A volume that another process serves, through its control socket. Use it with `await using`, or close it. */
@@ -127,6 +146,7 @@ export class VolumeClient extends VolumeEmitter implements AsyncDisposable {
   readonly #socket: Socket;
   readonly #connection: MessageConnection;
   readonly #ended: Promise<never>;
+  #isClosed = false;
   /** Calls that were made, and by their number who wants to know how they go. */
   #calls = 0;
   readonly #listeners = new Map<number, (value: unknown) => Promise<void>>();
@@ -179,7 +199,7 @@ export class VolumeClient extends VolumeEmitter implements AsyncDisposable {
    * @throws NotMountedError, DaemonDiedError
    */
   static async connect(target: string): Promise<VolumeClient> {
-    const served = await findServed(target);
+    const served = await findServed(textOf('target', target));
     if (served === undefined) {
       await refuseUnserved(target);
       const path = await resolveLinks(target);
@@ -250,6 +270,9 @@ export class VolumeClient extends VolumeEmitter implements AsyncDisposable {
     { signal: patience, onProgress }: RequestOptions<M>,
     onAbort: () => Error,
   ): Promise<ControlMethods[M]> {
+    if (this.#isClosed) {
+      throw new ClosedError(`The connection to the daemon of ${this.served.mountpoint} is closed`);
+    }
     if (patience?.aborted) {
       throw onAbort();
     }
@@ -269,6 +292,7 @@ export class VolumeClient extends VolumeEmitter implements AsyncDisposable {
     }
     const sent = { ...parameters, ...(onProgress === undefined ? {} : { progress }) };
     try {
+      refuseUnsendable(method, sent);
       const answer = this.#connection.sendRequest<ControlMethods[M]>(method, sent, cancel.token);
       return await Promise.race([answer, aborted, this.#ended]);
     } catch (thrown) {
@@ -299,10 +323,11 @@ export class VolumeClient extends VolumeEmitter implements AsyncDisposable {
     parameters: ParametersOf<M>,
     options: RequestOptions<M> = {},
   ): Promise<ControlMethods[M]> {
+    const signal = signalOf(options);
     // What it does is told to those who listen.
     await this.#listening;
     const cancelled = () => new CancelledError(`${method} was cancelled; the daemon may complete it`);
-    return await this.#request(method, parameters, options, cancelled);
+    return await this.#request(method, parameters, { ...options, signal }, cancelled);
   }
 
   /** The state of the mount. */
@@ -316,28 +341,30 @@ export class VolumeClient extends VolumeEmitter implements AsyncDisposable {
   }
 
   /** What everything at and below `path` takes, from the root of the volume. */
-  usage(path = '', { signal }: Cancellable = {}): Promise<Usage> {
-    return this.#long('usage', { path }, { signal });
+  usage(path = '', options: Cancellable = {}): Promise<Usage> {
+    return this.#long('usage', { path }, options);
   }
 
   /**
    * Copies what is at `source` on this machine to the new path `target` in the volume, as `Volume.import` does. The
    * daemon does it, as the user that it is.
    */
-  import(source: string, target: string, options: CopyOptions = {}): Promise<TransferReport> {
-    const parameters = { source: resolve(source), target, ...transferOptionsOf(options) };
-    return this.#long('import', parameters as ParametersOf<'import'>, tellingOf(options));
+  async import(source: string, target: string, options: CopyOptions = {}): Promise<TransferReport> {
+    const [from, to] = importPlaces(source, target);
+    const parameters = { source: from, target: to, ...transferOptionsOf(options) };
+    return await this.#long('import', parameters as ParametersOf<'import'>, tellingOf(options));
   }
 
   /** Copies a path of the volume, or of one of its snapshots, to the new path `target`, as `Volume.export` does. */
-  export(source: ExportSource, target: string, options: CopyOptions = {}): Promise<TransferReport> {
-    const parameters = { ...source, target: resolve(target), ...transferOptionsOf(options) };
-    return this.#long('export', parameters as ParametersOf<'export'>, tellingOf(options));
+  async export(source: ExportSource, target: string, options: CopyOptions = {}): Promise<TransferReport> {
+    const [from, to] = exportPlaces(source, target);
+    const parameters = { ...from, target: to, ...transferOptionsOf(options) };
+    return await this.#long('export', parameters as ParametersOf<'export'>, tellingOf(options));
   }
 
   /** Holds the volume still, as `Volume.freeze` does. The daemon lets it go on when the time is over. */
-  async freeze(forMs: number, { signal }: Cancellable = {}): Promise<void> {
-    await this.#long('freeze', { forMs }, { signal });
+  async freeze(forMs: number, options: Cancellable = {}): Promise<void> {
+    await this.#long('freeze', { forMs: checkFreezeMs(forMs) }, options);
   }
 
   /** Lets it go on, as `Volume.thaw` does. */
@@ -408,6 +435,7 @@ export class VolumeClient extends VolumeEmitter implements AsyncDisposable {
 
   /** Ends the connection; the daemon goes on. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     this.#connection.dispose();
     this.#socket.destroy();
     this.#end();

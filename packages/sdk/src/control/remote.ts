@@ -9,6 +9,7 @@ import type {
   VaultStatus,
 } from '@verfs/native';
 import type { PolicyChanges, PolicyRun, PolicyStatus } from '@verfs/snapshots';
+import { optionsOf, signalOf } from '../arguments.ts';
 import type { Cancellable } from '../cancellable.ts';
 import type { PolicyRunOptions, VolumePolicy } from '../policy.ts';
 import type { VaultServer } from '../vault.ts';
@@ -111,8 +112,9 @@ export class RemotePolicy implements VolumePolicy {
     return this.#request('policySet', { changes }, options);
   }
 
-  run({ mode = 'done', ...options }: PolicyRunOptions = {}): Promise<PolicyRun> {
-    return this.#request('policyRun', { mode }, options);
+  async run(options: PolicyRunOptions = {}): Promise<PolicyRun> {
+    const { mode = 'done' } = optionsOf(options);
+    return await this.#request('policyRun', { mode }, { signal: signalOf(options) });
   }
 }
 
