@@ -95,12 +95,17 @@ struct State {
     last: Option<Result<GcProgress, StoreError>>,
 }
 
+/// Held by whoever has the store move what is alive in packs, and taken before he is at work: somebody who rests holds it, and
+/// who waits for it must not seem to be at work, or a pause would wait for both for ever.
+pub(crate) type CollectingTurn = Mutex<()>;
+
 struct Shared {
     store: Arc<ChunkStore>,
     vfs: Arc<Vfs>,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     pause: Arc<Pause>,
+    turn: Arc<CollectingTurn>,
     options: GcOptions,
     state: Mutex<State>,
     /// The thread waits here for its time, or rests.
@@ -139,6 +144,7 @@ impl Collector {
             disk,
             clock,
             pause,
+            turn: Arc::default(),
             options,
             state: Mutex::new(State::default()),
             work: Condvar::new(),
@@ -185,6 +191,11 @@ impl Collector {
             self.shared.work.notify_all();
         }
         ended
+    }
+
+    /// What others who have its store move packs hold meanwhile.
+    pub(crate) fn turn(&self) -> &Arc<CollectingTurn> {
+        &self.shared.turn
     }
 
     /// What [`Collector::collect`] would find.
@@ -297,6 +308,7 @@ impl Shared {
     }
 
     fn collect(&self, percent: u8, watch: &mut Watch) -> Result<GcProgress, StoreError> {
+        let _turn = self.turn.lock();
         let at_work = self.pause.work();
         let mut paced_bytes = 0;
         let mut paced_at = self.clock.monotonic();

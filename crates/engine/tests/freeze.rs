@@ -9,8 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use verfs_engine::{
-    Caller, CreateOptions, EngineError, FsckVerdict, Links, MetaEngine, OpenFlags, OpenOptions, Repair, Volume,
+    Caller, CreateOptions, EngineError, FsckVerdict, LOCK_GRACE, Links, MetaEngine, OpenFlags, OpenOptions, RekeyState,
+    Repair, VaultCompression, VaultSecret, Volume,
 };
+use verfs_testkit::TestRng;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -142,4 +144,63 @@ fn closing_ends_it() {
     let began = Instant::now();
     volume.close().unwrap();
     assert!(began.elapsed() < MINUTE / 2);
+}
+
+/// Has somebody end who goes on while it is set, also when a test fails.
+struct EndOf<'a>(&'a AtomicBool);
+
+impl Drop for EndOf<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_vault_that_gets_a_new_data_key_rests_as_well_whoever_collects_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let volume = new_volume(&folder.path().join("volume"), MetaEngine::Surrealkv);
+    let secret = VaultSecret::new(b"password".to_vec(), VaultSecret::new_key_file().unwrap().into_bytes()).unwrap();
+    volume.create_vault(&secret, VaultCompression::Off).unwrap();
+    volume.unlock_vault(&secret).unwrap();
+    let mut rng = TestRng::new(1);
+    let noise: Vec<u8> = std::iter::repeat_with(|| rng.bits().to_le_bytes()).flatten().take(24 << 20).collect();
+    put(&volume, "/.vault/large", &noise);
+    volume.sync().unwrap();
+    let collecting = AtomicBool::new(true);
+    thread::scope(|scope| {
+        // It needs what the new key's thread holds while it rests.
+        scope.spawn(|| {
+            while collecting.load(Ordering::SeqCst) {
+                volume.collect_garbage().unwrap();
+            }
+        });
+        let _ended = EndOf(&collecting);
+        volume.rekey_vault(&secret).unwrap();
+        let state = || volume.vault_status().unwrap().rekey;
+        let wait_while = |so: &dyn Fn(&RekeyState) -> bool| {
+            let end = Instant::now() + MINUTE;
+            while so(&state()) {
+                assert!(Instant::now() < end, "{:?}: it does not go on", state());
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        // While it seals records anew, and then while it moves packs.
+        for _ in 0..2 {
+            volume.freeze(MINUTE).unwrap();
+            let rests_at = state();
+            assert!(matches!(rests_at, RekeyState::Running(_)), "{rests_at:?}: it did not rest");
+            thread::sleep(Duration::from_millis(300));
+            assert_eq!(state(), rests_at);
+            volume.thaw().unwrap();
+            wait_while(&|state| *state == RekeyState::Running(0));
+        }
+        wait_while(&|state| *state != RekeyState::Idle);
+    });
+    volume.lock_vault(LOCK_GRACE).unwrap();
+    volume.unlock_vault(&secret).unwrap();
+    let flags = OpenFlags::from_bits(libc::O_RDONLY);
+    let files = volume.files(root());
+    let found = files.read_file(b"/.vault/large", flags, 32 << 20).unwrap().unwrap().concat();
+    assert!(found == noise, "what the vault holds is something else");
+    volume.close().unwrap();
 }

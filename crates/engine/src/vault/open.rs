@@ -18,7 +18,7 @@ use verfs_store::{
     ChunkBackend, ChunkStore, Compressed, GcProgress, Pace, ScrubEnd, ScrubPosition, ScrubProgress, StoreError,
     StoreOptions,
 };
-use verfs_vfs::{Keyring, LockedVault, Retirement, SealedMeta, StreamError, UnlockedKeys, Vfs, VfsOptions, VfsParts};
+use verfs_vfs::{LockedVault, Retirement, SealedMeta, StreamError, UnlockedKeys, Vfs, VfsOptions, VfsParts};
 
 use super::chunks::VaultChunks;
 use super::core_dumps::NoCoreDumps;
@@ -201,13 +201,15 @@ impl OpenVault {
     }
 
     /// Seals anew what is sealed with old data keys, in the background.
-    pub(super) fn start_rekey(&self, keyring: Keyring, retirement: Retirement) -> io::Result<()> {
+    pub(super) fn start_rekey(&self, setting: &VaultSetting, retirement: Retirement) -> io::Result<()> {
         let parts = RekeyParts {
-            keyring,
+            keyring: setting.keyring(),
             keys: Arc::clone(&self.keys),
             meta: Arc::clone(&self.meta),
             store: Arc::clone(&self.store),
             vfs: Arc::clone(&self.vfs),
+            pause: Arc::clone(&setting.pause),
+            collecting: Arc::clone(self.collector.turn()),
         };
         self.rekey.start(parts, retirement)
     }
@@ -276,8 +278,9 @@ impl OpenVault {
 
     /// Commits what is left, ends every thread and forgets the keys, whoever still holds on to parts of it.
     pub(super) fn close(&self, setting: &VaultSetting) -> Result<(), EngineError> {
-        self.rekey.stop();
+        // First: a rekey may wait for the end of a collection.
         self.collector.begin_stop();
+        self.rekey.stop();
         let vfs = self.vfs.close().map_err(|error| EngineError::from_vfs(&setting.path, error));
         self.collector.stop();
         let store = self.store.close().map_err(|error| EngineError::from_store(&setting.path, &error));

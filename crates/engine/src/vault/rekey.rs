@@ -18,6 +18,9 @@ use verfs_meta::{MetaError, MetaStore, WriteBatch};
 use verfs_store::{ChunkStore, GcProgress, Pace, Resealed, StoreError};
 use verfs_vfs::{Keyring, Retirement, SealedMeta, VaultError, Vfs, VfsError};
 
+use crate::gc::CollectingTurn;
+use crate::pause::Pause;
+
 /// How far a rekey is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum RekeyState {
@@ -37,6 +40,10 @@ pub(super) struct RekeyParts {
     pub(super) meta: Arc<SealedMeta>,
     pub(super) store: Arc<ChunkStore>,
     pub(super) vfs: Arc<Vfs>,
+    /// Where it rests while nothing on the disk may change.
+    pub(super) pause: Arc<Pause>,
+    /// Held while it moves packs.
+    pub(super) collecting: Arc<CollectingTurn>,
 }
 
 #[derive(Default)]
@@ -132,8 +139,26 @@ fn limit_of(meta: &SealedMeta, generation: u32) -> Result<Option<u64>, MetaError
 }
 
 fn run(shared: &Shared, parts: &RekeyParts, mut retirement: Retirement) -> Result<(), Interrupted> {
-    let RekeyParts { keyring, keys, meta, store, vfs } = parts;
-    let go_on = || if shared.stop.load(Ordering::Acquire) { Err(Interrupted::Stopped) } else { Ok(()) };
+    let limit = reseal_records(shared, parts)?;
+    reseal_packs(shared, parts, limit)?;
+    let RekeyParts { keyring, keys, meta, store, vfs, pause, .. } = parts;
+    let _at_work = pause.work();
+    let (mut batch, mut value) = (WriteBatch::new(), Vec::new());
+    // Before the end: what was sent of earlier snapshots has seals that nobody can open soon.
+    put_u64(&mut value, vfs.epoch().0);
+    batch.put(SYSTEM_REKEYED, value);
+    with_turn(store, || meta.commit(batch).and_then(|()| meta.sync()))?;
+    keyring.end_rekey(&mut retirement, keys)?;
+    let mut batch = WriteBatch::new();
+    batch.delete(SYSTEM_REKEY);
+    with_turn(store, || meta.commit(batch).and_then(|()| meta.sync()))?;
+    Ok(())
+}
+
+/// Seals the records anew. The packs below what it returns are sealed with older keys.
+fn reseal_records(shared: &Shared, parts: &RekeyParts) -> Result<PackId, Interrupted> {
+    let RekeyParts { keys, meta, store, vfs, pause, .. } = parts;
+    let at_work = pause.work();
     // Frames of the log that are sealed with the old key are not needed any more then.
     vfs.sync()?;
     let limit = match limit_of(meta, keys.generation())? {
@@ -151,26 +176,30 @@ fn run(shared: &Shared, parts: &RekeyParts, mut retirement: Retirement) -> Resul
     };
     let mut from = Some(Bytes::new());
     while let Some(key) = from {
-        go_on()?;
+        if shared.stop.load(Ordering::Acquire) {
+            return Err(Interrupted::Stopped);
+        }
+        at_work.rest();
         from = with_turn(store, || meta.reseal(&key))?;
     }
-    let resealed = store.reseal(PackId(limit), &mut |progress: &GcProgress| {
+    Ok(PackId(limit))
+}
+
+/// Seals what the packs below `limit` hold anew, in others.
+fn reseal_packs(shared: &Shared, parts: &RekeyParts, limit: PackId) -> Result<(), Interrupted> {
+    let _collecting = parts.collecting.lock();
+    let at_work = parts.pause.work();
+    let resealed = parts.store.reseal(limit, &mut |progress: &GcProgress| {
         shared.moved_bytes.store(progress.moved_bytes, Ordering::Relaxed);
-        if shared.stop.load(Ordering::Acquire) { Pace::Stop } else { Pace::Go }
+        if shared.stop.load(Ordering::Acquire) {
+            return Pace::Stop;
+        }
+        at_work.rest();
+        Pace::Go
     })?;
     match resealed {
-        Resealed::All => {}
-        Resealed::Stopped => return Err(Interrupted::Stopped),
-        Resealed::PacksLeft(left) => return Err(Interrupted::PacksLeft(left)),
+        Resealed::All => Ok(()),
+        Resealed::Stopped => Err(Interrupted::Stopped),
+        Resealed::PacksLeft(left) => Err(Interrupted::PacksLeft(left)),
     }
-    let (mut batch, mut value) = (WriteBatch::new(), Vec::new());
-    // Before the end: what was sent of earlier snapshots has seals that nobody can open soon.
-    put_u64(&mut value, vfs.epoch().0);
-    batch.put(SYSTEM_REKEYED, value);
-    with_turn(store, || meta.commit(batch).and_then(|()| meta.sync()))?;
-    keyring.end_rekey(&mut retirement, keys)?;
-    let mut batch = WriteBatch::new();
-    batch.delete(SYSTEM_REKEY);
-    with_turn(store, || meta.commit(batch).and_then(|()| meta.sync()))?;
-    Ok(())
 }

@@ -331,7 +331,7 @@ impl VaultSlot {
     }
 
     fn start_rekey(&self, vault: &OpenVault, retirement: Retirement) {
-        if let Err(error) = vault.start_rekey(self.keyring(), retirement) {
+        if let Err(error) = vault.start_rekey(&self.setting, retirement) {
             tracing::warn!(%error, "sealing the vault anew waits until it is unlocked next");
         }
     }

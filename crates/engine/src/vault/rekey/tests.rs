@@ -72,6 +72,8 @@ impl Opened {
             meta: Arc::clone(&self.sealed),
             store: Arc::clone(&self.store),
             vfs: Arc::clone(&self.vfs),
+            pause: Arc::default(),
+            collecting: Arc::default(),
         };
         run(&Shared::default(), &parts, retirement)
     }
