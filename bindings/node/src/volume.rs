@@ -9,10 +9,10 @@ use napi_derive::napi;
 use verfs_engine as engine;
 
 use crate::call::{Call, Place};
+use crate::memory;
 use crate::options::{CreateOptions, MountOptions, OpenOptions};
 use crate::pool::{Kind, drop_elsewhere};
 use crate::stats::{Stats, VolumeInfo};
-use crate::wiping_allocator;
 
 /// An open volume. Every method returns a promise; it rejects with an `Error` that has `code`, `message` and,
 /// where there is one, `path`. A signal that fires rejects the promise at once with `VERFS_E_CANCELLED`.
@@ -55,7 +55,7 @@ impl Volume {
         options: Option<OpenOptions>,
         #[napi(ts_arg_type = "AbortSignal | undefined | null")] signal: Option<Object<'_>>,
     ) -> napi::Result<PromiseRaw<'env, Volume>> {
-        wiping_allocator::watch();
+        memory::watch();
         let work = move || {
             let options = options.unwrap_or_default().into_engine()?;
             Ok(Self { inner: Some(engine::Volume::open(&PathBuf::from(path), &options)?) })

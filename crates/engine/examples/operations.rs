@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use verfs_base::{Ino, Timestamp};
-use verfs_engine::{CreateOptions, OpenOptions, Volume};
+use verfs_engine::{CreateOptions, Memory, OpenOptions, Volume};
 use verfs_vfs::{Context, Listing, NodeKind, RenameMode, SetAttr, SetTime, SyncScope, Vfs};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Memory = Memory;
 
 const FILE_BYTES: usize = 3000;
 const ROOT: Context = Context::ROOT;

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use verfs_base::Ino;
-use verfs_engine::{CreateOptions, OpenOptions, Volume};
+use verfs_engine::{CreateOptions, Memory, OpenOptions, Volume};
 use verfs_vfs::{Context, NodeKind};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Memory = Memory;
 
 const ROOT: Context = Context::ROOT;
 const DIRECTORY_FILES: u64 = 1000;

@@ -49,14 +49,12 @@ pub use stats::{Damage, OpLatency, Stats, VolumeInfo};
 pub use transfer::{
     Content, Defects, TransferCounters, TransferOptions, TransferProgress, TransferReport, TransferWatch, Verify,
 };
-pub use vault::{
-    FreedMemory, LOCK_GRACE, RekeyState, VaultCompression, VaultSecret, VaultState, VaultStatus, watch_freed_memory,
-    wipes_freed_memory,
-};
+pub use vault::{LOCK_GRACE, RekeyState, VaultCompression, VaultSecret, VaultState, VaultStatus, watch_freed_memory};
 pub use verfs_base::Timestamp;
 pub use verfs_chunker::ChunkerKind;
 pub use verfs_format::scrub::{ScrubPass, ScrubTally};
 pub use verfs_fuse::{AllowOther, SnapshotsDirectory};
+pub use verfs_memory::{FreedMemory, Memory};
 pub use verfs_meta::EngineKind as MetaEngine;
 pub use verfs_store::{Finding, Mending};
 pub use verfs_store::{GcPhase, GcProgress, Reclaimable, ScrubEnd, ScrubProgress};

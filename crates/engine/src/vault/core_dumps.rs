@@ -6,37 +6,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use verfs_memory::{FreedMemory, set_freed_memory};
 
 /// Open vaults of this process: what they set is of the process, too.
 static OPEN_VAULTS: AtomicUsize = AtomicUsize::new(0);
 static CHANGING: Mutex<()> = Mutex::new(());
 static ON_CHANGE: OnceLock<fn(FreedMemory)> = OnceLock::new();
 
-/// What has to become of memory that is freed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FreedMemory {
-    /// It has to be wiped: a vault is open in this process.
-    Wiped,
-    /// It may stay as it is.
-    Left,
-}
-
-/// Tells `on_change` whenever that changes: it may have other allocators to tell. The first one counts.
+/// Tells `on_change` whenever it changes what becomes of freed memory: there may be other allocators than [`Memory`]. The
+/// first one counts.
+///
+/// [`Memory`]: verfs_memory::Memory
 pub fn watch_freed_memory(on_change: fn(FreedMemory)) {
     // Whoever comes second is the same: there is one addon in a process.
     let _ = ON_CHANGE.set(on_change);
 }
 
 fn tell(memory: FreedMemory) {
+    set_freed_memory(memory);
     if let Some(on_change) = ON_CHANGE.get() {
         on_change(memory);
     }
-}
-
-/// Whether memory that is freed has to be wiped: a vault is open in this process. For its allocator.
-#[must_use]
-pub fn wipes_freed_memory() -> bool {
-    OPEN_VAULTS.load(Ordering::Relaxed) > 0
 }
 
 /// Held while a vault is open.

@@ -14,7 +14,7 @@ mod secret;
 mod slot;
 mod snapshots;
 
-pub use core_dumps::{FreedMemory, watch_freed_memory, wipes_freed_memory};
+pub use core_dumps::watch_freed_memory;
 pub(crate) use locked::SnapshotPartner;
 pub(crate) use open::{OpenVault, complete_receive};
 pub use rekey::RekeyState;
