@@ -163,7 +163,7 @@ fn a_vault_that_gets_a_new_data_key_rests_as_well_whoever_collects_meanwhile() {
     volume.create_vault(&secret, VaultCompression::Off).unwrap();
     volume.unlock_vault(&secret).unwrap();
     let mut rng = TestRng::new(1);
-    let noise: Vec<u8> = std::iter::repeat_with(|| rng.bits().to_le_bytes()).flatten().take(24 << 20).collect();
+    let noise: Vec<u8> = std::iter::repeat_with(|| rng.bits().to_le_bytes()).flatten().take(96 << 20).collect();
     put(&volume, "/.vault/large", &noise);
     volume.sync().unwrap();
     let collecting = AtomicBool::new(true);
@@ -200,7 +200,7 @@ fn a_vault_that_gets_a_new_data_key_rests_as_well_whoever_collects_meanwhile() {
     volume.unlock_vault(&secret).unwrap();
     let flags = OpenFlags::from_bits(libc::O_RDONLY);
     let files = volume.files(root());
-    let found = files.read_file(b"/.vault/large", flags, 32 << 20).unwrap().unwrap().concat();
+    let found = files.read_file(b"/.vault/large", flags, 128 << 20).unwrap().unwrap().concat();
     assert!(found == noise, "what the vault holds is something else");
     volume.close().unwrap();
 }
