@@ -162,6 +162,40 @@ fn a_repair_keeps_what_older_metadata_does_not_know() {
     volume.close().unwrap();
 }
 
+/// Packs below a volume, by their paths in it.
+fn packs(built: &Built) -> BTreeMap<PathBuf, Vec<u8>> {
+    let of_pack = |path: &Path| path.extension() == Some("vpk".as_ref());
+    let inside = |path: PathBuf| path.strip_prefix(&built.path).unwrap().to_path_buf();
+    data(built).into_iter().filter(|(path, _)| of_pack(path)).map(|(path, bytes)| (inside(path), bytes)).collect()
+}
+
+#[test]
+fn newer_packs_of_which_nothing_can_be_read_stay_as_they_are() {
+    for has_index in [true, false] {
+        let (built, _) = with_older();
+        let of_yesterday = packs(&Built::new());
+        let newer: Vec<PathBuf> = packs(&built).into_keys().filter(|path| !of_yesterday.contains_key(path)).collect();
+        assert!(!newer.is_empty());
+        for path in newer.iter().map(|path| built.path.join(path)) {
+            let mut bytes = std::fs::read(&path).unwrap();
+            let starts: Vec<usize> = (32..bytes.len() - 4).filter(|at| bytes[*at..].starts_with(b"Vblk")).collect();
+            starts.iter().for_each(|start| bytes[start + 60] ^= 8);
+            std::fs::write(&path, bytes).unwrap();
+            if !has_index {
+                std::fs::remove_file(path.with_extension("vpi")).unwrap();
+            }
+        }
+        let before = packs(&built);
+        // The repair opens the volume at its end: metadata that are the newest from then on would remove what they don't know.
+        assert_eq!(codes(&built, Repair::Yes).0, FsckVerdict::Mended);
+        built.assert_reads(&[]);
+        let after = packs(&built);
+        for path in &newer {
+            assert!(after.get(path) == before.get(path), "{} {has_index}: {:?}", path.display(), after.keys());
+        }
+    }
+}
+
 #[test]
 fn recovery_shows_what_older_metadata_know_and_the_rest_without_names() {
     let (built, _) = with_older();
@@ -282,15 +316,32 @@ fn missing_metadata_are_refused_and_a_repair_keeps_the_data_without_their_names(
 fn a_volume_that_no_witness_tells_of_keeps_packs_that_it_does_not_know() {
     let (built, _) = with_older();
     std::fs::remove_file(built.path.join("WITNESS")).unwrap();
-    let packs = |built: &Built| data(built).into_keys().filter(|path| path.extension() == Some("vpk".as_ref())).count();
+    let witness = built.path.join("WITNESS");
     let before = packs(&built);
+    let assert_kept = |built: &Built| {
+        let now = packs(built);
+        assert!(before.iter().all(|(path, bytes)| now.get(path) == Some(bytes)), "{:?}", now.keys());
+    };
+    // Who looks at it must not make it the newest.
+    codes(&built, Repair::No);
+    assert!(!witness.exists(), "a check vouched for it");
+    for name in [None, None, Some(b"named"), None] {
+        let volume = Volume::open(&built.path, &damage::options()).unwrap();
+        if let Some(name) = name {
+            volume.vfs().mkdir(&ROOT, Ino::ROOT, name, 0o755).unwrap();
+        }
+        volume.close().unwrap();
+        drop(volume);
+        assert_kept(&built);
+    }
+    witness.metadata().unwrap();
     let volume = Volume::open(&built.path, &damage::options()).unwrap();
     write_today(&volume);
     volume.close().unwrap();
     drop(volume);
-    assert!(packs(&built) > before, "{} packs of {before}", packs(&built));
+    assert_kept(&built);
+    assert!(packs(&built).len() > before.len());
     assert_eq!(codes(&built, Repair::Yes).0, FsckVerdict::Mended);
-    built.path.join("WITNESS").metadata().unwrap();
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub struct WitnessedStore {
     /// Held by the one commit that runs: numbers rise in the order of commits.
     turn: Mutex<()>,
     committed: AtomicU64,
+    /// The last number when it was opened.
+    opened: u64,
     witness: Mutex<Witness>,
 }
 
@@ -121,6 +123,7 @@ impl WitnessedStore {
             standing: Mutex::new(standing),
             turn: Mutex::default(),
             committed: AtomicU64::new(last),
+            opened: last,
             witness: Mutex::new(Witness { file: None, number, slot, flushed: None, failed: false }),
         })
     }
@@ -175,6 +178,16 @@ impl WitnessedStore {
 
     fn is_older(&self) -> bool {
         matches!(*self.standing.lock(), Standing::Older { .. })
+    }
+
+    /// Whether a witness may tell of a batch of this number. Of what nobody knows only what came since is the newest: who
+    /// merely looks at it must not vouch for it.
+    fn is_vouched(&self, number: u64) -> bool {
+        match *self.standing.lock() {
+            Standing::Newest => true,
+            Standing::Unwitnessed => number > self.opened,
+            Standing::Older { .. } => false,
+        }
     }
 
     /// A batch of this number is durable.
@@ -271,7 +284,7 @@ impl MetaStore for WitnessedStore {
     fn sync(&self) -> Result<()> {
         let number = self.committed.load(Ordering::Acquire);
         self.inner.sync()?;
-        if !self.is_older() {
+        if self.is_vouched(number) {
             self.write(number, Flush::WhenDue);
         }
         Ok(())
@@ -288,7 +301,7 @@ impl MetaStore for WitnessedStore {
     fn close(&self) -> Result<()> {
         let number = self.committed.load(Ordering::Acquire);
         self.inner.close()?;
-        if !self.is_older() {
+        if self.is_vouched(number) {
             self.write(number, Flush::Now);
         }
         // Whoever closed the volume may want to unmount the disk.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use verfs_base::{ChunkId, Disk, DiskFile, PackId};
 use verfs_format::chunk_record::{PackRecord, PackState, SYSTEM_STORE, StoreRecord, pack_key};
-use verfs_meta::{MetaError, MetaStore};
+use verfs_meta::{MetaError, MetaStore, WriteBatch};
 use verfs_pack::{
     IndexEntry, PACKS_DIR, PackScan, index_path, load_index, pack_path, remove_pack, scan_pack, seal_pack,
 };
@@ -31,8 +31,7 @@ pub(crate) fn load_record(disk: &dyn Disk, meta: &dyn MetaStore, leftovers: Left
                 .map_err(|error| StoreError::from(MetaError::Corrupt(format!("the store's record: {error}"))))?;
             match leftovers {
                 Leftovers::Remove => remove_leftovers(disk, record.next_pack),
-                // Their numbers are passed over when packs are made.
-                Leftovers::Keep => {}
+                Leftovers::Keep => return keep_leftovers(disk, meta, record),
             }
             Ok(record)
         }
@@ -58,8 +57,36 @@ fn remove_leftovers(disk: &dyn Disk, next_pack: u64) {
     }
 }
 
+/// Counts packs that the metadata doesn't know as made: what is committed next makes it the newest, and with that no later
+/// open must take them for leftovers.
+fn keep_leftovers(disk: &dyn Disk, meta: &dyn MetaStore, record: StoreRecord) -> Result<StoreRecord> {
+    let next_pack = next_free_pack(disk)?;
+    if next_pack <= record.next_pack {
+        return Ok(record);
+    }
+    tracing::warn!(
+        from = record.next_pack,
+        to = next_pack,
+        "there are packs that the metadata doesn't know; they stay"
+    );
+    let kept = StoreRecord { next_pack, ..record };
+    let mut batch = WriteBatch::new();
+    batch.put(SYSTEM_STORE, kept.encode());
+    meta.commit(batch)?;
+    Ok(kept)
+}
+
 /// A volume without a record should have no packs. If it has, its metadata was lost: nothing is overwritten.
 fn first_free_pack(disk: &dyn Disk) -> Result<u64> {
+    let next = next_free_pack(disk)?;
+    if next > FIRST_PACK {
+        tracing::error!(packs = next - FIRST_PACK, "there are packs, but the metadata knows none; they are left alone");
+    }
+    Ok(next)
+}
+
+/// The first number behind all packs that have a file.
+fn next_free_pack(disk: &dyn Disk) -> Result<u64> {
     let listed = |path: &Path| disk.list(path).map_err(|error| StoreError::of_disk("list", path, &error));
     let mut next = FIRST_PACK;
     let root = Path::new(PACKS_DIR);
@@ -70,9 +97,6 @@ fn first_free_pack(disk: &dyn Disk) -> Result<u64> {
                 next = next.max(number.saturating_add(1));
             }
         }
-    }
-    if next > FIRST_PACK {
-        tracing::error!(packs = next - FIRST_PACK, "there are packs, but the metadata knows none; they are left alone");
     }
     Ok(next)
 }

@@ -4,7 +4,7 @@ use rustc_hash::FxHashSet;
 use verfs_base::{ChunkId, DiskFile, PackId};
 use verfs_format::chunk_record::{ChunkRecord, SYSTEM_STORE, StoreRecord, chunk_key};
 use verfs_format::pack::{RecordHeader, record_bytes};
-use verfs_pack::{IndexEntry, load_index, pack_path};
+use verfs_pack::{IndexEntry, pack_path};
 
 use super::{Findings, StoreCheck};
 use crate::Result;
@@ -35,8 +35,8 @@ impl StoreCheck<'_> {
         let files = self.files()?;
         let newer: Vec<PackId> = files.into_iter().filter(|pack| pack.0 >= record.next_pack.max(1)).collect();
         let Some(last) = newer.last() else { return Ok(()) };
-        let mut adopted = StoreRecord { next_pack: last.0 + 1, ..record };
-        adopted.unsealed.extend(newer.iter().filter(|pack| !matches!(load_index(self.disk, **pack), Ok(Some(_)))));
+        // They are not of the last run: where nothing in them can be read, an open must not cut it off as a torn end.
+        let adopted = StoreRecord { next_pack: last.0 + 1, ..record };
         let detail = format!("{} packs were made behind the last one that the metadata knows", newer.len());
         findings.records("pack-newer", "packs", detail, |batch| batch.put(SYSTEM_STORE, adopted.encode()));
         Ok(())
