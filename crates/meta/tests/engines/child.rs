@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use rustix::process::Pid;
 use verfs_meta::EngineKind;
 
 use crate::crash::Load;
@@ -58,6 +59,10 @@ impl Running {
             .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         Running { child, output }
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// The next line that the child has for its parent; `None` once it has ended.

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rustix::process::{Resource, Rlimit, prlimit};
 use verfs_meta::{EngineKind, Health, MetaError, MetaStore, WriteBatch};
 
 use crate::child::{Role, Running};
@@ -22,6 +23,7 @@ for_kept_engines!(
     after_a_kill_there_is_a_prefix_of_batches_with_every_synced_one,
     after_a_loss_of_power_there_is_a_prefix_of_batches_with_every_synced_one,
     after_a_loss_of_power_while_tables_are_written_there_is_a_prefix_of_batches_with_every_synced_one,
+    after_a_limit_of_files_below_what_is_open_there_is_a_prefix_of_batches_with_every_synced_one,
     a_disk_that_failed_stops_writes_until_the_store_is_opened_again,
     a_disk_that_fails_under_load_ends_every_commit,
 );
@@ -173,6 +175,27 @@ fn after_a_loss_of_power_while_tables_are_written_there_is_a_prefix_of_batches_w
         disk.mount_image();
         let store = open_small(kind, &path).unwrap_or_else(|error| panic!("round {round}: {error}"));
         last = check_prefix(store.as_ref(), Load::Heavy, synced.max(last));
+        store.close().unwrap();
+    }
+}
+
+/// In the middle of a flush that stops the engine, and nobody above it can help.
+fn after_a_limit_of_files_below_what_is_open_there_is_a_prefix_of_batches_with_every_synced_one(subject: Subject) {
+    let kind = subject.kept();
+    let dir = temporary_dir();
+    let path = dir.path().join("meta");
+    let mut last = 0;
+    for round in 0..cases(4) {
+        let mut child = Running::start(Role::WriteMuch, kind, &path);
+        for _ in 0..=round * 7 {
+            last = child.line().expect("the child syncs").parse().unwrap();
+        }
+        let limit = Rlimit { current: Some(3), maximum: Some(1024) };
+        prlimit(Some(child.pid()), Resource::Nofile, limit).unwrap();
+        // It ends with its first error.
+        let lines: Vec<String> = std::iter::from_fn(|| child.line()).collect();
+        let store = open_small(kind, &path).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        last = check_prefix(store.as_ref(), Load::Heavy, newest(last, &lines));
         store.close().unwrap();
     }
 }
