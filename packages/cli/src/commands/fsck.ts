@@ -33,13 +33,15 @@ const words: Readonly<Record<Finding['mending'], string>> = {
 
 const findingText = ({ code, place, detail, mending }: Finding) => `  ${place}: ${detail} [${code}, ${words[mending]}]`;
 
-function text(report: FsckReport): string[] {
+/** What a check tells people, line by line. */
+export function fsckText(report: FsckReport): string[] {
   const { verdict, findings, mended, mendable, left, pendingLogFrames } = report;
+  const advice = mendable === 0 ? 'none of that can be mended' : `${mendable} can be mended: \`verfs fsck --repair\``;
   const heads: Readonly<Record<FsckReport['verdict'], string>> = {
     clean: 'The volume is clean.',
-    found: `${mendable + left} things are wrong, ${mendable} of them can be mended: \`verfs fsck --repair\`.`,
-    mended: `${mended} things were wrong, and are mended.`,
-    left: `${mended} things are mended, ${mendable + left} are not.`,
+    found: `Wrong: ${mendable + left}, and ${advice}.`,
+    mended: `Wrong: ${mended}, and all of that is mended.`,
+    left: `Mended: ${mended}. Not mended: ${mendable + left}.`,
   };
   const log =
     pendingLogFrames === 0 ? [] : [`The next mount completes ${pendingLogFrames} synced changes from the log.`];
@@ -92,7 +94,7 @@ export async function fsck(args: FsckArguments): Promise<void> {
   }
   const { path } = await targetOf(args);
   const report = await run(path, args);
-  createOutput(args.json ? 'json' : 'text').result(report, () => text(report));
+  createOutput(args.json ? 'json' : 'text').result(report, () => fsckText(report));
   const row = rows[report.verdict];
   if (row !== undefined) {
     process.exitCode = errorTable[row].exitCode;
