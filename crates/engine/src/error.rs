@@ -9,7 +9,7 @@ use verfs_format::superblock::SuperblockError;
 use verfs_fuse::FuseError;
 use verfs_meta::MetaError;
 use verfs_store::StoreError;
-use verfs_vfs::VfsError;
+use verfs_vfs::{OpenError, VfsError};
 
 /// Every code that an [`EngineError`] can have.
 pub const ERROR_CODES: &[&str] = &[
@@ -577,6 +577,13 @@ impl EngineError {
                 Self::from_io(path, &error)
             }
             StoreError::ChunkLength { .. } => EngineError::Io { path: path.to_path_buf(), detail: error.to_string() },
+        }
+    }
+
+    pub(crate) fn from_open(path: &Path, error: OpenError) -> Self {
+        match error {
+            OpenError::Damaged(detail) => EngineError::Damaged { path: path.to_path_buf(), detail },
+            OpenError::Failed(error) => Self::from_vfs(path, error),
         }
     }
 

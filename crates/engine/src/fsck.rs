@@ -243,8 +243,13 @@ fn check_volume(
     let options = OpenOptions::default().meta();
     let at = path.join(META_DIRECTORY);
     let mut named = Findings::default();
-    if !records::is_absent(&at) && !verfs_meta::is_named(&at) {
-        let detail = format!("the file ENGINE doesn't name one: the superblock says {engine}");
+    if let Some(other) = verfs_meta::engine_of_files(&at).filter(|other| *other != engine) {
+        let detail = format!("its files are of {other}, and volume.toml says {engine}: put back what belongs together");
+        named.left("metadata-engine", META_DIRECTORY, detail);
+        return Ok(named);
+    }
+    if !records::is_absent(&at) && !verfs_meta::is_named(engine, &at) {
+        let detail = format!("the file ENGINE doesn't say {engine}, as volume.toml does");
         named.mendable("metadata-engine", META_DIRECTORY, detail, Mend::Records(WriteBatch::new()));
         if repair == Repair::No {
             return Ok(named);
@@ -475,6 +480,8 @@ impl Part {
             }
             match mend {
                 Mend::Index(pack) => rebuild_index(&*self.disk, pack, self.backend.record_seed())?,
+                Mend::Log => records::put_log_aside(&*self.disk)
+                    .map_err(|error| StoreError::of_disk("rename", Path::new("log"), &error))?,
                 Mend::Records(changes) => {
                     for (key, change) in changes {
                         match change {

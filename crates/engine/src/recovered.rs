@@ -35,8 +35,8 @@ pub(crate) fn open_copy(
     options: &EngineOptions,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<WitnessedStore>, EngineError> {
-    let (engine, _) = kinds(path, superblock)?;
     let (at, disk) = (scratch.path(META_DIRECTORY), scratch.disk(""));
+    let engine = verfs_meta::engine_of_files(&at).unwrap_or(kinds(path, superblock)?.0);
     let about = |error: &MetaError| EngineError::from_meta(path, error);
     verfs_meta::name_again(engine, &at).map_err(|error| about(&error))?;
     for open in [verfs_meta::open, verfs_meta::salvage] {

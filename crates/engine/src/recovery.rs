@@ -20,6 +20,8 @@ use crate::EngineError;
 const SCRATCH_PREFIX: &str = "verfs-recovery-";
 /// What is copied, as it is written while a volume is opened. Packs are not.
 const COPIED: [&str; 3] = ["meta", "log", "vault/log"];
+/// Directories of an intent log, which have files only.
+const LOG_DIRECTORY: &str = "log";
 
 /// What stands in for the parts of a volume that are written. Its directory goes with it.
 #[derive(Debug)]
@@ -43,13 +45,50 @@ impl Scratch {
         let scratch =
             Scratch { volume: volume.to_path_buf(), directory: directory.clone(), removed: Removed::default() };
         for part in COPIED {
-            copy_directory(&volume.join(part), &directory.join(part)).map_err(about)?;
+            scratch.copy_directory(Path::new(part)).map_err(about)?;
         }
-        match fs::copy(volume.join(WITNESS_FILE), directory.join(WITNESS_FILE)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(about(error)),
-            Ok(_) | Err(_) => {}
-        }
+        scratch.copy_file(Path::new(WITNESS_FILE)).map_err(about)?;
         Ok(scratch)
+    }
+
+    /// Copies what can be read. A copy without the rest shows more than none.
+    fn copy_directory(&self, part: &Path) -> io::Result<()> {
+        let entries = match fs::read_dir(self.volume.join(part)) {
+            Ok(entries) => entries,
+            Err(error) => return self.leave_out(part, error),
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(self.directory.join(part))?;
+        for entry in entries {
+            let entry = entry?;
+            let path = part.join(entry.file_name());
+            if !entry.file_type()?.is_dir() {
+                self.copy_file(&path)?;
+            } else if part.ends_with(LOG_DIRECTORY) {
+                self.leave_out(&path, ErrorKind::IsADirectory.into())?;
+            } else {
+                self.copy_directory(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a file; one that can't be read to its end up to there.
+    fn copy_file(&self, path: &Path) -> io::Result<()> {
+        match fs::copy(self.volume.join(path), self.directory.join(path)) {
+            Ok(_) => Ok(()),
+            Err(error) => self.leave_out(path, error),
+        }
+    }
+
+    /// Goes without what can't be read of the volume; the copy needs its room.
+    fn leave_out(&self, path: &Path, error: io::Error) -> io::Result<()> {
+        match error.kind() {
+            ErrorKind::NotFound => return Ok(()),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => return Err(error),
+            _ => tracing::error!(path = %path.display(), %error, "recovery goes without what can't be read"),
+        }
+        self.removed.lock().insert(path.to_path_buf());
+        Ok(())
     }
 
     /// Leaves nothing of a part of the copy.
@@ -107,29 +146,6 @@ fn new_directory(uuid: &str) -> io::Result<PathBuf> {
             made => return made.map(|()| directory),
         }
     }
-}
-
-/// Copies what can be read; a file that can't be read as a whole is left out.
-fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(from) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    DirBuilder::new().recursive(true).mode(0o700).create(to)?;
-    for entry in entries {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_directory(&entry.path(), &target)?;
-        } else if let Err(error) = fs::copy(entry.path(), &target) {
-            if error.kind() == ErrorKind::StorageFull {
-                return Err(error);
-            }
-            tracing::error!(file = %entry.path().display(), %error, "recovery goes without a file that can't be read");
-        }
-    }
-    Ok(())
 }
 
 /// A disk that is read from below and written above.
@@ -294,6 +310,14 @@ mod tests {
         assert_eq!(disk.list(Path::new("packs/01")).unwrap(), [PathBuf::from("b.vpk")]);
         assert_eq!(fs::read(volume.join("packs/01/a.vpk")).unwrap(), b"below");
         assert!(!volume.join("packs/01/b.vpk").exists());
+        // In the place of a file, something that is none.
+        fs::create_dir_all(volume.join("log/intent-0.vlog/x")).unwrap();
+        fs::create_dir_all(volume.join("WITNESS")).unwrap();
+        fs::write(volume.join("vault"), b"no directory").unwrap();
+        let damaged = Scratch::of_volume(&volume, "uuid").unwrap().disk("");
+        let log = Path::new("log/intent-0.vlog");
+        assert_eq!(damaged.open(log).unwrap_err().kind(), ErrorKind::NotFound);
+        damaged.create(log).unwrap();
         let directory = scratch.directory.clone();
         drop(scratch);
         assert!(!directory.exists());

@@ -318,7 +318,7 @@ impl Volume {
         // The vault's part first: with the tree's the stream is applied.
         let opened = complete_receive(&ground, &*disk).and_then(|()| {
             let vfs = Vfs::open(parts, options.vfs((owner.uid(), owner.gid())));
-            vfs.map_err(|error| EngineError::from_vfs(path, error))
+            vfs.map_err(|error| EngineError::from_open(path, error))
         });
         let vfs = match opened {
             Ok(vfs) => vfs,

@@ -12,8 +12,13 @@ use std::time::Duration;
 
 use damage::{copy, noise};
 use verfs_base::Ino;
-use verfs_engine::{CreateOptions, FsckVerdict, MetaEngine, OpenOptions, Recovery, Repair, Volume};
-use verfs_vfs::{Context, Listing, NodeKind, Vfs, VfsError};
+use verfs_engine::{
+    CreateOptions, FsckVerdict, Mending, MetaEngine, OpenOptions, Recovery, Repair, VaultCompression, VaultSecret,
+    Volume,
+};
+use verfs_format::keys;
+use verfs_format::superblock::Superblock;
+use verfs_vfs::{Context, Listing, NodeKind, SetAttr, SyncScope, Vfs, VfsError};
 
 const ROOT: Context = Context::ROOT;
 /// Enough records for several tables and a log.
@@ -23,8 +28,7 @@ const CHUNKED_ONE_IN: u64 = 100;
 /// Longest until a call on a small volume ends, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What an error of damaged metadata may be.
-const CODES: [&str; 4] =
-    ["VERFS_E_DAMAGED", "VERFS_E_METADATA_OLDER", "VERFS_E_METADATA_MISSING", "VERFS_E_FORMAT_NEWER"];
+const CODES: [&str; 3] = ["VERFS_E_DAMAGED", "VERFS_E_METADATA_OLDER", "VERFS_E_METADATA_MISSING"];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Damage {
@@ -38,8 +42,15 @@ enum Damage {
 const DAMAGES: [Damage; 6] =
     [Damage::Flip(0), Damage::Flip(5), Damage::Flip(9), Damage::Halved, Damage::Emptied, Damage::Removed];
 
+/// Records of each kind that are damaged.
+const SAMPLED: usize = 3;
+
 fn options() -> OpenOptions {
     OpenOptions { memtable_bytes: 1 << 20, ..damage::options() }
+}
+
+fn recovery() -> OpenOptions {
+    OpenOptions { recovery: Recovery::ReadOnly, ..damage::options() }
 }
 
 fn name(number: u64) -> Vec<u8> {
@@ -201,21 +212,152 @@ fn fjall_with_damaged_files_is_refused_or_right_and_recovery_mounts() {
     every_damage_of_every_file(MetaEngine::Fjall);
 }
 
+fn check(path: &Path, repair: Repair) -> (FsckVerdict, Vec<(&'static str, Mending)>) {
+    let report = Volume::fsck(path, repair, &mut |_| ControlFlow::Continue(())).unwrap();
+    (report.verdict, report.findings.iter().map(|finding| (finding.code, finding.mending)).collect())
+}
+
+/// A normal open refuses it as damaged, and says what to do.
+fn assert_refused(path: &Path, what: &str) {
+    let error = Volume::open(path, &damage::options()).map(drop).unwrap_err();
+    // Without the number of the last batch they are older than any witness.
+    let code = if what == "Smeta.batch" { "VERFS_E_METADATA_OLDER" } else { "VERFS_E_DAMAGED" };
+    assert_eq!(error.code(), code, "{what}: {error}");
+    for advice in ["verfs fsck --repair", "verfs mount --read-only-recovery"] {
+        assert!(error.to_string().contains(advice), "{what}: {error}");
+    }
+}
+
 #[test]
 fn a_directory_that_does_not_name_its_engine_is_named_again() {
-    let built = damage::Built::new();
-    for text in [&b""[..], b"surreamkv\n"] {
-        std::fs::write(built.path.join("meta/ENGINE"), text).unwrap();
-        assert!(Volume::open(&built.path, &damage::options()).is_err());
-        for (repair, verdict) in [(Repair::No, FsckVerdict::Found), (Repair::Yes, FsckVerdict::Mended)] {
-            let report = Volume::fsck(&built.path, repair, &mut |_| ControlFlow::Continue(())).unwrap();
-            assert_eq!(
-                (report.verdict, report.findings[0].code),
-                (verdict, "metadata-engine"),
-                "{:?}",
-                report.findings
-            );
+    for text in [Some(&b""[..]), Some(b"surreamkv\n"), Some(b"fjall\n"), Some(b"\xff\xfe\0"), None] {
+        let built = damage::Built::new();
+        let (file, what) = (built.path.join("meta/ENGINE"), format!("{text:?}"));
+        match text {
+            Some(text) => std::fs::write(file, text).unwrap(),
+            None => std::fs::remove_file(file).unwrap(),
         }
+        assert_refused(&built.path, &what);
+        let volume = Volume::open(&built.path, &recovery()).unwrap();
+        built.assert_reads_of(&volume, &[]);
+        volume.close().unwrap();
+        drop(volume);
+        assert_eq!(check(&built.path, Repair::No), (FsckVerdict::Found, vec![("metadata-engine", Mending::Mendable)]));
+        assert_eq!(check(&built.path, Repair::Yes), (FsckVerdict::Mended, vec![("metadata-engine", Mending::Mended)]));
+        assert_eq!(check(&built.path, Repair::No), (FsckVerdict::Clean, vec![]));
         built.assert_reads(&[]);
     }
+}
+
+#[test]
+fn metadata_of_another_engine_than_the_superblock_says_are_shown_and_left_alone() {
+    let built = build(MetaEngine::Fjall);
+    let path = built.path().join("volume");
+    let text = std::fs::read(path.join("volume.toml")).unwrap();
+    let superblock = Superblock { metadata_engine: "surrealkv".to_owned(), ..Superblock::decode(&text).unwrap() };
+    std::fs::write(path.join("volume.toml"), superblock.encode()).unwrap();
+    let before = files(&path.join("meta"));
+    assert_refused(&path, "another engine");
+    let volume = Volume::open(&path, &recovery()).unwrap();
+    assert_eq!(right(volume.vfs(), "another engine"), FILES);
+    volume.close().unwrap();
+    drop(volume);
+    for (repair, verdict) in [(Repair::No, FsckVerdict::Found), (Repair::Yes, FsckVerdict::Left)] {
+        let (found, told) = check(&path, repair);
+        assert_eq!((found, told[0]), (verdict, ("metadata-engine", Mending::Left)));
+    }
+    assert_eq!(files(&path.join("meta")), before);
+}
+
+/// A volume with something of everything, as a crash leaves it: changes that only the log has, too.
+fn crashed() -> (damage::Built, tempfile::TempDir) {
+    let built = damage::Built::new();
+    let volume = Volume::open(&built.path, &damage::options()).unwrap();
+    let key_file = VaultSecret::new_key_file().unwrap().into_bytes();
+    let secret = || VaultSecret::new(b"a password".to_vec(), key_file.clone()).unwrap();
+    volume.create_vault(&secret(), VaultCompression::On).unwrap();
+    volume.unlock_vault(&secret()).unwrap();
+    let write = |vfs: &Vfs, name: &[u8], seed| {
+        let ino = vfs.mknod(&ROOT, Ino::ROOT, name, NodeKind::Regular, 0o600).unwrap().ino;
+        vfs.write(&ROOT, ino, 0, &noise(seed, 100_000)).unwrap();
+        ino
+    };
+    let vault = volume.vault_vfs().unwrap();
+    write(&vault, b"secret", 60);
+    vault.sync().unwrap();
+    let vfs = volume.vfs();
+    vfs.sync().unwrap();
+    for path in damage::CHUNKED {
+        let mode = SetAttr { mode: Some(0o640), ..SetAttr::default() };
+        vfs.setattr(&ROOT, built.ino(path), &mode).unwrap();
+        vfs.fsync(&ROOT, built.ino(path), SyncScope::All).unwrap();
+    }
+    let logged = write(vfs, b"logged", 61);
+    vfs.fsync(&ROOT, logged, SyncScope::All).unwrap();
+    let copied = tempfile::tempdir().unwrap();
+    copy(&built.path, &copied.path().join("volume"));
+    drop(vault);
+    volume.close().unwrap();
+    drop(volume);
+    (built, copied)
+}
+
+#[test]
+fn each_kind_of_record_that_cannot_be_decoded_is_named_with_advice_and_recovery_mounts() {
+    let (mut built, copied) = crashed();
+    let whole = copied.path().join("volume");
+    let every = ["/dir/file", "/dir/deep/file", "/changed", "/new", "/small", "/hard", "/attributes"];
+    let mut kinds: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
+    built.path = built.directory.path().join("listed");
+    copy(&whole, &built.path);
+    for key in built.keys_from(b"") {
+        // System values each for itself, other records by their keyspace.
+        let kind = match &key[..] {
+            [b'S', ..] => key.clone(),
+            [b'V', b'S', ..] => key.clone(),
+            [b'V', kind, ..] => vec![b'V', *kind],
+            [kind, ..] => vec![*kind],
+            [] => continue,
+        };
+        kinds.entry(kind).or_default().push(key);
+    }
+    for intent in [keys::SYSTEM_ROLLBACK, keys::SYSTEM_RECEIVE] {
+        kinds.entry(intent.to_vec()).or_default().push(intent.to_vec());
+    }
+    for kind in [b"i", b"d", b"e", b"l", b"x", b"h", b"L", b"D", b"s", b"c", b"p"] {
+        assert!(kinds.contains_key(&kind[..]), "there is no record of {}", kind.escape_ascii());
+    }
+    let mut refused = 0;
+    let sample = kinds.values().flat_map(|keys| {
+        let step = keys.len().div_ceil(SAMPLED);
+        keys.iter().step_by(step)
+    });
+    for (number, key) in sample.enumerate() {
+        // Said by a test that fails.
+        let what = key.escape_ascii().to_string();
+        eprintln!("record {what}");
+        built.path = built.directory.path().join(format!("volume-{number}"));
+        copy(&whole, &built.path);
+        built.put(key, if number % 2 == 0 { vec![] } else { vec![0xff; 12] });
+
+        let volume = Volume::open(&built.path, &recovery()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        built.assert_reads_of(&volume, &every);
+        volume.close().unwrap();
+        drop(volume);
+        let error = Volume::open(&built.path, &damage::options()).and_then(|volume| {
+            built.assert_reads_of(&volume, &every);
+            volume.close()
+        });
+        if error.is_err() {
+            refused += 1;
+            assert_refused(&built.path, &what);
+        }
+        let (verdict, told) = check(&built.path, Repair::Yes);
+        assert!(!told.iter().any(|(code, _)| *code == "open-refused"), "{what}: {verdict:?} {told:?}");
+        built.assert_reads(&every);
+        let (_, told) = check(&built.path, Repair::No);
+        assert!(told.iter().all(|(_, mending)| *mending == Mending::Left), "{what}: {told:?}");
+        std::fs::remove_dir_all(&built.path).unwrap();
+    }
+    assert!(refused > 5, "{refused} kinds of records are needed to open a volume");
 }

@@ -21,7 +21,7 @@ mod witness;
 pub use batch::{Change, WriteBatch};
 pub use copy::{Copied, copy_all};
 pub use engine::memory::{Fault, FaultAt, MemoryStore};
-pub use engine::{EngineKind, EngineOptions, UnknownEngine, is_named, name_again, open, salvage};
+pub use engine::{EngineKind, EngineOptions, UnknownEngine, engine_of_files, is_named, name_again, open, salvage};
 pub use error::{MetaError, Result};
 pub use limits::{BATCH_MAX_BYTES, KEY_MAX_BYTES, VALUE_MAX_BYTES};
 pub use prefixed::PrefixedStore;

@@ -70,7 +70,8 @@ pub enum StoreError {
 
 impl StoreError {
     /// The disk's error for `action` on `path`.
-    pub(crate) fn of_disk(action: &str, path: &Path, error: &io::Error) -> StoreError {
+    #[must_use]
+    pub fn of_disk(action: &str, path: &Path, error: &io::Error) -> StoreError {
         let kind = error.kind();
         if matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             return StoreError::OutOfSpace;

@@ -262,6 +262,9 @@ impl Shared {
         if matches!(error, StoreError::Damaged { .. } | StoreError::Missing { .. }) {
             self.note_damage(ino, error);
         }
+        if let StoreError::Meta(error) = error {
+            return self.meta_error(error);
+        }
         store_error(ino, error)
     }
 

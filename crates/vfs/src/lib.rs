@@ -53,6 +53,7 @@ pub use copy_out::{Copied, CopyMode, CopyProgress, NURSERY};
 pub use damage::DamagedFile;
 pub use diff::{TreeChange, TreeChangeKind};
 pub use error::{Result, VfsError};
+pub use recovery::OpenError;
 pub use rollback::{Outdated, Still};
 pub use snapshot_pair::{create_snapshot_of_both, create_snapshot_while_locked, rollback_of_both, vault_note};
 pub use snapshot_tree::SnapshotTree;

@@ -187,6 +187,9 @@ impl Shared {
 
     /// Logs a failure of the metadata engine and says what the caller gets.
     pub(crate) fn meta_error(&self, error: &MetaError) -> VfsError {
+        if let MetaError::Corrupt(detail) = error {
+            *self.damaged_record.lock() = Some(detail.clone());
+        }
         meta_error(error)
     }
 
@@ -205,6 +208,7 @@ impl Shared {
     /// Logs a record that can't be decoded and says what the caller gets.
     pub(crate) fn damaged(&self, record: &str, number: u64, error: DecodeError) -> VfsError {
         tracing::error!(record, number, %error, "metadata record is damaged");
+        *self.damaged_record.lock() = Some(format!("the record of {record} {number}: {error}"));
         VfsError::Io
     }
 }

@@ -12,14 +12,15 @@ use verfs_format::{
     ContentId, FrameHeader, HEADER_BYTES, InodeFlags, InodeKind, InodeRecord, InodeScope, LogEntry, OrphanRecord,
     TreeCounters, encode_versioned, keys, split_versioned, varint,
 };
-use verfs_meta::{Direction, KeyRange, MetaStore, WriteBatch};
+use verfs_meta::{Direction, KeyRange, MetaError, MetaStore, WriteBatch};
 
 use crate::apply::{Return, Steps, count};
 use crate::check::ReadFrame;
 use crate::directory::DirectoryCache;
 use crate::group::{Group, Reap, Unlogged};
+use crate::history::corrupt;
 use crate::intent_log::{IntentLog, create_files, log_path};
-use crate::load::{committed_node, decode_inode};
+use crate::load::{committed_node, decode_inode, meta_error};
 use crate::read_ahead::ReadAhead;
 use crate::resident::Resident;
 use crate::rollback::Freeze;
@@ -53,24 +54,36 @@ struct Base {
     snapshots: SnapshotTable,
 }
 
-pub(crate) fn system_number(meta: &dyn MetaStore, key: &[u8]) -> std::result::Result<Option<u64>, Unreadable> {
-    match meta.get(key)? {
-        None => Ok(None),
-        Some(value) => Ok(Some(varint::Reader::new(&value).u64()?)),
+pub(crate) fn system_number(meta: &dyn MetaStore, key: &[u8]) -> std::result::Result<Option<u64>, MetaError> {
+    let Some(value) = meta.get(key)? else { return Ok(None) };
+    varint::Reader::new(&value).u64().map(Some).map_err(|error| corrupt(key, &error))
+}
+
+/// Why a filesystem can't be opened.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A record of the metadata, or the stream whose application has to be completed, is not what was written.
+    #[error("{0}")]
+    Damaged(String),
+    /// Anything else.
+    #[error(transparent)]
+    Failed(#[from] VfsError),
+}
+
+impl From<MetaError> for OpenError {
+    fn from(error: MetaError) -> OpenError {
+        match error {
+            MetaError::Corrupt(detail) => {
+                tracing::error!(detail, "the metadata is damaged");
+                OpenError::Damaged(detail)
+            }
+            error => OpenError::Failed(meta_error(&error)),
+        }
     }
 }
 
-/// Why the base records can't be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unreadable {
-    #[error(transparent)]
-    Meta(#[from] verfs_meta::MetaError),
-    #[error(transparent)]
-    Decode(#[from] verfs_format::DecodeError),
-}
-
 /// Makes the root directory of an empty volume durable, as `options` want it.
-fn create_root(meta: &dyn MetaStore, now: Timestamp, options: &VfsOptions) -> std::result::Result<(), Unreadable> {
+fn create_root(meta: &dyn MetaStore, now: Timestamp, options: &VfsOptions) -> std::result::Result<(), MetaError> {
     let root = InodeRecord {
         kind: InodeKind::Directory,
         mode: options.root_mode,
@@ -99,17 +112,21 @@ fn create_root(meta: &dyn MetaStore, now: Timestamp, options: &VfsOptions) -> st
         batch.put(key.to_vec(), value);
     }
     meta.commit(batch)?;
-    meta.sync()?;
-    Ok(())
+    meta.sync()
 }
 
-fn read_base(meta: &dyn MetaStore, now: Timestamp, options: &VfsOptions) -> std::result::Result<Base, Unreadable> {
+fn read_base(meta: &dyn MetaStore, now: Timestamp, options: &VfsOptions) -> std::result::Result<Base, MetaError> {
+    let missing = |what: &str| MetaError::Corrupt(format!("there is no {what}"));
     if system_number(meta, keys::SYSTEM_GROUP)?.is_none() {
+        // Made anew, it would be in the place of one with names.
+        if meta.get(&keys::inode(Ino::ROOT))?.is_some() {
+            return Err(missing("number of the last group"));
+        }
         create_root(meta, now, options)?;
     }
     let counters = match meta.get(keys::SYSTEM_COUNTERS)? {
         None => TreeCounters::default(),
-        Some(value) => TreeCounters::decode(&value)?,
+        Some(value) => TreeCounters::decode(&value).map_err(|error| corrupt(keys::SYSTEM_COUNTERS, &error))?,
     };
     let mut orphans = VecDeque::new();
     let mut broken = None;
@@ -123,20 +140,27 @@ fn read_base(meta: &dyn MetaStore, now: Timestamp, options: &VfsOptions) -> std:
         }
         (None, _) => ControlFlow::Continue(()),
         (Some(_), Err(error)) => {
-            broken = Some(error);
+            broken = Some(corrupt(key, &error));
             ControlFlow::Break(())
         }
     })?;
     if let Some(error) = broken {
-        return Err(error.into());
+        return Err(error);
+    }
+    let snapshots = SnapshotTable::read(meta)?;
+    let epoch = system_number(meta, keys::SYSTEM_EPOCH)?.map_or(Epoch::FIRST, Epoch);
+    if let Some(newest) = snapshots.records().map(|(id, _)| id).last().filter(|newest| *newest >= epoch) {
+        // What is born in it would be in a snapshot.
+        return Err(MetaError::Corrupt(format!("the epoch is {}, and there is a snapshot {}", epoch.0, newest.0)));
     }
     Ok(Base {
         committed: GroupId(system_number(meta, keys::SYSTEM_GROUP)?.unwrap_or(0)),
-        next_number: system_number(meta, keys::SYSTEM_NEXT_NUMBER)?.unwrap_or(FIRST_NUMBER),
+        // Numbers are never used again.
+        next_number: system_number(meta, keys::SYSTEM_NEXT_NUMBER)?.ok_or_else(|| missing("next inode number"))?,
         counters,
         orphans,
-        epoch: system_number(meta, keys::SYSTEM_EPOCH)?.map_or(Epoch::FIRST, Epoch),
-        snapshots: SnapshotTable::read(meta)?,
+        epoch,
+        snapshots,
     })
 }
 
@@ -167,8 +191,14 @@ pub(crate) fn read_frames(disk: &dyn Disk, parity: u64, read: &ReadFrame<'_>) ->
     Ok((frames, at))
 }
 
-/// Whether the log has frames of groups behind `committed`. Their bodies are not looked at: one that a crash tore counts.
+/// Whether the log has frames of groups behind `committed`.
 pub(crate) fn has_frames_behind(disk: &dyn Disk, committed: GroupId) -> std::io::Result<bool> {
+    Ok(newest_frame(disk)?.is_some_and(|group| group > committed))
+}
+
+/// The newest group that has a frame in the log. Bodies are not looked at: one that a crash tore counts.
+pub(crate) fn newest_frame(disk: &dyn Disk) -> std::io::Result<Option<GroupId>> {
+    let mut newest = None;
     for parity in 0..2 {
         let file = match disk.open_read(&log_path(parity)) {
             Ok(file) => file,
@@ -180,13 +210,11 @@ pub(crate) fn has_frames_behind(disk: &dyn Disk, committed: GroupId) -> std::io:
         while at + HEADER_BYTES as u64 <= len {
             file.read_exact_at(&mut header_bytes, at)?;
             let Ok(header) = FrameHeader::decode(&header_bytes) else { break };
-            if header.group > committed {
-                return Ok(true);
-            }
+            newest = newest.max(Some(header.group));
             at += header.frame_bytes() as u64;
         }
     }
-    Ok(false)
+    Ok(newest)
 }
 
 /// What the metadata has of the inodes that log frames change: counters and releases follow from the difference
@@ -283,9 +311,19 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// What an open says that ended with `error`: a damaged record by its name, if that was why.
+    fn open_error(&self, error: VfsError) -> OpenError {
+        match (error, self.damaged_record.lock().take()) {
+            (VfsError::Io, Some(detail)) => OpenError::Damaged(detail),
+            (error, _) => OpenError::Failed(error),
+        }
+    }
+}
+
 /// Completes a rollback that a crash interrupted.
-fn complete_rollback(parts: &VfsParts, base: &Base, options: &VfsOptions) -> Result<bool> {
-    let to = system_number(&*parts.meta, keys::SYSTEM_ROLLBACK).map_err(|error| unreadable(&error))?;
+fn complete_rollback(parts: &VfsParts, base: &Base, options: &VfsOptions) -> std::result::Result<bool, OpenError> {
+    let to = system_number(&*parts.meta, keys::SYSTEM_ROLLBACK)?;
     let Some(to) = to else { return Ok(false) };
     tracing::info!(snapshot = to, "completing a rollback");
     let steps = Steps { parts, standing: base.snapshots.standing(), epoch: base.epoch };
@@ -295,17 +333,14 @@ fn complete_rollback(parts: &VfsParts, base: &Base, options: &VfsOptions) -> Res
 }
 
 /// Completes what a crash interrupted that changes the tree in one piece. Returns whether there was anything.
-fn complete_changes(parts: &VfsParts, base: &Base, options: &VfsOptions) -> Result<bool> {
+fn complete_changes(parts: &VfsParts, base: &Base, options: &VfsOptions) -> std::result::Result<bool, OpenError> {
     if complete_rollback(parts, base, options)? {
         return Ok(true);
     }
     match complete_receive(parts, &base.snapshots, (base.committed, base.epoch)) {
         Ok(completed) => Ok(completed),
-        Err(StreamError::Volume(error)) => Err(error),
-        Err(error) => {
-            tracing::error!(%error, "completing the application of a stream");
-            Err(VfsError::Io)
-        }
+        Err(StreamError::Volume(error)) => Err(error.into()),
+        Err(error) => Err(OpenError::Damaged(format!("a stream was applied in part: {error}"))),
     }
 }
 
@@ -313,7 +348,7 @@ impl Shared {
     /// Makes memory anew of what the store has as of `group`. Nothing may be uncommitted.
     pub(crate) fn rebuild(&self, group: GroupId) -> Result<()> {
         let meta = &*self.parts.meta;
-        let base = read_base(meta, self.now(), &self.options).map_err(|error| unreadable(&error))?;
+        let base = read_base(meta, self.now(), &self.options).map_err(|error| self.meta_error(&error))?;
         let space = self.parts.disk.space().map_err(|error| self.io_error("statvfs", &error))?;
         let mut fresh = new_state(base, group.next(), space, &self.options);
         let mut state = self.state.lock();
@@ -338,11 +373,6 @@ impl Shared {
         *state = fresh;
         Ok(())
     }
-}
-
-fn unreadable(error: &Unreadable) -> VfsError {
-    tracing::error!(%error, "reading the tree's base records");
-    VfsError::Io
 }
 
 fn record_of(node: &Node) -> Option<InodeRecord> {
@@ -390,13 +420,14 @@ impl Vfs {
     /// committed before the call returns. Starts the committer thread.
     ///
     /// # Errors
-    /// [`VfsError::Io`] for metadata or a log that can't be read, [`VfsError::NoSpace`].
-    pub fn open(parts: VfsParts, options: VfsOptions) -> Result<Arc<Vfs>> {
+    /// [`OpenError::Damaged`] for records of the metadata; [`VfsError::Io`] for metadata or a log that can't be read,
+    /// [`VfsError::NoSpace`].
+    pub fn open(parts: VfsParts, options: VfsOptions) -> std::result::Result<Arc<Vfs>, OpenError> {
         let now = parts.clock.now();
         let read_base = || read_base(&*parts.meta, now, &options);
-        let mut base = read_base().map_err(|error| unreadable(&error))?;
+        let mut base = read_base()?;
         if complete_changes(&parts, &base, &options)? {
-            base = read_base().map_err(|error| unreadable(&error))?;
+            base = read_base()?;
         }
         let disk_error = |error: std::io::Error| {
             tracing::error!(%error, "opening the intent log");
@@ -429,6 +460,7 @@ impl Vfs {
             options,
             log_frames: AtomicU64::new(0),
             damaged: Mutex::new(Vec::new()),
+            damaged_record: Mutex::new(None),
             read_ahead,
             whole_tree: Mutex::new(()),
             receiving: Mutex::new(()),
@@ -436,9 +468,10 @@ impl Vfs {
             watchers: crate::changes::Watchers::default(),
         });
         let replayed = frames.len();
+        let named = |error| shared.open_error(error);
         let mut stored = Stored::default();
         for (_, entries) in frames {
-            shared.replay(entries, &mut stored)?;
+            shared.replay(entries, &mut stored).map_err(named)?;
         }
         shared.settle_replay(stored);
         let committer = {
@@ -448,10 +481,10 @@ impl Vfs {
                 .spawn(move || crate::commit::run(&shared))
                 .map_err(|error| shared_thread_error(&error))?
         };
-        let vfs = Arc::new(Vfs { shared, committer: Mutex::new(Some(committer)) });
+        let vfs = Arc::new(Vfs { shared: Arc::clone(&shared), committer: Mutex::new(Some(committer)) });
         if replayed > 0 {
             tracing::info!(frames = replayed, "replayed the intent log");
-            vfs.shared.barrier()?;
+            vfs.shared.barrier().map_err(named)?;
         } else if has_work {
             let mut state = vfs.shared.state.lock();
             state.begin_change(vfs.shared.monotonic());

@@ -11,11 +11,10 @@ use bytes::Bytes;
 use parking_lot::MutexGuard;
 use verfs_base::{Epoch, GroupId, Timestamp};
 use verfs_format::{PruneProgress, SnapshotRecord, TreeCounters, keys};
-use verfs_meta::{Direction, KeyRange, MetaStore};
+use verfs_meta::{Direction, KeyRange, MetaError, MetaStore};
 
 use crate::group::{EpochEnd, Group};
 use crate::prune::{Prune, Pruned};
-use crate::recovery::Unreadable;
 use crate::rollback::Freeze;
 use crate::state::{Demand, State, Stop};
 use crate::versions::{SnapshotIds, read_used};
@@ -103,7 +102,7 @@ pub(crate) struct SnapshotTable {
 
 impl SnapshotTable {
     /// Reads the table of a volume.
-    pub(crate) fn read(meta: &dyn MetaStore) -> std::result::Result<SnapshotTable, Unreadable> {
+    pub(crate) fn read(meta: &dyn MetaStore) -> std::result::Result<SnapshotTable, MetaError> {
         let mut table = SnapshotTable::default();
         let mut records = Vec::new();
         let mut damaged = Vec::new();

@@ -155,6 +155,8 @@ pub(crate) struct Shared {
     pub(crate) options: VfsOptions,
     pub(crate) log_frames: AtomicU64,
     pub(crate) damaged: Mutex<Vec<DamagedInode>>,
+    /// The latest record of the metadata that was found damaged.
+    pub(crate) damaged_record: Mutex<Option<String>>,
     pub(crate) read_ahead: ReadAhead,
     /// Held by what changes the tree in one piece: a copy out of a snapshot, a rollback.
     pub(crate) whole_tree: Mutex<()>,

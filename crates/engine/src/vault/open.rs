@@ -133,7 +133,7 @@ impl OpenVault {
             clock: Arc::clone(clock),
         };
         let opened =
-            Vfs::open(parts, vfs_options(setting)).map_err(|error| EngineError::from_vfs(&setting.path, error));
+            Vfs::open(parts, vfs_options(setting)).map_err(|error| EngineError::from_open(&setting.path, error));
         let opened = opened.and_then(|vfs| {
             let parts = (Arc::clone(&store), Arc::clone(&vfs));
             let pause = Arc::clone(&setting.pause);
@@ -326,8 +326,8 @@ pub(crate) fn complete_receive(ground: &VaultGround, volume: &dyn Disk) -> Resul
     completed.map_err(|error| match error {
         StreamError::Volume(error) => EngineError::from_vfs(&ground.path, error),
         error => {
-            let detail = format!("completing the vault's part of a stream: {error}");
-            EngineError::Io { path: ground.path.clone(), detail }
+            let detail = format!("a stream was applied in part: {error}");
+            EngineError::Damaged { path: ground.path.clone(), detail }
         }
     })
 }

@@ -284,7 +284,13 @@ impl Built {
         for (path, bytes) in &self.made.contents {
             let read = lookup(volume.vfs(), path).and_then(|ino| read_all(volume.vfs(), ino));
             match read {
-                Ok(read) => assert!(read == *bytes || lost.contains(&&path[..]) && bytes.starts_with(&read), "{path}"),
+                Ok(read) => assert!(
+                    read == *bytes || lost.contains(&&path[..]) && bytes.starts_with(&read),
+                    "{path} {} {} {:?}",
+                    read.len(),
+                    bytes.len(),
+                    read.iter().zip(bytes).position(|(a, b)| a != b)
+                ),
                 Err(error) => assert!(lost.contains(&&path[..]), "{path}: {error}"),
             }
         }

@@ -200,7 +200,9 @@ fn reading_error(error: &Error) -> MetaError {
 
 fn opening_error(error: &Error) -> MetaError {
     match error {
-        Error::InvalidVersion(_) => MetaError::Unsupported(error.to_string()),
+        Error::InvalidVersion(Some(_)) => MetaError::Unsupported(error.to_string()),
+        // The file that should name a version names none.
+        Error::InvalidVersion(None) => MetaError::Corrupt(error.to_string()),
         Error::Io(io) | Error::Storage(LsmError::Io(io)) => match io.kind() {
             // Its manifests have no length of their own and name files: what is short, empty or not there was damaged, and
             // so was what says that there is a store at all, where it makes one and finds its files.

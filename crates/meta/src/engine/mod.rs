@@ -90,8 +90,8 @@ impl Default for EngineOptions {
 /// Opens the store in `dir`, or creates one there if the directory is absent or empty.
 ///
 /// # Errors
-/// [`MetaError::Unsupported`] if another engine or a newer version wrote the directory, [`MetaError::Corrupt`] if it
-/// holds something else or is damaged, [`MetaError::OutOfSpace`] and [`MetaError::Io`] as the disk has it, also if
+/// [`MetaError::Unsupported`] if a newer version wrote the directory, [`MetaError::Corrupt`] if it says that it is another
+/// engine's, holds something else or is damaged, [`MetaError::OutOfSpace`] and [`MetaError::Io`] as the disk has it, also if
 /// the store is open already. The two refusals change nothing.
 pub fn open(kind: EngineKind, dir: &Path, options: &EngineOptions) -> Result<Arc<dyn MetaStore>> {
     open_store(kind, dir, options, Damage::Refused)
@@ -124,12 +124,12 @@ fn open_store(kind: EngineKind, dir: &Path, options: &EngineOptions, damage: Dam
     })
 }
 
-/// Names the engine of a directory that has its files, where the name is gone or is nobody's. Returns whether it was.
+/// Names the engine of a directory that has its files, where it doesn't say so. Returns whether it did not.
 ///
 /// # Errors
 /// [`MetaError::Io`], [`MetaError::OutOfSpace`].
 pub fn name_again(kind: EngineKind, dir: &Path) -> Result<bool> {
-    if is_named(dir) || !dir.join(STORE_DIR).exists() {
+    if is_named(kind, dir) || !dir.join(STORE_DIR).exists() {
         return Ok(false);
     }
     let about = |error: io::Error| io_error(&format!("{}", dir.display()), &error);
@@ -137,28 +137,34 @@ pub fn name_again(kind: EngineKind, dir: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether a directory says which engine it belongs to.
+/// Whether a directory says that it belongs to this engine.
 #[must_use]
-pub fn is_named(dir: &Path) -> bool {
-    fs::read_to_string(dir.join(ENGINE_FILE)).is_ok_and(|name| EngineKind::from_str(name.trim_end()).is_ok())
+pub fn is_named(kind: EngineKind, dir: &Path) -> bool {
+    fs::read(dir.join(ENGINE_FILE)).is_ok_and(|name| name.trim_ascii_end() == kind.name().as_bytes())
+}
+
+/// The engine whose files are in a directory, whatever it says of itself; `None` where they don't tell.
+#[must_use]
+pub fn engine_of_files(dir: &Path) -> Option<EngineKind> {
+    let is_there = |name: &str| dir.join(STORE_DIR).join(name).exists();
+    match (is_there("manifest") || is_there("sstables") || is_there("wal"), is_there("keyspaces")) {
+        (true, false) => Some(EngineKind::Surrealkv),
+        (false, true) => Some(EngineKind::Fjall),
+        (true, true) | (false, false) => None,
+    }
 }
 
 /// Makes sure that `dir` is this engine's: writes its name into an empty directory, checks the name in any other.
 fn claim(kind: EngineKind, dir: &Path) -> Result<()> {
     let name_file = dir.join(ENGINE_FILE);
     let about = |error: io::Error| io_error(&format!("{}", dir.display()), &error);
-    match fs::read_to_string(&name_file) {
-        Ok(name) if name.trim_end() == kind.name() => return Ok(()),
+    match fs::read(&name_file) {
+        Ok(name) if name.trim_ascii_end() == kind.name().as_bytes() => return Ok(()),
         // Created, and the power went before the name was in it.
         Ok(name) if name.is_empty() && entries(dir).map_err(about)? == [name_file.clone()] => {}
         Ok(name) => {
-            return Err(match EngineKind::from_str(name.trim_end()) {
-                Ok(other) => MetaError::Unsupported(format!(
-                    "{} was written by the engine {other}; open it with that one, or copy it into a new directory",
-                    dir.display()
-                )),
-                Err(unknown) => MetaError::Unsupported(format!("{}: {unknown}", name_file.display())),
-            });
+            let name = name.trim_ascii_end().escape_ascii();
+            return Err(MetaError::Corrupt(format!("{} says \"{name}\" instead of {kind}", name_file.display())));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(dir).map_err(about)?;

@@ -47,7 +47,7 @@ fn a_directory_of_another_engine_is_refused_and_unchanged(subject: Subject) {
     store.close().unwrap();
     drop(store);
     let before = files(dir.path());
-    assert!(matches!(open_small(kind, dir.path()), Err(MetaError::Unsupported(_))));
+    assert!(matches!(open_small(kind, dir.path()), Err(MetaError::Corrupt(_))));
     assert!(files(dir.path()) == before);
     let store = open_small(other(kind), dir.path()).unwrap();
     assert!(store.get(b"k").unwrap().is_some());
@@ -58,7 +58,7 @@ fn a_directory_of_something_else_is_refused_and_unchanged(subject: Subject) {
     fs::write(dir.path().join("notes"), "mine").unwrap();
     assert!(matches!(open_small(subject.kept(), dir.path()), Err(MetaError::Corrupt(_))));
     fs::write(dir.path().join("ENGINE"), "leveldb\n").unwrap();
-    assert!(matches!(open_small(subject.kept(), dir.path()), Err(MetaError::Unsupported(_))));
+    assert!(matches!(open_small(subject.kept(), dir.path()), Err(MetaError::Corrupt(_))));
     assert_eq!(files(dir.path()).len(), 2);
 }
 

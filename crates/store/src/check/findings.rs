@@ -39,6 +39,8 @@ pub enum Mend {
     Records(WriteBatch),
     /// The index of a pack is made of its records.
     Index(PackId),
+    /// The intent log is kept in `damaged/`.
+    Log,
 }
 
 /// What a check found so far.
@@ -64,7 +66,7 @@ impl Findings {
         self.add(code, place.into(), detail.into(), Mending::Mendable);
         self.mend_bytes += match &mend {
             Mend::Records(batch) => batch.size_bytes(),
-            Mend::Index(_) => 0,
+            Mend::Index(_) | Mend::Log => 0,
         };
         if self.mend_bytes <= ROUND_MAX_BYTES {
             self.mends.push(mend);

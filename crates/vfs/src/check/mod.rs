@@ -13,6 +13,7 @@ mod history;
 mod log;
 mod names;
 mod references;
+mod system;
 mod unplaced;
 
 use std::ops::ControlFlow;
@@ -92,55 +93,6 @@ impl<'a> TreeCheck<'a> {
         }
         Ok(())
     }
-
-    fn number(&self, key: &[u8]) -> Result<Option<std::result::Result<u64, verfs_format::DecodeError>>> {
-        Ok(self.view.get(key)?.map(|value| varint::Reader::new(&value).u64()))
-    }
-
-    /// The numbers that everything else is held against; `None` for a tree that was never opened.
-    fn system(&self, findings: &mut Findings) -> Result<Option<System>> {
-        if self.view.get(keys::SYSTEM_GROUP)?.is_none() && self.view.get(&keys::inode(Ino::ROOT))?.is_none() {
-            return Ok(None);
-        }
-        let mut snapshots = Vec::new();
-        let mut damaged = Vec::new();
-        self.view.scan(&KeyRange::prefix(&[keys::SNAPSHOT]), Direction::Forward, &mut |key, value| {
-            if let Some(id) = keys::parse_snapshot(key) {
-                match SnapshotRecord::decode(value) {
-                    Ok(record) => snapshots.push((id, Some(record))),
-                    Err(error) => {
-                        damaged.push((id, error));
-                        snapshots.push((id, None));
-                    }
-                }
-            }
-            ControlFlow::Continue(())
-        })?;
-        for (id, error) in damaged {
-            let detail = format!("its record can't be decoded ({error}): it goes by the name damaged-{}", id.0);
-            findings.left("snapshot-record", format!("snapshot {}", id.0), detail);
-        }
-        let newest = snapshots.last().map_or(0, |(id, _)| id.0);
-        let mut number = |key: &[u8], name: &str, least: u64| -> Result<u64> {
-            Ok(match self.number(key)? {
-                Some(Ok(number)) if number >= least => number,
-                None if least <= 1 => least,
-                found => {
-                    let detail = format!("it says {found:?}, and is at least {least}");
-                    findings.records("system-number", name, detail, |batch| {
-                        let mut value = Vec::new();
-                        varint::put_u64(&mut value, least);
-                        batch.put(key.to_vec(), value);
-                    });
-                    least
-                }
-            })
-        };
-        let group = GroupId(number(keys::SYSTEM_GROUP, "number of the last group", 0)?);
-        let epoch = Epoch(number(keys::SYSTEM_EPOCH, "epoch", if newest == 0 { 1 } else { newest + 1 })?);
-        let next_number = number(keys::SYSTEM_NEXT_NUMBER, "next inode number", Ino::ROOT.0 + 1)?;
-        Ok(Some(System { group, epoch, next_number, snapshots }))
-    }
 }
 
 /// Numbers of a tree.
@@ -159,6 +111,8 @@ struct Checker<'a> {
     system: System,
     findings: &'a mut Findings,
     orphans: FxHashMap<ContentId, OrphanRecord>,
+    /// Inodes that this round makes of what is left of them.
+    made: FxHashSet<Ino>,
     counters: TreeCounters,
     /// The greatest number in use.
     highest: u64,
@@ -508,6 +462,7 @@ impl TreeCheck<'_> {
             found_directory: None,
             repair_part: REPAIR_PART,
             unknown_references: false,
+            made: FxHashSet::default(),
         }
     }
 

@@ -185,12 +185,16 @@ impl Checker<'_> {
             }
         }
         // What no name leads to either, and can't be read.
-        for (ino, error) in damaged.iter().filter(|(ino, _)| !rebuilt.contains(ino)) {
+        for (ino, error) in damaged {
+            if rebuilt.contains(ino) {
+                continue;
+            }
             let traces = self.traces(*ino)?;
             let detail = format!("it can't be decoded: {error}");
             let epoch = self.system.epoch;
             match traces {
                 Some(kind) => {
+                    rebuilt.insert(*ino);
                     let record = self.rebuilt(*ino, kind, Ino::ROOT)?;
                     self.mend("inode-lost", format!("inode {ino}"), detail, |batch| {
                         put_inode(batch, *ino, epoch, &record);
@@ -201,6 +205,7 @@ impl Checker<'_> {
                 }),
             }
         }
+        self.made.extend(rebuilt);
         for (key, value, kind, record) in wrong.kinds {
             let detail = format!("it says {:?}, inode {} says {kind:?}", record.kind, record.ino);
             let birth = split_versioned(&value).map_or(self.system.epoch, |(birth, _)| birth);

@@ -424,11 +424,7 @@ fn applier(steps: Steps<'_>, base: Option<Epoch>) -> Applier<'_> {
 impl Shared {
     /// Whether a stream may be applied to the tree as it is committed now.
     fn check_base(&self, begin: &StreamBegin) -> Result<(Option<Epoch>, Changed), StreamError> {
-        let meta_error = |error: crate::recovery::Unreadable| {
-            tracing::error!(%error, "reading the snapshots");
-            VfsError::Io
-        };
-        let snapshots = SnapshotTable::read(&*self.parts.meta).map_err(meta_error)?;
+        let snapshots = SnapshotTable::read(&*self.parts.meta).map_err(|error| self.meta_error(&error))?;
         let now = {
             let state = self.state.lock();
             (state.counters.inodes, state.epoch)

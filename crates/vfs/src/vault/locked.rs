@@ -18,9 +18,10 @@ use verfs_store::{ChunkStore, StoreError};
 use super::clear_meta::ClearMeta;
 use super::keyring::Keyring;
 use crate::commit::put_system;
+use crate::history::corrupt;
 use crate::load::{meta_error, store_error};
 use crate::prune::{self, Prune, Pruned};
-use crate::recovery::{Unreadable, has_frames_behind, system_number};
+use crate::recovery::{has_frames_behind, system_number};
 use crate::snapshot_pair::vault_note;
 use crate::snapshots::SnapshotTable;
 use crate::stream::StreamError;
@@ -75,11 +76,6 @@ pub enum WhileLocked {
     Later,
 }
 
-pub(super) fn unreadable(error: &Unreadable) -> VfsError {
-    tracing::error!(%error, "reading a locked vault");
-    VfsError::Io
-}
-
 impl LockedVault {
     /// The vault with these stored records, chunks, and with its intent log on this disk. All who change it at the same
     /// time have the same `turn`.
@@ -101,11 +97,11 @@ impl LockedVault {
     }
 
     pub(super) fn number(&self, key: &[u8]) -> Result<Option<u64>> {
-        system_number(&*self.stored, key).map_err(|error| unreadable(&error))
+        system_number(&*self.stored, key).map_err(|error| meta_error(&error))
     }
 
     pub(super) fn table(&self) -> Result<SnapshotTable> {
-        SnapshotTable::read(&self.clear).map_err(|error| unreadable(&error))
+        SnapshotTable::read(&self.clear).map_err(|error| meta_error(&error))
     }
 
     pub(super) fn chunk_store(&self) -> Result<Arc<ChunkStore>> {
@@ -137,7 +133,7 @@ impl LockedVault {
     pub(super) fn counters(&self) -> Result<TreeCounters> {
         let value = self.clear.get(keys::SYSTEM_COUNTERS).map_err(|error| meta_error(&error))?;
         let counters = value.map_or(Ok(TreeCounters::default()), |value| TreeCounters::decode(&value));
-        let counters = counters.map_err(|error| unreadable(&error.into()))?;
+        let counters = counters.map_err(|error| meta_error(&corrupt(keys::SYSTEM_COUNTERS, &error)))?;
         Ok(TreeCounters { inodes: counters.inodes.saturating_sub(self.nameless()?), ..counters })
     }
 
