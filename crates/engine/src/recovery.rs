@@ -314,10 +314,10 @@ mod tests {
         fs::create_dir_all(volume.join("log/intent-0.vlog/x")).unwrap();
         fs::create_dir_all(volume.join("WITNESS")).unwrap();
         fs::write(volume.join("vault"), b"no directory").unwrap();
-        let damaged = Scratch::of_volume(&volume, "uuid").unwrap().disk("");
+        let damaged = Scratch::of_volume(&volume, "uuid").unwrap();
         let log = Path::new("log/intent-0.vlog");
-        assert_eq!(damaged.open(log).unwrap_err().kind(), ErrorKind::NotFound);
-        damaged.create(log).unwrap();
+        assert_eq!(damaged.disk("").open(log).unwrap_err().kind(), ErrorKind::NotFound);
+        damaged.disk("").create(log).unwrap();
         let directory = scratch.directory.clone();
         drop(scratch);
         assert!(!directory.exists());

@@ -13,8 +13,8 @@ use verfs_format::vault::VAULT_PREFIX;
 use verfs_meta::{Direction, KeyRange, MemoryStore, MetaStore, PrefixedStore};
 use verfs_store::{ChunkBackend, ChunkStore, Compressed, StoreOptions};
 use verfs_vfs::{
-    Keyring, LockedVault, LockedVaults, ResumeToken, SealedMeta, StreamError, TargetChanges, VaultSecrets, Vfs,
-    VfsError, VfsOptions, VfsParts, complete_vault_receive,
+    Keyring, LockedVault, LockedVaults, OpenError, ResumeToken, SealedMeta, StreamError, TargetChanges, VaultSecrets,
+    Vfs, VfsOptions, VfsParts, complete_vault_receive,
 };
 
 use super::tree::{Dump, dump};
@@ -57,7 +57,12 @@ impl World {
         Keyring { meta, volume: [self.number; 16], rng: Arc::new(OsRng), clock: Arc::new(SystemClock::new()) }
     }
 
-    pub fn open(&self, meta: Arc<dyn MetaStore>, disk: Arc<dyn Disk>, backend: ChunkBackend) -> Result<Open, VfsError> {
+    pub fn open(
+        &self,
+        meta: Arc<dyn MetaStore>,
+        disk: Arc<dyn Disk>,
+        backend: ChunkBackend,
+    ) -> Result<Open, OpenError> {
         let clock = Arc::new(SystemClock::new());
         let options = StoreOptions { compress_threads: 1, ..StoreOptions::default() };
         let store = ChunkStore::open_backend(disk.clone(), meta.clone(), backend, clock.clone(), options).unwrap();
