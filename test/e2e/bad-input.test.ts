@@ -289,7 +289,9 @@ describe('the command line', () => {
   test('with a mistyped command, option or argument', async () => {
     await refused('VERFS_E_USAGE', ['moutn', sandbox.mountpoint], 'did you mean mount?');
     await refused('VERFS_E_USAGE', ['volume', 'inof'], 'did you mean info?');
-    await refused('VERFS_E_USAGE', ['mount', sandbox.mountpoint, '--volum', 'x'], 'volum');
+    await refused('VERFS_E_USAGE', ['mount', sandbox.mountpoint, '--volum', 'x'], 'did you mean --volume?');
+    await refused('VERFS_E_USAGE', ['stats', '--jsn'], 'did you mean --json?');
+    await refused('VERFS_E_USAGE', ['stats', '--nothing-like-it'], 'Unknown argument: nothing-like-it. See');
     await refused('VERFS_E_USAGE', ['mount', sandbox.mountpoint, '--volume'], 'volume');
     await refused('VERFS_E_USAGE', ['volume', 'create', '--chunker'], 'chunker');
     await refused('VERFS_E_USAGE', ['mount', sandbox.mountpoint, '-o', 'wrongoption'], 'wrongoption');

@@ -74,8 +74,27 @@ function parser(words: readonly string[]) {
         throw error;
       }
       const meant = /^Did you mean (.+)\?$/.exec(message ?? '')?.[1];
-      throw new UsageError(meant === undefined ? (message ?? '') : `Unknown command; did you mean ${meant}?`);
+      if (meant !== undefined) {
+        throw new UsageError(`Unknown command; did you mean ${meant}?`);
+      }
+      throw error ?? new WordsError(message ?? '');
     });
+}
+
+/** What the parser finds wrong with the words, before anybody looked what may be meant. */
+class WordsError extends Error {
+  override readonly name = 'YError';
+}
+
+/** The error for words that the parser does not take. */
+async function misspelt(words: readonly string[], message: string): Promise<UsageError> {
+  const { meantOption } = await import('./meant-option.ts');
+  const option = await meantOption(words, message);
+  // The parser names `one-thing` once more, as oneThing.
+  const told = message.replace(/^Unknown arguments: ([\w-]+), ([A-Za-z0-9]+)$/, (whole, name: string, again: string) =>
+    name.replaceAll('-', '').toLowerCase() === again.toLowerCase() ? `Unknown argument: ${name}` : whole,
+  );
+  return new UsageError(option === undefined ? told : `${told}; did you mean --${option}?`);
 }
 
 /** Runs the command and sets the exit code of the process. */
@@ -103,6 +122,6 @@ export async function main(argv: readonly string[]): Promise<void> {
   } catch (thrown) {
     // Of a command that is loaded first, yargs throws some of what is wrong past `fail`.
     const isUsage = thrown instanceof Error && thrown.name === 'YError';
-    process.exitCode = reportFailure(isUsage ? new UsageError(thrown.message) : thrown, form);
+    process.exitCode = reportFailure(isUsage ? await misspelt(words, thrown.message) : thrown, form);
   }
 }

@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals';
 import type { GcStatus, Stats } from '@verfs/sdk';
+import { linesThatFit } from '../src/commands/top.ts';
 import { ratesOf, type Sample, topScreen } from '../src/top-screen.ts';
 
 const gc: GcStatus = {
@@ -102,4 +103,11 @@ test('the screen has what flows and what stands, and the operations, the most fr
     'lookup            5.0   20 us  2 us            5',
   ]);
   expect(Math.max(...screen.map((line) => line.length))).toBeLessThan(100);
+});
+
+test('a terminal of one line has the heading, and one that does not know its size has everything', () => {
+  const lines = ['heading', 'first', 'second'];
+  expect(linesThatFit(lines, { rows: 1, columns: 4 })).toEqual(['head']);
+  expect(linesThatFit(lines, { rows: 3, columns: 80 })).toEqual(['heading', 'first']);
+  expect(linesThatFit(lines, { rows: 0, columns: 0 })).toEqual(lines);
 });

@@ -34,6 +34,12 @@ interface Screen {
   close(): void;
 }
 
+/** What of `lines` a terminal has room for; one that doesn't know its size says 0. */
+export function linesThatFit(lines: readonly string[], { rows, columns }: { rows: number; columns: number }): string[] {
+  const [most, longest] = [rows > 0 ? Math.max(rows - 1, 1) : lines.length, columns > 0 ? columns : undefined];
+  return lines.slice(0, most).map((line) => line.slice(0, longest));
+}
+
 function openScreen(): Screen {
   const { stdin, stdout } = process;
   const end = new AbortController();
@@ -52,7 +58,7 @@ function openScreen(): Screen {
   return {
     ended: end.signal,
     show: (lines) => {
-      const [heading, ...rest] = lines.slice(0, stdout.rows - 1).map((line) => line.slice(0, stdout.columns));
+      const [heading = '', ...rest] = linesThatFit(lines, stdout);
       const shown = [isBold ? `${control}1m${heading}${control}0m` : heading, ...rest];
       stdout.write(`${control}H${shown.map((line) => `${line}${control}K`).join('\r\n')}${control}J`);
     },
