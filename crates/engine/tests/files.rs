@@ -1,18 +1,18 @@
 //! The files of a volume without a mount: what the kernel does for others is done by `Files`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod support;
+
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use support::files::{NEW, READ, errno, open, put};
 use verfs_engine::{
-    Access, Caller, CopyTarget, CreateOptions, Depth, FileError, Files, Links, OpenFlags, OpenOptions, ReadOnly,
-    SyncScope, Volume, WatchEvent, Who,
+    Access, Caller, CopyTarget, CreateOptions, Depth, FileError, Links, OpenFlags, OpenOptions, ReadOnly, SyncScope,
+    Volume, WatchEvent, Who,
 };
 use verfs_vfs::{Context, XattrMode};
-
-const READ: i32 = libc::O_RDONLY;
-const NEW: i32 = libc::O_RDWR | libc::O_CREAT;
 
 fn caller(uid: u32, groups: &[u32]) -> Caller {
     Caller { uid, gid: uid, groups: groups.to_vec(), umask: 0o022 }
@@ -23,23 +23,6 @@ fn volume(options: &OpenOptions) -> (tempfile::TempDir, Arc<Volume>) {
     Volume::create(directory.path(), &CreateOptions::default()).unwrap();
     let volume = Volume::open(directory.path(), options).unwrap();
     (directory, volume)
-}
-
-fn open(files: &Files, path: &str, flags: i32) -> Result<i32, FileError> {
-    files.open(path.as_bytes(), OpenFlags::from_bits(flags), 0o666)
-}
-
-fn put(files: &Files, path: &str, content: &str) {
-    let file = open(files, path, NEW).unwrap();
-    files.write(file, None, content.as_bytes()).unwrap();
-    files.close(file).unwrap();
-}
-
-fn errno<T: std::fmt::Debug>(result: Result<T, FileError>) -> i32 {
-    match result.unwrap_err() {
-        FileError::System(errno) => errno.raw_os_error(),
-        FileError::Closed => panic!("closed"),
-    }
 }
 
 #[test]

@@ -1,17 +1,17 @@
 //! Snapshots and the vault by paths, without a mount: what is below `/.snapshots` and `/.vault`.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod support;
+
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use support::files::{NEW, READ, errno, open, put};
 use verfs_engine::{
-    Caller, CopyTarget, CreateOptions, Depth, FileError, Files, Links, NewTimes, OpenFlags, OpenOptions, ReadOnly,
-    Timestamp, VaultCompression, VaultSecret, Volume, WatchEvent, Who,
+    Caller, CopyTarget, CreateOptions, Depth, Files, Links, NewTimes, OpenFlags, OpenOptions, ReadOnly, Timestamp,
+    VaultCompression, VaultSecret, Volume, WatchEvent, Who,
 };
-
-const READ: i32 = libc::O_RDONLY;
-const NEW: i32 = libc::O_RDWR | libc::O_CREAT;
 
 fn caller(uid: u32) -> Caller {
     Caller { uid, gid: uid, groups: Vec::new(), umask: 0o022 }
@@ -24,16 +24,6 @@ fn volume() -> (tempfile::TempDir, Arc<Volume>) {
     (directory, volume)
 }
 
-fn open(files: &Files, path: &str, flags: i32) -> Result<i32, FileError> {
-    files.open(path.as_bytes(), OpenFlags::from_bits(flags), 0o666)
-}
-
-fn put(files: &Files, path: &str, content: &str) {
-    let file = open(files, path, NEW).unwrap();
-    files.write(file, None, content.as_bytes()).unwrap();
-    files.close(file).unwrap();
-}
-
 fn get(files: &Files, path: &str) -> String {
     let pieces = files.read_file(path.as_bytes(), OpenFlags::from_bits(READ), 1 << 20).unwrap().unwrap();
     String::from_utf8(pieces.concat()).unwrap()
@@ -44,13 +34,6 @@ fn names(files: &Files, path: &str) -> Vec<String> {
     let mut names: Vec<String> = String::from_utf8(listed).unwrap().split_terminator('\0').map(str::to_owned).collect();
     names.sort();
     names
-}
-
-fn errno<T: std::fmt::Debug>(result: Result<T, FileError>) -> i32 {
-    match result.unwrap_err() {
-        FileError::System(errno) => errno.raw_os_error(),
-        FileError::Closed => panic!("closed"),
-    }
 }
 
 /// What opens the vault of a test.

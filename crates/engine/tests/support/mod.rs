@@ -3,6 +3,7 @@
 
 pub mod connection;
 pub mod disk;
+pub mod files;
 pub mod gate;
 pub mod page;
 pub mod vault;
