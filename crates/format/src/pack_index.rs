@@ -161,21 +161,35 @@ impl IndexTable {
         })
     }
 
-    /// The entry of a chunk, by binary search.
+    /// The entry of a chunk, by binary search. Ids are hashes, so an id lies about where it lies among all ids: the search
+    /// begins with the neighbourhood of that place, which is in fewer cache lines than the whole index.
     #[must_use]
     pub fn find(&self, chunk: ChunkId) -> Option<IndexEntry> {
         let entries = &self.bytes[HEADER_BYTES..HEADER_BYTES + self.count * ENTRY_BYTES];
-        let (mut low, mut high) = (0, self.count);
+        let compare = |position: usize| entries[position * ENTRY_BYTES..][..chunk.0.len()].cmp(&chunk.0[..]);
+        let (mut low, mut high) = self.neighbourhood(chunk);
+        if low > 0 && compare(low - 1).is_ge() {
+            (low, high) = (0, low);
+        } else if high < self.count && compare(high).is_le() {
+            (low, high) = (high, self.count);
+        }
         while low < high {
             let middle = low + (high - low) / 2;
-            let at = middle * ENTRY_BYTES;
-            match entries[at..at + chunk.0.len()].cmp(&chunk.0[..]) {
+            match compare(middle) {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
                 std::cmp::Ordering::Equal => return self.entry(middle),
             }
         }
         None
+    }
+
+    /// Where a random id is found in 19 of 20 cases: its expected position, give or take twice the standard deviation.
+    fn neighbourhood(&self, chunk: ChunkId) -> (usize, usize) {
+        let share = u128::from_be_bytes(chunk.0) >> 64;
+        let expected = ((share * self.count as u128) >> 64) as usize;
+        let around = self.count.isqrt();
+        (expected.saturating_sub(around), (expected + around).min(self.count))
     }
 
     /// All entries, in id order.

@@ -27,8 +27,9 @@ const CACHED_OVERHEAD_BYTES: u64 = 96;
 const TYPICAL_CHUNK_BYTES: u64 = 32 << 10;
 /// Share of the chunk cache for chunks that were hit twice; the rest is for what was read, or read ahead, just now.
 const CACHE_HOT_SHARE: f64 = 0.5;
-/// Sealed packs whose indexes are asked before the metadata: those that the last reads came from.
-const RECENT_PACKS: usize = 4;
+/// Sealed packs whose indexes are asked before the metadata: those that the last reads came from. Of default packs it is a
+/// gibibyte that is read at random without a look at the metadata, for less than a mebibyte of memory.
+const RECENT_PACKS: usize = 16;
 
 /// Weighs a chunk by its memory.
 #[derive(Clone)]
