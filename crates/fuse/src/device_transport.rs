@@ -1,15 +1,17 @@
-//! The transport over `/dev/fuse` itself: one leader reads requests into one buffer, replies are gathered from slices.
+//! The transport over `/dev/fuse` itself: one leader reads requests into its buffer, replies are gathered from slices.
 
 mod notifier;
 mod pacing;
 mod port;
 mod ring;
+mod seat;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -18,8 +20,9 @@ use self::notifier::DeviceNotifier;
 use self::pacing::{Next, Pacing};
 use self::port::DevicePort;
 use self::ring::{PreparedRing, Ring};
+use self::seat::Seat;
 use crate::abi::init;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Waiting};
 use crate::kernel;
 use crate::options::PermissionChecks;
 use crate::run_queue::RunQueue;
@@ -70,44 +73,140 @@ impl<T: Tree> Transport for DeviceTransport<T> {
         DeviceNotifier::new(&self.device)
     }
 
-    fn run(mut self) -> io::Result<()> {
-        let ended = self.receive_all();
-        match (self.ring, &ended) {
-            (Some(ring), Ok(())) => ring.wait(),
-            (Some(ring), Err(_)) => ring.stop(),
-            (None, _) => {}
+    fn run(self) -> io::Result<()> {
+        let DeviceTransport { device, server, ring, pacing, buffer } = self;
+        let desk = Desk { device, server, pacing: Mutex::new(pacing), seat: Seat::default() };
+        match ring {
+            None => desk.serve(buffer),
+            Some(ring) => match desk.serve_quietly(buffer) {
+                Ok(()) => {
+                    ring.wait();
+                    Ok(())
+                }
+                Err(error) => {
+                    ring.stop();
+                    Err(error)
+                }
+            },
         }
-        ended
     }
 }
 
-impl<T: Tree> DeviceTransport<T> {
-    fn receive_all(&mut self) -> io::Result<()> {
-        while let Some(len) = self.receive()? {
-            let device = &self.device;
-            let mut client = 0;
-            self.server.serve_bytes(&self.buffer[..len], |header| {
-                client = header.pid;
-                DevicePort::new(device.clone(), header.unique)
-            });
-            self.pacing.served(client);
-            if self.ring.is_some() {
-                std::thread::sleep(QUIET_INTERVAL);
+/// Where requests are taken from the device, by one thread at a time.
+struct Desk<T: Tree> {
+    device: Arc<OwnedFd>,
+    server: Arc<Server<T>>,
+    /// Of whoever leads.
+    pacing: Mutex<Pacing>,
+    seat: Seat,
+}
+
+/// Why a leader stopped to lead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stopped {
+    /// The mount is gone.
+    Gone,
+    /// Another thread leads.
+    Replaced,
+}
+
+/// Whichever way a thread of a desk ends, the other one must not wait for it.
+struct Leaving<'a, T: Tree>(&'a Desk<T>);
+
+impl<T: Tree> Drop for Leaving<'_, T> {
+    fn drop(&mut self) {
+        self.0.seat.end();
+        if std::thread::panicking() {
+            self.0.server.break_off();
+        }
+    }
+}
+
+impl<T: Tree> Desk<T> {
+    /// Serves requests until the mount is gone.
+    fn serve(&self, buffer: Vec<u8>) -> io::Result<()> {
+        let buffer_bytes = buffer.len();
+        std::thread::scope(|scope| {
+            let second =
+                std::thread::Builder::new().name("verfs-second".to_owned()).spawn_scoped(scope, move || {
+                    let _leaving = Leaving(self);
+                    // It takes no memory before it is used.
+                    if self.succeed() { self.lead_in_turns(vec![0; buffer_bytes]) } else { Ok(()) }
+                })?;
+            let leaving = Leaving(self);
+            let first = self.lead_in_turns(buffer);
+            drop(leaving);
+            let second = second.join().unwrap_or_else(|_| Err(io::Error::other("its leader panicked, see the log")));
+            first.and(second)
+        })
+    }
+
+    /// The same beside a ring.
+    fn serve_quietly(&self, mut buffer: Vec<u8>) -> io::Result<()> {
+        let mut pacing = self.pacing.lock();
+        while let Some(waiting) = self.serve_one(&mut pacing, &mut buffer)? {
+            if let Some(waiting) = waiting {
+                self.server.queue(waiting);
             }
+            std::thread::sleep(QUIET_INTERVAL);
         }
         Ok(())
     }
 
+    fn lead_in_turns(&self, mut buffer: Vec<u8>) -> io::Result<()> {
+        while self.lead(&mut buffer)? == Stopped::Replaced && self.succeed() {}
+        Ok(())
+    }
+
+    /// Waits until this thread is to lead; false when the mount is gone.
+    fn succeed(&self) -> bool {
+        let took = self.seat.take();
+        if took {
+            self.pacing.lock().replaced();
+        }
+        took
+    }
+
+    fn lead(&self, buffer: &mut [u8]) -> io::Result<Stopped> {
+        let mut pacing = self.pacing.lock();
+        while let Some(waiting) = self.serve_one(&mut pacing, buffer)? {
+            let Some(waiting) = waiting else { continue };
+            let Some(departure) = pacing.may_leave().then(|| self.seat.leave()).flatten() else {
+                self.server.queue(waiting);
+                continue;
+            };
+            drop(pacing);
+            self.server.perform(waiting);
+            if !self.seat.return_to(&departure) {
+                return Ok(Stopped::Replaced);
+            }
+            pacing = self.pacing.lock();
+        }
+        Ok(Stopped::Gone)
+    }
+
+    /// Waits for a request and serves it; what is left of it has to wait for the store. Nothing when the mount is gone.
+    fn serve_one(&self, pacing: &mut Pacing, buffer: &mut [u8]) -> io::Result<Option<Option<Waiting>>> {
+        let Some(len) = self.receive(pacing, buffer)? else { return Ok(None) };
+        let mut client = 0;
+        let waiting = self.server.serve_bytes(&buffer[..len], |header| {
+            client = header.pid;
+            DevicePort::new(Arc::clone(&self.device), header.unique)
+        });
+        pacing.served(client);
+        Ok(Some(waiting))
+    }
+
     /// Waits for a request and says how long it is; `None` when the mount is gone.
-    fn receive(&mut self) -> io::Result<Option<usize>> {
-        self.pacing.begin();
+    fn receive(&self, pacing: &mut Pacing, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        pacing.begin();
         loop {
-            match rustix::io::read(&self.device, self.buffer.as_mut_slice()) {
+            match rustix::io::read(&self.device, &mut *buffer) {
                 Ok(len) => {
-                    self.pacing.arrived();
+                    pacing.arrived();
                     return Ok(Some(len));
                 }
-                Err(Errno::AGAIN) => match self.pacing.next() {
+                Err(Errno::AGAIN) => match pacing.next() {
                     Next::AskAgain => std::hint::spin_loop(),
                     Next::Sleep => sleep(&self.device)?,
                 },

@@ -84,6 +84,13 @@ pub(crate) struct Dispatcher<T> {
     machinery: Arc<Machinery>,
 }
 
+/// A request that has to wait for something.
+pub(crate) struct Waiting {
+    lane: LaneKind,
+    data_bytes: usize,
+    request: Request,
+}
+
 /// Why an operation has no answer.
 enum Failure {
     WouldBlock,
@@ -111,7 +118,19 @@ impl<T> Dispatcher<T> {
 
 impl<T: Tree> Dispatcher<T> {
     /// Answers `call` through `reply`: at once if nothing has to be waited for, else from another thread.
-    pub(crate) fn serve<C, P>(&self, caller: Caller, call: C, mut reply: P)
+    pub(crate) fn serve<C, P>(&self, caller: Caller, call: C, reply: P)
+    where
+        C: Call<P>,
+        P: Reply<C::Answer>,
+    {
+        if let Some(waiting) = self.attempt(caller, call, reply) {
+            self.queue(waiting);
+        }
+    }
+
+    /// Answers `call` through `reply` if nothing has to be waited for. Else it is for the caller to have it performed.
+    #[must_use = "nobody else answers it"]
+    pub(crate) fn attempt<C, P>(&self, caller: Caller, call: C, mut reply: P) -> Option<Waiting>
     where
         C: Call<P>,
         P: Reply<C::Answer>,
@@ -125,12 +144,15 @@ impl<T: Tree> Dispatcher<T> {
                 Ok(answer) => {
                     self.machinery.stats.record_moved(C::OPERATION, C::moved_bytes(&answer));
                     self.machinery.outdate(call.outdated(&answer));
-                    return self.answer(C::OPERATION, arrival, reply, Ok(answer));
+                    self.answer(C::OPERATION, arrival, reply, Ok(answer));
+                    return None;
                 }
-                Err(Failure::Errno(errno)) => return self.answer(C::OPERATION, arrival, reply, Err(errno)),
+                Err(Failure::Errno(errno)) => {
+                    self.answer(C::OPERATION, arrival, reply, Err(errno));
+                    return None;
+                }
             }
         }
-        self.machinery.stats.record_queued(C::OPERATION);
         let data_bytes = call.data_bytes();
         let (tree, machinery, call) = (self.tree.clone(), self.machinery.clone(), call.into_owned());
         let refusal = reply.refusal();
@@ -150,7 +172,19 @@ impl<T: Tree> Dispatcher<T> {
             machinery.finish(C::OPERATION, arrival, reply, answer);
         };
         let request = Request { operation: C::OPERATION, arrival, job: Box::new(job), refusal };
+        Some(Waiting { lane, data_bytes, request })
+    }
+
+    /// Has it performed by a thread that may wait.
+    pub(crate) fn queue(&self, waiting: Waiting) {
+        let Waiting { lane, data_bytes, request } = waiting;
+        self.machinery.stats.record_queued(request.operation);
         self.machinery.lanes.run(lane, data_bytes, request);
+    }
+
+    /// Performs it here and waits for what it waits for.
+    pub(crate) fn perform(&self, waiting: Waiting) {
+        self.machinery.lanes.perform(waiting.lane, waiting.request);
     }
 
     /// Answers whether a file may be opened: where that is unasked the kernel learns that it need not ask.

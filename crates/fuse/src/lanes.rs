@@ -167,6 +167,11 @@ impl Lane {
         self.order(Order::Run(self.deadlines.add(request, &self.held, bytes)));
     }
 
+    fn perform(&self, request: Request) {
+        // Nothing of it is in the queue.
+        run(self.deadlines.add(request, &self.held, 0), &self.deadlines);
+    }
+
     fn order(&self, order: Order) {
         // Fails only without receivers, and the lane itself holds one.
         let _ = self.sender.send(order);
@@ -191,12 +196,16 @@ impl Lane {
 
 fn work(orders: &Receiver<Order>, deadlines: &Deadlines) {
     while let Ok(Order::Run(number)) = orders.recv() {
-        let Some(job) = deadlines.begin(number) else { continue };
-        if catch_unwind(AssertUnwindSafe(job)).is_err() {
-            tracing::error!("a reply panicked");
-        }
-        deadlines.end(number);
+        run(number, deadlines);
     }
+}
+
+fn run(number: u64, deadlines: &Deadlines) {
+    let Some(job) = deadlines.begin(number) else { return };
+    if catch_unwind(AssertUnwindSafe(job)).is_err() {
+        tracing::error!("a reply panicked");
+    }
+    deadlines.end(number);
 }
 
 impl Lanes {
@@ -229,6 +238,11 @@ impl Lanes {
     /// Queues a request that holds `data_bytes`; waits while the queue has no room for them.
     pub(crate) fn run(&self, kind: LaneKind, data_bytes: usize, request: Request) {
         self.lane(kind).run(JOB_BYTES + data_bytes, request);
+    }
+
+    /// Performs a request on the caller's thread, with the deadline of the others.
+    pub(crate) fn perform(&self, kind: LaneKind, request: Request) {
+        self.lane(kind).perform(request);
     }
 
     /// Finishes everything queued and joins the threads. Nothing may be queued any more.

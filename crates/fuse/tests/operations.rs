@@ -9,13 +9,15 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RawDir, RenameFlags, Timespec, Timestamps};
 use support::memory_tree::MemoryTree;
 use support::{Mount, eventually};
 use verfs_base::Ino;
-use verfs_fuse::{AccessMode, Invalidation, Operation, SessionOptions, Tree};
+use verfs_fuse::{AccessMode, Invalidation, Operation, SessionOptions, TransportChoice, Tree};
 use verfs_vfs::{Context, NodeKind, SetAttr};
 
 #[test]
@@ -263,6 +265,55 @@ fn many_cold_reads_and_writes_at_once() {
         }
     });
     assert!(mount.tree.deferred.load(Ordering::SeqCst) > 0);
+}
+
+#[test]
+fn a_disk_that_hangs_under_the_leader_stops_nobody_else() {
+    let mut tree = MemoryTree::new();
+    tree.cold_reads = true;
+    let options = SessionOptions { transport: TransportChoice::Device, ..SessionOptions::default() };
+    let mount = Mount::with(tree, &options);
+    fs::write(mount.path("read"), "content").unwrap();
+    let file = File::open(mount.path("read")).unwrap();
+    let (done, reads) = (AtomicBool::new(false), AtomicU64::new(0));
+    let queued = || {
+        let operations = mount.session().stats().operations;
+        operations.iter().find(|stats| stats.operation == Operation::Read).map_or(0, |stats| stats.queued)
+    };
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+                let mut content = [0; 7];
+                file.read_exact_at(&mut content, 0).unwrap();
+                assert_eq!(&content, b"content");
+                reads.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        // The second time the leader is the thread that took the seat the first time.
+        let rounds = [(); 2].map(|()| {
+            // While there is one client the leader waits itself.
+            let leader_waits = eventually(|| {
+                let (queued_before, before) = (queued(), reads.load(Ordering::SeqCst));
+                eventually(|| reads.load(Ordering::SeqCst) > before + 20) && queued() == queued_before
+            });
+            let disk = mount.tree.disk.lock().unwrap();
+            let hangs = eventually(|| {
+                let before = reads.load(Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(20));
+                reads.load(Ordering::SeqCst) == before
+            });
+            let (others, others_went_on) = mpsc::channel();
+            let path = mount.path("other");
+            std::thread::spawn(move || others.send(fs::write(&path, "x").and_then(|()| fs::remove_file(&path))));
+            let went_on = others_went_on.recv_timeout(Duration::from_secs(10)).is_ok_and(|done| done.is_ok());
+            drop(disk);
+            (leader_waits, hangs, went_on)
+        });
+        done.store(true, Ordering::SeqCst);
+        let was_read = reader.join().is_ok();
+        assert_eq!((rounds, was_read), ([(true, true, true); 2], true));
+    });
 }
 
 #[test]

@@ -19,6 +19,10 @@ const PAUSE_MAX: Duration = Duration::from_millis(640);
 /// How often a leader that polls looks whether the machine has a core to spare.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
+/// So long the leader leaves waiting to others after somebody had to take its seat: where each read is slow, it is there most
+/// of the time.
+const SLOW_STORE_PAUSE: Duration = Duration::from_millis(10);
+
 /// Clients that are told apart.
 const CLIENTS_MAX: usize = 16;
 
@@ -70,6 +74,7 @@ pub(super) struct Pacing {
     mode: Mode,
     pause: Duration,
     clients: Clients,
+    stays_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,6 +99,7 @@ impl Pacing {
             mode: Mode::Sleeping,
             pause: PAUSE,
             clients: Clients::default(),
+            stays_until: None,
         }
     }
 
@@ -127,6 +133,20 @@ impl Pacing {
     /// Who sent the request that came last.
     pub(super) fn served(&mut self, client: u32) {
         self.clients.note(client);
+    }
+
+    /// Whether the leader may wait for the store itself: whoever else asked would wait for it, too.
+    pub(super) fn may_leave(&mut self) -> bool {
+        self.may_leave_at(Instant::now())
+    }
+
+    fn may_leave_at(&mut self, now: Instant) -> bool {
+        self.clients.count(now) <= 1 && self.stays_until.is_none_or(|until| now >= until)
+    }
+
+    /// Somebody else leads now, since the leader was away for too long.
+    pub(super) fn replaced(&mut self) {
+        self.stays_until = Some(Instant::now() + SLOW_STORE_PAUSE);
     }
 
     /// Polls on if there is a core to spare beside the leader's. The first client is not reckoned: he needs a core too.
@@ -257,6 +277,23 @@ mod tests {
         pacing.served(8);
         assert_eq!(after(&mut pacing, WINDOW / 2, later), Next::AskAgain);
         assert_eq!(pacing.next_at(later + LOOK_INTERVAL, later + LOOK_INTERVAL), Next::Sleep, "both went on");
+        pacing.machinery.lanes.stop();
+    }
+
+    #[test]
+    fn the_leader_waits_itself_for_one_client_and_not_for_a_slow_store() {
+        let mut pacing = pacing(None);
+        let now = Instant::now();
+        pacing.served(7);
+        assert!(pacing.may_leave_at(now));
+        pacing.served(7);
+        pacing.served(8);
+        assert!(!pacing.may_leave_at(now), "the other one would wait, too");
+        assert!(!pacing.may_leave_at(now + LOOK_INTERVAL), "he was there just now");
+        assert!(pacing.may_leave_at(now + 2 * LOOK_INTERVAL));
+        pacing.replaced();
+        assert!(!pacing.may_leave_at(now + 3 * LOOK_INTERVAL));
+        assert!(pacing.may_leave_at(Instant::now() + SLOW_STORE_PAUSE));
         pacing.machinery.lanes.stop();
     }
 

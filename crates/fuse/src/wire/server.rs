@@ -13,12 +13,15 @@ use super::reply::{
 };
 use crate::abi::InHeader;
 use crate::calls::Statfs;
-use crate::dispatch::{Dispatcher, Spared};
+use crate::dispatch::{Dispatcher, Spared, Waiting};
 use crate::errno::Errno;
 use crate::operation::Operation;
 use crate::options::PermissionChecks;
 use crate::tree::Tree;
 use crate::words;
+
+/// A read of this much asks for a chunk or two: whoever waits for it waits once.
+const BRIEF_READ_MAX_BYTES: u32 = 16 << 10;
 
 /// Serves the requests of one session.
 pub(crate) struct Server<T> {
@@ -41,31 +44,57 @@ impl<T: Tree> Server<T> {
         self.dispatcher.machinery().break_off();
     }
 
-    /// Serves one request as it was read from a device: a header and what follows it.
-    pub(crate) fn serve_bytes<P: Port>(&self, bytes: &[u8], port: impl FnOnce(&InHeader) -> P) {
+    /// Has a request performed by a thread that may wait.
+    pub(crate) fn queue(&self, waiting: Waiting) {
+        self.dispatcher.queue(waiting);
+    }
+
+    /// Performs a request here and waits for what it waits for.
+    pub(crate) fn perform(&self, waiting: Waiting) {
+        self.dispatcher.perform(waiting);
+    }
+
+    /// Serves one request as it was read from a device: a header and what follows it. What is left to be performed by the
+    /// caller's choice is a read that waits once.
+    #[must_use = "nobody else answers it"]
+    pub(crate) fn serve_bytes<P: Port>(&self, bytes: &[u8], port: impl FnOnce(&InHeader) -> P) -> Option<Waiting> {
         let mut arguments = Arguments::new(bytes);
         let Ok(header) = arguments.take::<InHeader>() else {
-            return tracing::error!(bytes = bytes.len(), "the kernel sent a piece of a request");
+            tracing::error!(bytes = bytes.len(), "the kernel sent a piece of a request");
+            return None;
         };
         if header.len as usize != bytes.len() {
             tracing::error!(said = header.len, bytes = bytes.len(), "a request has not the length that it says");
         }
-        self.serve(&header, arguments, || port(&header));
+        self.serve(&header, arguments, || port(&header))
     }
 
-    /// Serves one request. `port` is where the reply goes, where there is one.
-    pub(crate) fn serve<P: Port>(&self, header: &InHeader, arguments: Arguments<'_>, port: impl FnOnce() -> P) {
+    /// Serves one request, as [`Server::serve_bytes`] does. `port` is where the reply goes, where there is one.
+    #[must_use = "nobody else answers it"]
+    pub(crate) fn serve<P: Port>(
+        &self,
+        header: &InHeader,
+        arguments: Arguments<'_>,
+        port: impl FnOnce() -> P,
+    ) -> Option<Waiting> {
         let Some(operation) = Operation::of_opcode(header.opcode) else {
-            return Pending::new(port()).error(Errno::NOT_IMPLEMENTED);
+            Pending::new(port()).error(Errno::NOT_IMPLEMENTED);
+            return None;
         };
         if let Some(notice) = Notice::read(operation, header.nodeid, arguments) {
-            return self.take(notice);
+            self.take(notice);
+            return None;
         }
         let pending = Pending::new(port());
         match Message::read(operation, header, arguments) {
+            Ok(Message::Read(call)) if call.len <= BRIEF_READ_MAX_BYTES => {
+                let caller = words::caller(header.uid, header.gid);
+                return self.dispatcher.attempt(caller, call, DataReply(pending));
+            }
             Ok(message) => self.answer(header, message, pending),
             Err(errno) => pending.error(errno),
         }
+        None
     }
 
     fn take(&self, notice: Notice<'_>) {

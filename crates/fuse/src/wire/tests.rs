@@ -137,7 +137,13 @@ fn serve(requests: &[Vec<u8>], spared: Spared) -> HashMap<u64, Vec<(i32, usize)>
     let server = Server::new(dispatcher, spared, PermissionChecks::Private);
     let replies = Replies::default();
     for (index, bytes) in requests.iter().enumerate() {
-        server.serve_bytes(bytes, |_| Recorder { unique: index as u64, replies: replies.clone() });
+        let waiting = server.serve_bytes(bytes, |_| Recorder { unique: index as u64, replies: replies.clone() });
+        // As a leader does, some here and some by others.
+        match (waiting, index % 2) {
+            (Some(waiting), 0) => server.perform(waiting),
+            (Some(waiting), _) => server.queue(waiting),
+            (None, _) => {}
+        }
     }
     machinery.lanes.stop();
     let replies = replies.lock().unwrap();

@@ -26,6 +26,8 @@ pub struct MemoryTree {
     pub writes: Mutex<()>,
     /// Reads of data that was not just written, as a volume's cold reads, would block when tried.
     pub cold_reads: bool,
+    /// While it is held, cold reads wait, as they do for a disk.
+    pub disk: Mutex<()>,
     /// A file gets no longer than this.
     pub file_max_bytes: u64,
 }
@@ -48,6 +50,7 @@ impl MemoryTree {
             synced: AtomicU64::new(0),
             writes: Mutex::default(),
             cold_reads: false,
+            disk: Mutex::default(),
             file_max_bytes: 1 << 30,
         };
         let root = tree.node(1, 1, FileKind::Directory, 0o755, 0, &Context::ROOT);
@@ -263,6 +266,7 @@ impl Tree for MemoryTree {
             self.deferred.fetch_add(1, Ordering::SeqCst);
             return Err(VfsError::WouldBlock);
         }
+        drop(self.disk.lock().unwrap());
         let nodes = self.nodes.lock().unwrap();
         let data = &nodes.get(&ino.0).ok_or(VfsError::NotFound)?.data;
         let start = usize::try_from(offset).unwrap().min(data.len());

@@ -126,6 +126,8 @@ impl Queue {
         let (header, payload) = self.entries.request(entry);
         let Ok((request, _)) = InHeader::read_from_prefix(&header.in_out) else { return };
         let port = || RingPort { finished: self.finished.clone(), entry, unique: request.unique };
-        server.serve(&request, Arguments::apart(&header.structure, payload), port);
+        if let Some(waiting) = server.serve(&request, Arguments::apart(&header.structure, payload), port) {
+            server.queue(waiting);
+        }
     }
 }
