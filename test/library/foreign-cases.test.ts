@@ -33,6 +33,8 @@ async function resultsOf(setup: string, directory: string): Promise<Results> {
   return new Map(results.map(({ file, name, ...result }) => [`${file}: ${name}`, result]));
 }
 
+const resultsOfVolume = (directory: string) => resultsOf(join(programs, 'volume-setup.mjs'), directory);
+
 const isPassed = (result: Result | undefined) => result?.outcome === 'passed';
 
 /** What the page says of a case; `not compared`: Node itself does not pass it, being too old, or since it is about ZenFS. */
@@ -71,10 +73,7 @@ describe('cases of others', () => {
 
   beforeAll(async () => {
     root = mkdtempSync(join(tmpdir(), sandboxPrefix));
-    [node, here] = await Promise.all([
-      resultsOf(join(cases, 'native-setup.ts'), root),
-      resultsOf(join(programs, 'volume-setup.mjs'), root),
-    ]);
+    [node, here] = await Promise.all([resultsOf(join(cases, 'native-setup.ts'), root), resultsOfVolume(root)]);
   }, timeoutMs);
 
   afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -89,19 +88,28 @@ describe('cases of others', () => {
     expect([...node].filter(([name]) => name.endsWith('(the file)'))).toEqual([]);
   });
 
-  test('the page says of each whether Node and a volume do the same', () => {
-    const table = tableOf(readFileSync(join(repository, page), 'utf8'));
-    const compared = [...node.keys()].filter((name) => table.get(name)?.verdict !== 'not compared');
-    const wrong = compared.flatMap((name) => {
-      const [verdict, said] = [verdictOf(here.get(name)), table.get(name)?.verdict];
-      return verdict === said ? [] : [`${name} | ${verdict} | the page: ${said} | ${here.get(name)?.message ?? ''}`];
-    });
-    expect(wrong).toEqual([]);
-    // The page would say nothing if Node did not pass them. Some have time limits, which a busy machine breaks.
-    const failed = compared.filter((name) => !isPassed(node.get(name)));
-    expect(failed.length > 10 ? failed : []).toEqual([]);
-    expect([...table.keys()].filter((name) => !node.has(name))).toEqual([]);
-  });
+  test(
+    'the page says of each whether Node and a volume do the same',
+    async () => {
+      const table = tableOf(readFileSync(join(repository, page), 'utf8'));
+      const compared = [...node.keys()].filter((name) => table.get(name)?.verdict !== 'not compared');
+      const isWrong = (results: Results) => (name: string) => verdictOf(results.get(name)) !== table.get(name)?.verdict;
+      let wrong = compared.filter(isWrong(here));
+      if (wrong.length > 0) {
+        // One case is a race: it changes a file while the watcher takes its first look. Others have time limits.
+        const again = await resultsOfVolume(root);
+        wrong = wrong.filter(isWrong(again));
+      }
+      const told = (name: string) =>
+        `${name} | the page: ${table.get(name)?.verdict} | ${here.get(name)?.message ?? ''}`;
+      expect(wrong.map(told)).toEqual([]);
+      // The page would say nothing if Node did not pass them. Some have time limits, which a busy machine breaks.
+      const failed = compared.filter((name) => !isPassed(node.get(name)));
+      expect(failed.length > 10 ? failed : []).toEqual([]);
+      expect([...table.keys()].filter((name) => !node.has(name))).toEqual([]);
+    },
+    timeoutMs,
+  );
 
   test('each difference has a reason, and the page counts them', () => {
     const markdown = readFileSync(join(repository, page), 'utf8');
