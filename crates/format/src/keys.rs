@@ -302,6 +302,15 @@ pub fn parse_dead(key: &[u8]) -> Option<(Epoch, Epoch)> {
     Some((Epoch(number(1)?), Epoch(number(9)?)))
 }
 
+/// The group that wrote a part of a change list or of a dead list; `None` for any other key.
+#[must_use]
+pub fn parse_group(key: &[u8]) -> Option<GroupId> {
+    (parse_changes(key).is_some() || parse_dead(key).is_some()).then_some(())?;
+    // Behind it is only the part's number.
+    let number = key.get(key.len().checked_sub(12)?..)?.first_chunk()?;
+    Some(GroupId(u64::from_be_bytes(*number)))
+}
+
 /// Key of a snapshot.
 #[must_use]
 pub fn snapshot(id: Epoch) -> Vec<u8> {

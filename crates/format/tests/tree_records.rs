@@ -275,12 +275,15 @@ fn keys_of_snapshots_sort_by_epoch_and_parse_back() {
     assert!(keys::changes(Epoch(7), GroupId(u64::MAX), 2) < keys::changes_from(Epoch(8)));
     let dead = keys::dead(Epoch(7), Epoch(4), GroupId(1), 2);
     assert_eq!(keys::parse_dead(&dead), Some((Epoch(7), Epoch(4))));
+    assert_eq!(keys::parse_group(&keys::changes(Epoch(7), GroupId(1), 2)), Some(GroupId(1)));
+    assert_eq!(keys::parse_group(&keys::dead(Epoch(7), Epoch(4), GroupId(9), 2)), Some(GroupId(9)));
     assert!(dead > keys::dead_from(Epoch(7), Epoch(4)) && dead < keys::dead_from(Epoch(7), Epoch(5)));
     assert_eq!(keys::parse_snapshot(&keys::snapshot(Epoch(7))), Some(Epoch(7)));
     for other in [keys::inode(Ino(3)), keys::snapshot_used(Epoch(7)), Vec::new()] {
         assert_eq!(keys::parse_history(&other), None);
         assert_eq!(keys::parse_changes(&other), None);
         assert_eq!(keys::parse_dead(&other), None);
+        assert_eq!(keys::parse_group(&other), None);
         assert_eq!(keys::parse_snapshot(&other), None);
     }
 }

@@ -8,12 +8,9 @@ use verfs_meta::{Direction, KeyRange};
 use verfs_store::{Findings, Mend};
 
 use super::{Result, System, TreeCheck};
+use crate::commit::put_system;
 use crate::recovery::newest_frame;
 use crate::stream::SpoolReader;
-
-/// Where the group is in the key of a change list, and of a list of dead references.
-const GROUP_OF_CHANGES: std::ops::Range<usize> = 9..17;
-const GROUP_OF_DEAD: std::ops::Range<usize> = 17..25;
 
 impl TreeCheck<'_> {
     fn number(&self, key: &[u8]) -> Result<Option<std::result::Result<u64, DecodeError>>> {
@@ -32,13 +29,13 @@ impl TreeCheck<'_> {
             Some(Ok(group)) => GroupId(group),
             found => self.last_group(&format!("{found:?}"), findings)?,
         };
-        let mut number = |key: &[u8], name: &str, least: u64| -> Result<u64> {
+        let mut number = |key: &'static [u8], name: &str, least: u64| -> Result<u64> {
             Ok(match self.number(key)? {
                 Some(Ok(number)) if number >= least => number,
                 None if least <= 1 => least,
                 found => {
                     let detail = format!("it says {found:?}, and is at least {least}");
-                    findings.records("system-number", name, detail, |batch| batch.put(key.to_vec(), encoded(least)));
+                    findings.records("system-number", name, detail, |batch| put_system(batch, key, least));
                     least
                 }
             })
@@ -76,11 +73,9 @@ impl TreeCheck<'_> {
     /// are in the records already nobody can tell, and of older ones a file would get its content of then.
     fn last_group(&self, found: &str, findings: &mut Findings) -> Result<GroupId> {
         let mut last = 0;
-        for (prefix, place) in [(keys::CHANGES, GROUP_OF_CHANGES), (keys::DEAD, GROUP_OF_DEAD)] {
+        for prefix in [keys::CHANGES, keys::DEAD] {
             self.view.scan(&KeyRange::prefix(&[prefix]), Direction::Forward, &mut |key, _| {
-                let group =
-                    key.get(place.clone()).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
-                last = last.max(group);
+                last = last.max(keys::parse_group(key).map_or(0, |group| group.0));
                 ControlFlow::Continue(())
             })?;
         }
@@ -90,7 +85,7 @@ impl TreeCheck<'_> {
         }
         let detail = format!("it says {found}, and others have groups up to {last}");
         findings.records("system-number", "number of the last group", detail, |batch| {
-            batch.put(keys::SYSTEM_GROUP.to_vec(), encoded(last));
+            put_system(batch, keys::SYSTEM_GROUP, last);
         });
         Ok(GroupId(last))
     }
@@ -123,10 +118,4 @@ impl TreeCheck<'_> {
         }
         Ok(())
     }
-}
-
-fn encoded(number: u64) -> Vec<u8> {
-    let mut value = Vec::new();
-    varint::put_u64(&mut value, number);
-    value
 }
