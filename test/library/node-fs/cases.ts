@@ -115,6 +115,12 @@ export const cases: Readonly<Record<string, Case>> = {
     await p.copyFile(at('file'), at('copy'), constants.COPYFILE_FICLONE);
     return [await p.readFile(at('copy'), 'utf8'), (await p.stat(at('copy'))).mode];
   }),
+  'copyFile onto a file of another mode': on(async ({ p, at }) => {
+    await p.chmod(at('file'), 0o4751);
+    await p.writeFile(at('copy'), 'older', { mode: 0o600 });
+    await p.copyFile(at('file'), at('copy'));
+    return [await p.readFile(at('copy'), 'utf8'), (await p.stat(at('copy'))).mode];
+  }),
   'copyFile that must not replace': on(({ p, at }) => p.copyFile(at('file'), at('d/inner'), constants.COPYFILE_EXCL)),
   'copyFile of nothing': on(({ p, at }) => p.copyFile(at('none'), at('copy'))),
   'copyFile to nowhere': on(({ p, at }) => p.copyFile(at('file'), at('none/copy'))),

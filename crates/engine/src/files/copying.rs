@@ -4,7 +4,7 @@ use bytes::Bytes;
 use verfs_fuse::Tree;
 use verfs_vfs::FileKind;
 
-use super::{FileError, Files, Links, OpenFlags};
+use super::{FileError, Files, Links, OpenFlags, Who};
 
 /// Bytes that are read or copied at once.
 const PIECE_BYTES: u64 = 8 << 20;
@@ -73,10 +73,11 @@ impl Files {
         }
     }
 
-    /// Copies the content and the permissions of a file. Both share what is stored, if both are in one tree.
+    /// Copies the content and the mode of a file. Both share what is stored, if both are in one tree. The mode is that
+    /// of the source whatever the umask is and whether or not the target was there, as Node's `copyFile` has it.
     ///
     /// # Errors
-    /// As `open(2)` and `copy_file_range(2)`; EISDIR for directories.
+    /// As `open(2)`, `fchmod(2)` and `copy_file_range(2)`; EISDIR for directories.
     pub fn copy_file(&self, from: &[u8], to: &[u8], target: CopyTarget) -> Result<(), FileError> {
         let source = self.opened(from, libc::O_RDONLY, 0)?;
         let attr = self.fstat(source.number)?;
@@ -92,6 +93,7 @@ impl Files {
         let exclusive = if target == CopyTarget::New { libc::O_EXCL } else { 0 };
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | exclusive;
         let copy = self.opened(to, flags, attr.mode & 0o777)?;
+        self.chmod(Who::Open(copy.number), attr.mode)?;
         let (from, to) = (self.handle(source.number)?, self.handle(copy.number)?);
         if !from.ground.is(&to.ground) {
             return self.copy_bytes(source.number, copy.number);
