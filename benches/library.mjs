@@ -20,8 +20,8 @@ import { ext4, median, root } from './filesystems.mjs';
 const small_files = 4000;
 const small_bytes = 4 << 10;
 const parallel = 64;
-/** Fits into the cache of chunks, as it does into the page cache. */
-const stream_bytes = 48 << 20;
+/** Fits into the cache of chunks (`memory.chunk_cache`), as it does into the page cache. */
+const stream_bytes = 32 << 20;
 const piece_bytes = 1 << 20;
 
 const { values: options } = parseArgs({

@@ -145,6 +145,8 @@ describe('a volume', () => {
     await refused('VERFS_E_VOLUME_EXISTS', ['volume', 'create', sandbox.volume], sandbox.volume);
     writeFileSync(sandbox.inMount('mine'), '');
     await refused('VERFS_E_NOT_A_VOLUME', ['volume', 'create', sandbox.mountpoint], 'empty directory');
+    const onFile = ['volume', 'create', sandbox.inMount('mine')];
+    await refused('VERFS_E_NOT_A_VOLUME', onFile, 'cannot become a volume (it is not a directory)');
   });
 
   test('that is open elsewhere', async () => {
@@ -291,6 +293,8 @@ describe('the command line', () => {
     await refused('VERFS_E_USAGE', ['volume', 'inof'], 'did you mean info?');
     await refused('VERFS_E_USAGE', ['mount', sandbox.mountpoint, '--volum', 'x'], 'did you mean --volume?');
     await refused('VERFS_E_USAGE', ['stats', '--jsn'], 'did you mean --json?');
+    await refused('VERFS_E_USAGE', ['--verison'], 'did you mean --version?');
+    await refused('VERFS_E_USAGE', ['--quiet'], 'Name a command: mount, ');
     await refused('VERFS_E_USAGE', ['stats', '--nothing-like-it'], 'Unknown argument: nothing-like-it. See');
     await refused('VERFS_E_USAGE', ['mount', sandbox.mountpoint, '--volume'], 'volume');
     await refused('VERFS_E_USAGE', ['volume', 'create', '--chunker'], 'chunker');

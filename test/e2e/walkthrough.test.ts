@@ -16,7 +16,7 @@ describe('the main job', () => {
   test('ordinary commands in a foreground mount, Ctrl+C, and the same state after the next mount', async () => {
     const { mountpoint } = sandbox;
     const foreground = sandbox.start(['mount', mountpoint, '--foreground']);
-    await until('it is mounted', () => foreground.stdout().includes('Ctrl+C unmounts it.'));
+    await until('it is mounted', () => foreground.stdout().includes('Unmount it with'));
     expect(foreground.stdout()).toContain(`Made the volume ${sandbox.home}/.local/share/verfs/default.`);
 
     const shown = await shell(

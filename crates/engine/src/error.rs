@@ -76,6 +76,14 @@ pub enum EngineError {
         /// What is there instead.
         reason: String,
     },
+    /// None can be made here.
+    #[error("{} cannot become a volume ({reason}): choose an empty directory, or a new one", path.display())]
+    NoPlaceForVolume {
+        /// The directory.
+        path: PathBuf,
+        /// What is there.
+        reason: &'static str,
+    },
     /// There is one already.
     #[error("{} is a volume already: open it, or choose another directory", path.display())]
     VolumeExists {
@@ -415,7 +423,7 @@ impl EngineError {
     pub fn code(&self) -> &'static str {
         match self {
             EngineError::Usage(_) => "VERFS_E_USAGE",
-            EngineError::NotAVolume { .. } => "VERFS_E_NOT_A_VOLUME",
+            EngineError::NotAVolume { .. } | EngineError::NoPlaceForVolume { .. } => "VERFS_E_NOT_A_VOLUME",
             EngineError::VolumeExists { .. } => "VERFS_E_VOLUME_EXISTS",
             EngineError::VolumeLocked { .. } => "VERFS_E_VOLUME_LOCKED",
             EngineError::VolumeReadOnly { .. } | EngineError::OpenReadOnly { .. } => "VERFS_E_VOLUME_READ_ONLY",
@@ -488,6 +496,7 @@ impl EngineError {
             | EngineError::StreamCancelled => None,
             EngineError::Mount(error) => error.path(),
             EngineError::NotAVolume { path, .. }
+            | EngineError::NoPlaceForVolume { path, .. }
             | EngineError::VolumeExists { path }
             | EngineError::VaultAbsent { path }
             | EngineError::VaultExists { path }

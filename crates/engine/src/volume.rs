@@ -124,6 +124,7 @@ enum Directory {
 /// Makes sure that `path` is a directory in which a volume may be made.
 fn prepare_directory(path: &Path) -> Result<Directory, EngineError> {
     let about = |error: io::Error| EngineError::from_io(path, &error);
+    let no_place = |reason| EngineError::NoPlaceForVolume { path: path.to_path_buf(), reason };
     match fs::read_dir(path) {
         Ok(mut entries) => {
             let is_draft = |name: &OsStr| name.as_encoded_bytes().starts_with(SUPERBLOCK_DRAFT.as_bytes());
@@ -134,10 +135,7 @@ fn prepare_directory(path: &Path) -> Result<Directory, EngineError> {
                 Some(_) if path.join(SUPERBLOCK_FILE).exists() => {
                     Err(EngineError::VolumeExists { path: path.to_path_buf() })
                 }
-                Some(_) => Err(EngineError::NotAVolume {
-                    path: path.to_path_buf(),
-                    reason: "it has other files: choose an empty directory".to_owned(),
-                }),
+                Some(_) => Err(no_place("it has other files")),
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -145,9 +143,7 @@ fn prepare_directory(path: &Path) -> Result<Directory, EngineError> {
             DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(about)?;
             Ok(Directory::Made)
         }
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            Err(EngineError::NotAVolume { path: path.to_path_buf(), reason: "it is not a directory".to_owned() })
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(no_place("it is not a directory")),
         Err(error) => Err(about(error)),
     }
 }
@@ -178,7 +174,7 @@ impl Volume {
     /// Makes a volume in a directory that is empty or doesn't exist.
     ///
     /// # Errors
-    /// [`EngineError::VolumeExists`], [`EngineError::NotAVolume`] for a directory with other files,
+    /// [`EngineError::VolumeExists`], [`EngineError::NoPlaceForVolume`] for a directory with other files,
     /// [`EngineError::Usage`] for chunk sizes that can't be, and what the disk says.
     pub fn create(path: &Path, options: &CreateOptions) -> Result<VolumeInfo, EngineError> {
         let sizes = ChunkSizes::for_mean(options.chunker, options.chunk_mean_bytes)

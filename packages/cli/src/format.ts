@@ -7,6 +7,19 @@ export function formatBytes(bytes: number): string {
   return `${power === 0 ? amount : amount.toFixed(1)} ${units[power]}`;
 }
 
+/** `1 file`, `2 files`. */
+export const formatCount = (count: number, one: string, many = `${one}s`): string =>
+  `${count} ${count === 1 ? one : many}`;
+
+/** `1 file, 2 directories`. */
+export const formatEntries = ({
+  files,
+  directories,
+}: {
+  readonly files: number;
+  readonly directories: number;
+}): string => `${formatCount(files, 'file')}, ${formatCount(directories, 'directory', 'directories')}`;
+
 /** `part` of `whole`, as `2.00x`; nothing stored counts as 1. */
 export const ratio = (whole: number, part: number): number => (part === 0 ? 1 : whole / part);
 

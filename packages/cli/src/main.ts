@@ -87,8 +87,12 @@ class WordsError extends Error {
 }
 
 /** The error for words that the parser does not take. */
-async function misspelt(words: readonly string[], message: string): Promise<UsageError> {
+async function misspelt(words: readonly string[], found: string): Promise<UsageError> {
   const { meantOption } = await import('./meant-option.ts');
+  // Where no command is named the parser does not come to look at the options.
+  const first = /^--([\w-]+)/.exec(words[0] ?? '')?.[1];
+  const isKnown = first === undefined || (await meantOption(words, `Unknown argument: ${first}`)) === first;
+  const message = found.startsWith('Name a command:') && !isKnown ? `Unknown argument: ${first}` : found;
   const option = await meantOption(words, message);
   // The parser names `one-thing` once more, as oneThing.
   const told = message.replace(/^Unknown arguments: ([\w-]+), ([A-Za-z0-9]+)$/, (whole, name: string, again: string) =>

@@ -10,7 +10,9 @@ export async function meantOption(words: readonly string[], message: string): Pr
   }
   const all = (await commandModels()).flatMap((model) => [model, ...model.commands]);
   const called = all.findLast((model) => model.words.split(' ').every((word, index) => words[index] === word));
-  const names = [...(called?.options ?? []), ...commonOptionModels].flatMap(({ name, aliases }) => [name, ...aliases]);
+  const known = [...(called?.options ?? []), ...commonOptionModels].flatMap(({ name, aliases }) => [name, ...aliases]);
+  // The one option that belongs to no command.
+  const names = [...known, 'version'];
   const near = names
     .map((name) => ({ name, far: name.startsWith(given) ? 1 : distance(given, name) }))
     .filter(({ name, far }) => name.length > 2 && far <= Math.max(1, given.length / 3))

@@ -1,7 +1,7 @@
 import type { Usage } from '@verfs/sdk';
 import type { Argv } from 'yargs';
 import type { CommonArguments, TargetArguments } from '../context.ts';
-import { formatBytes, formatRows, printable, ratio } from '../format.ts';
+import { formatBytes, formatEntries, formatRows, printable, ratio } from '../format.ts';
 import { createOutput } from '../output.ts';
 import { withProgress } from '../progress.ts';
 import { withVolume } from '../volume-access.ts';
@@ -28,7 +28,7 @@ function usageText(path: string, usage: Usage): string[] {
   const compression = ratio(uniqueBytes, storedBytes).toFixed(2);
   return formatRows([
     ['Path', `/${printable(path)}`],
-    ['Files', `${usage.files} files, ${usage.directories} directories`],
+    ['Files', formatEntries(usage)],
     ['Logical', formatBytes(logicalBytes)],
     ['Unique', `${formatBytes(uniqueBytes)} (dedup ${dedup}x)`],
     ['Shared', `${formatBytes(sharedBytes)} of that with other files of the volume`],

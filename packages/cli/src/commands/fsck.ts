@@ -1,4 +1,4 @@
-import { CancelledError, type ErrorCode, errorTable, UsageError } from '@verfs/errors';
+import { CancelledError, type ErrorCode, errorTable } from '@verfs/errors';
 import type { Finding, FsckProgress, FsckReport } from '@verfs/sdk';
 import type { Argv } from 'yargs';
 import { type CommonArguments, type TargetArguments, targetOf } from '../context.ts';
@@ -87,11 +87,6 @@ async function run(path: string, args: FsckArguments): Promise<FsckReport> {
 
 /** Checks a volume that nobody has open, and mends it if asked to. */
 export async function fsck(args: FsckArguments): Promise<void> {
-  if (args.path !== undefined) {
-    throw new UsageError('fsck takes no path: a volume is checked while it is not mounted', {
-      advice: 'Name it with `--volume DIR`.',
-    });
-  }
   const { path } = await targetOf(args);
   const report = await run(path, args);
   createOutput(args.json ? 'json' : 'text').result(report, () => fsckText(report));

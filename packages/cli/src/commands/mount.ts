@@ -63,7 +63,9 @@ function announce(ready: Ready, foreground: boolean, output: Output): void {
   output.result({ ...status, volumeCreated: ready.volume === 'created' }, () => [
     ...(ready.volume === 'created' ? [`Made the volume ${status.volume}.`] : []),
     `Mounted ${status.volume} at ${status.mountpoint} (${status.access}, process ${status.pid}).`,
-    foreground ? 'Ctrl+C unmounts it.' : `Unmount it with: verfs unmount ${shellQuoted(status.mountpoint)}`,
+    foreground && process.stdin.isTTY
+      ? 'Ctrl+C unmounts it.'
+      : `Unmount it with: verfs unmount ${shellQuoted(status.mountpoint)}`,
   ]);
 }
 

@@ -1,7 +1,7 @@
 import type { Stats } from '@verfs/sdk';
 import type { Argv } from 'yargs';
 import type { CommonArguments, TargetArguments } from '../context.ts';
-import { formatBytes, formatRows, ratio } from '../format.ts';
+import { formatBytes, formatEntries, formatRows, ratio } from '../format.ts';
 import { createOutput } from '../output.ts';
 import { withVolume } from '../volume-access.ts';
 
@@ -16,7 +16,7 @@ export const statsBuilder = (yargs: Argv<CommonArguments>) =>
 function statsText(stats: Stats): string[] {
   const of = (hits: number, misses: number) => `${hits} hits, ${misses} misses`;
   const rows = formatRows([
-    ['Files', `${stats.files} files, ${stats.directories} directories`],
+    ['Files', formatEntries(stats)],
     ['Logical', formatBytes(stats.logicalBytes)],
     ['Unique', `${formatBytes(stats.uniqueBytes)} (dedup ${ratio(stats.logicalBytes, stats.uniqueBytes).toFixed(2)}x)`],
     [

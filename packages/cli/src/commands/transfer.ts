@@ -3,7 +3,7 @@ import { CancelledError, errorTable, UsageError } from '@verfs/errors';
 import type { CopyOptions, TransferProgress, TransferReport } from '@verfs/sdk';
 import type { Argv } from 'yargs';
 import { type CommonArguments, placeOf, type TargetArguments } from '../context.ts';
-import { formatBytes, printable } from '../format.ts';
+import { formatBytes, formatCount, formatEntries, printable } from '../format.ts';
 import { interruptible } from '../interrupt.ts';
 import { createOutput } from '../output.ts';
 import { startProgress, transferText } from '../progress.ts';
@@ -124,11 +124,11 @@ async function copied(
 }
 
 function tell(args: Arguments, report: TransferReport, place: { readonly source: string; readonly target: string }) {
-  const { files, directories, bytes, alreadyThere, verified, leftOut, failures, toldFailures } = report;
+  const { bytes, alreadyThere, verified, leftOut, failures, toldFailures } = report;
   const there = alreadyThere === 0 ? '' : `; ${alreadyThere} of them an earlier run had copied`;
   createOutput(args.json ? 'json' : 'text').result({ ...place, ...report }, () => [
-    `Copied ${files} files and ${directories} directories, ${formatBytes(bytes)}, to ${printable(place.target)}${there}.`,
-    `${verified} files were read back, and are what was read.`,
+    `Copied ${formatEntries(report)}, ${formatBytes(bytes)}, to ${printable(place.target)}${there}.`,
+    `${formatCount(verified, 'file')} read back and compared with what was read.`,
     ...leftOut.map((path) => `Left out ${printable(path)}: it is the volume itself.`),
     ...(failures === 0
       ? []
