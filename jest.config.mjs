@@ -7,6 +7,7 @@ const swc = {
 export default {
   roots: ['<rootDir>/packages', '<rootDir>/test'],
   testMatch: ['**/*.test.ts'],
+  setupFiles: ['<rootDir>/test/harness/umask.ts'],
   testEnvironment: 'node',
   testEnvironmentOptions: { customExportConditions: ['node', 'dev'] },
   extensionsToTreatAsEsm: ['.ts'],

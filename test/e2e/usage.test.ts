@@ -1,6 +1,7 @@
 /** What parts of a volume take. */
 import { randomBytes } from 'node:crypto';
 import { copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { rename } from 'node:fs/promises';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { errorTable } from '@verfs/errors';
 import { Sandbox } from '../harness/sandbox.ts';
@@ -86,6 +87,21 @@ test('verfs dedup-report tells it of each entry, the largest first, also as a pa
   expect(await sandbox.verfs(['dedup-report', '--top', '0'])).toMatchObject({
     code: errorTable.VERFS_E_USAGE.exitCode,
   });
+});
+
+test('verfs dedup-report leaves out what goes while it counts', async () => {
+  await sandbox.mount();
+  writeFileSync(sandbox.inMount('0'), 'x');
+  writeFileSync(sandbox.inMount('stays'), 'y');
+  const counting = sandbox.json<{ parts: { path: string }[] }>(['dedup-report', sandbox.mountpoint]);
+  const ended = counting.then(
+    () => true,
+    () => true,
+  );
+  for (let number = 0; !(await Promise.race([ended, false])); number += 1) {
+    await rename(sandbox.inMount(`${number}`), sandbox.inMount(`${number + 1}`));
+  }
+  expect((await counting).parts.map(({ path }) => path)).toContain('/stays');
 });
 
 test('verfs du refuses what is not there, or in no volume', async () => {

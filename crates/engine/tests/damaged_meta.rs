@@ -16,8 +16,8 @@ use verfs_engine::{
     CreateOptions, FsckVerdict, Mending, MetaEngine, OpenOptions, Recovery, Repair, VaultCompression, VaultSecret,
     Volume,
 };
-use verfs_format::keys;
 use verfs_format::superblock::Superblock;
+use verfs_format::{keys, varint};
 use verfs_vfs::{Context, Listing, NodeKind, SetAttr, SyncScope, Vfs, VfsError};
 
 const ROOT: Context = Context::ROOT;
@@ -267,6 +267,47 @@ fn metadata_of_another_engine_than_the_superblock_says_are_shown_and_left_alone(
         assert_eq!((found, told[0]), (verdict, ("metadata-engine", Mending::Left)));
     }
     assert_eq!(files(&path.join("meta")), before);
+}
+
+#[test]
+fn a_system_number_that_is_missing_is_an_error_and_never_begun_anew() {
+    for key in [keys::SYSTEM_GROUP, keys::SYSTEM_NEXT_NUMBER, keys::SYSTEM_EPOCH] {
+        let built = damage::Built::new();
+        let what = key.escape_ascii().to_string();
+        built.delete(key);
+        assert_refused(&built.path, &what);
+        let volume = Volume::open(&built.path, &recovery()).unwrap();
+        built.assert_reads_of(&volume, &[]);
+        volume.close().unwrap();
+        drop(volume);
+        let (verdict, told) = check(&built.path, Repair::Yes);
+        assert_eq!(verdict, FsckVerdict::Mended, "{what}: {told:?}");
+        assert!(told.contains(&("system-number", Mending::Mended)), "{what}: {told:?}");
+        assert_eq!(check(&built.path, Repair::No), (FsckVerdict::Clean, vec![]), "{what}");
+        built.assert_reads(&[]);
+    }
+}
+
+#[test]
+fn what_is_under_way_and_cannot_be_completed_is_given_up_by_a_repair() {
+    let mut no_snapshot = Vec::new();
+    varint::put_u64(&mut no_snapshot, 1000);
+    let intents = [
+        (keys::SYSTEM_ROLLBACK, no_snapshot, "rollback-intent"),
+        (keys::SYSTEM_RECEIVE, b"no spool has it.".to_vec(), "receive-intent"),
+    ];
+    for (key, value, code) in intents {
+        let built = damage::Built::new();
+        built.put(key, value);
+        assert_refused(&built.path, code);
+        let volume = Volume::open(&built.path, &recovery()).unwrap();
+        built.assert_reads_of(&volume, &[]);
+        volume.close().unwrap();
+        drop(volume);
+        assert_eq!(check(&built.path, Repair::Yes), (FsckVerdict::Mended, vec![(code, Mending::Mended)]));
+        assert_eq!(check(&built.path, Repair::No), (FsckVerdict::Clean, vec![]));
+        built.assert_reads(&[]);
+    }
 }
 
 /// A volume with something of everything, as a crash leaves it: changes that only the log has, too.

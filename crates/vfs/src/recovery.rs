@@ -325,6 +325,9 @@ impl Shared {
 fn complete_rollback(parts: &VfsParts, base: &Base, options: &VfsOptions) -> std::result::Result<bool, OpenError> {
     let to = system_number(&*parts.meta, keys::SYSTEM_ROLLBACK)?;
     let Some(to) = to else { return Ok(false) };
+    if base.snapshots.records().all(|(id, _)| id.0 != to) {
+        return Err(OpenError::Damaged(format!("a rollback is under way, and its snapshot {to} is not there")));
+    }
     tracing::info!(snapshot = to, "completing a rollback");
     let steps = Steps { parts, standing: base.snapshots.standing(), epoch: base.epoch };
     Return { steps, to: Epoch(to), records: &AtomicU64::new(0), beside: None }

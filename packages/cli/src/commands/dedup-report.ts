@@ -1,6 +1,6 @@
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join, posix } from 'node:path';
-import { IoError, UsageError } from '@verfs/errors';
+import { IoError, PathNotFoundError, UsageError } from '@verfs/errors';
 import type { Argv } from 'yargs';
 import { type CommonArguments, type TargetArguments, targetOf } from '../context.ts';
 import { type DedupReport, dedupPage, type ReportedPart } from '../dedup-page.ts';
@@ -45,6 +45,14 @@ function writePage(file: string, report: DedupReport): void {
   }
 }
 
+/** Nothing of an entry that went since it was listed. */
+function unlessGone(error: unknown): undefined {
+  if (error instanceof PathNotFoundError) {
+    return undefined;
+  }
+  throw error;
+}
+
 /** Shows what the entries of a directory take, and share with what else there is. */
 export async function dedupReport(args: ReportArguments): Promise<void> {
   if (!(Number.isInteger(args.top) && args.top > 0)) {
@@ -64,10 +72,13 @@ export async function dedupReport(args: ReportArguments): Promise<void> {
   const progress = startProgress('counting', args);
   const parts: ReportedPart[] = [];
   try {
-    for (const name of names) {
-      progress.set(`${parts.length} of ${names.length} entries`);
+    for (const [counted, name] of names.entries()) {
+      progress.set(`${counted} of ${names.length} entries`);
       const path = posix.join(directory, name);
-      parts.push({ path: `/${path}`, usage: await client.usage(path) });
+      const usage = await client.usage(path).catch(unlessGone);
+      if (usage !== undefined) {
+        parts.push({ path: `/${path}`, usage });
+      }
     }
     const whole = { path: `/${directory}`, usage: await client.usage(directory) };
     parts.sort((a, b) => b.usage.logicalBytes - a.usage.logicalBytes);
