@@ -12,20 +12,18 @@ import { outcomeOf } from './node-fs/compare.ts';
 const differences: Readonly<Record<string, string>> = {};
 
 describe.each(['022', '077'])("Node's fs and the fs of a volume, with umask %s", (umask) => {
-  let umaskBefore: number;
   let root: string;
   let volume: Volume;
   let number = 0;
 
   beforeAll(async () => {
-    umaskBefore = process.umask(Number.parseInt(umask, 8));
+    process.umask(Number.parseInt(umask, 8));
     root = mkdtempSync(join(tmpdir(), sandboxPrefix));
     await Volume.create(join(root, 'volume'));
     volume = await Volume.open(join(root, 'volume'));
   });
 
   afterAll(async () => {
-    process.umask(umaskBefore);
     await volume.close();
     rmSync(root, { recursive: true, force: true });
   });

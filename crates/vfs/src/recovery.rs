@@ -325,7 +325,7 @@ impl Shared {
 fn complete_rollback(parts: &VfsParts, base: &Base, options: &VfsOptions) -> std::result::Result<bool, OpenError> {
     let to = system_number(&*parts.meta, keys::SYSTEM_ROLLBACK)?;
     let Some(to) = to else { return Ok(false) };
-    if base.snapshots.records().all(|(id, _)| id.0 != to) {
+    if !base.snapshots.stands(Epoch(to)) {
         return Err(OpenError::Damaged(format!("a rollback is under way, and its snapshot {to} is not there")));
     }
     tracing::info!(snapshot = to, "completing a rollback");

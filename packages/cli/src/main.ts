@@ -88,12 +88,12 @@ class WordsError extends Error {
 
 /** The error for words that the parser does not take. */
 async function misspelt(words: readonly string[], found: string): Promise<UsageError> {
-  const { meantOption } = await import('./meant-option.ts');
+  const { meantOption, optionNames } = await import('./meant-option.ts');
+  const names = await optionNames(words);
   // Where no command is named the parser does not come to look at the options.
-  const first = /^--([\w-]+)/.exec(words[0] ?? '')?.[1];
-  const isKnown = first === undefined || (await meantOption(words, `Unknown argument: ${first}`)) === first;
-  const message = found.startsWith('Name a command:') && !isKnown ? `Unknown argument: ${first}` : found;
-  const option = await meantOption(words, message);
+  const first = found.startsWith('Name a command:') ? /^--([\w-]+)/.exec(words[0] ?? '')?.[1] : undefined;
+  const message = first === undefined || names.includes(first) ? found : `Unknown argument: ${first}`;
+  const option = meantOption(names, words, message);
   // The parser names `one-thing` once more, as oneThing.
   const told = message.replace(/^Unknown arguments: ([\w-]+), ([A-Za-z0-9]+)$/, (whole, name: string, again: string) =>
     name.replaceAll('-', '').toLowerCase() === again.toLowerCase() ? `Unknown argument: ${name}` : whole,

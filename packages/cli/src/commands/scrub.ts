@@ -2,7 +2,7 @@ import { CancelledError, errorTable, UsageError } from '@verfs/errors';
 import type { ScrubResult, ScrubTally } from '@verfs/sdk';
 import type { Argv } from 'yargs';
 import type { CommonArguments, TargetArguments } from '../context.ts';
-import { formatBytes, formatRows } from '../format.ts';
+import { formatBytes, formatCount, formatRows } from '../format.ts';
 import { createOutput } from '../output.ts';
 import { startProgress, transferText } from '../progress.ts';
 import { type VolumeAccess, withVolume } from '../volume-access.ts';
@@ -39,14 +39,12 @@ async function rateOf(text: string | undefined): Promise<number | undefined> {
   return Math.round(rate);
 }
 
-const count = (number: number, one: string, more = `${one}s`) => `${number} ${number === 1 ? one : more}`;
-
 function tallyText(tally: ScrubTally): string[] {
   return [
-    `${count(tally.records, 'record')} in ${count(tally.packs, 'pack')}, ${formatBytes(tally.bytes)}`,
-    ...(tally.sealed > 0 ? [`${count(tally.sealed, 'record')} of the locked vault: checksums only`] : []),
-    ...(tally.indexesMended > 0 ? [`${count(tally.indexesMended, 'index', 'indexes')} made anew`] : []),
-    ...(tally.deadDamaged > 0 ? [`${count(tally.deadDamaged, 'damaged record')} that nothing needs`] : []),
+    `${formatCount(tally.records, 'record')} in ${formatCount(tally.packs, 'pack')}, ${formatBytes(tally.bytes)}`,
+    ...(tally.sealed > 0 ? [`${formatCount(tally.sealed, 'record')} of the locked vault: checksums only`] : []),
+    ...(tally.indexesMended > 0 ? [`${formatCount(tally.indexesMended, 'index', 'indexes')} made anew`] : []),
+    ...(tally.deadDamaged > 0 ? [`${formatCount(tally.deadDamaged, 'damaged record')} that nothing needs`] : []),
   ];
 }
 
@@ -88,7 +86,7 @@ async function check(args: ScrubArguments): Promise<void> {
   createOutput(args.json ? 'json' : 'text').result({ ...result, files }, () => [
     end === 'done' ? 'Everything was checked.' : 'It was stopped; `verfs scrub --now` goes on.',
     ...tallyText(tally),
-    tally.damaged === 0 ? 'Nothing is damaged.' : `${count(tally.damaged, 'damaged record')}:`,
+    tally.damaged === 0 ? 'Nothing is damaged.' : `${formatCount(tally.damaged, 'damaged record')}:`,
     ...files.map(({ path, pack, detail }) => `  ${path}: pack ${pack}: ${detail}`),
   ]);
   if (tally.damaged > 0) {
