@@ -1,10 +1,12 @@
 //! The transport over `/dev/fuse` itself: one leader reads requests into its buffer, replies are gathered from slices.
 
+mod company;
 mod notifier;
 mod pacing;
 mod port;
 mod ring;
 mod seat;
+mod vigil;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,11 +18,13 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use self::company::Company;
 use self::notifier::DeviceNotifier;
 use self::pacing::{Next, Pacing};
 use self::port::DevicePort;
-use self::ring::{PreparedRing, Ring};
+use self::ring::{Haste, PreparedRing, Ring};
 use self::seat::Seat;
+use self::vigil::Vigil;
 use crate::abi::init;
 use crate::dispatch::{Dispatcher, Waiting};
 use crate::kernel;
@@ -59,9 +63,15 @@ impl<T: Tree> Transport for DeviceTransport<T> {
         let machinery = dispatcher.machinery();
         let device = Arc::new(device);
         let server = Arc::new(Server::new(dispatcher, agreement.spared(), settings.permission_checks));
-        let ring = prepared.map(|prepared| prepared.register(&device, &server)).transpose()?;
-        let poll_window = if ring.is_some() { Duration::ZERO } else { settings.poll_window };
-        let pacing = Pacing::new(poll_window, RunQueue::open(), machinery);
+        let window = settings.poll_window;
+        let vigil = if window.is_zero() { None } else { Vigil::on_two_cores() };
+        let (ring, pacing) = match prepared {
+            Some(prepared) => {
+                let ring = prepared.register(&device, &server, Haste::new(window, vigil))?;
+                (Some(ring), Pacing::new(Duration::ZERO, RunQueue::open(), None, machinery))
+            }
+            None => (None, Pacing::new(window, RunQueue::open(), vigil.map(Company::new), machinery)),
+        };
         Ok(DeviceTransport { device, server, ring, pacing, buffer })
     }
 
@@ -199,17 +209,18 @@ impl<T: Tree> Desk<T> {
 
     /// Waits for a request and says how long it is; `None` when the mount is gone.
     fn receive(&self, pacing: &mut Pacing, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        pacing.begin();
+        let mut next = pacing.begin();
         loop {
+            match next {
+                Next::AskAgain => std::hint::spin_loop(),
+                Next::Sleep => sleep(&self.device)?,
+            }
             match rustix::io::read(&self.device, &mut *buffer) {
                 Ok(len) => {
                     pacing.arrived();
                     return Ok(Some(len));
                 }
-                Err(Errno::AGAIN) => match pacing.next() {
-                    Next::AskAgain => std::hint::spin_loop(),
-                    Next::Sleep => sleep(&self.device)?,
-                },
+                Err(Errno::AGAIN) => next = pacing.next(),
                 // Whoever asked was killed before the request was read; or a signal came.
                 Err(Errno::NOENT | Errno::INTR) => {}
                 Err(Errno::NODEV) => return Ok(None),

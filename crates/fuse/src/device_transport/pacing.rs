@@ -1,14 +1,16 @@
-//! Adaptive polling: whether the leader asks again at once or sleeps until a request comes.
+//! Adaptive polling: whether the leader asks again at once or sleeps until a request comes, and where.
 //!
 //! Waking a thread that sleeps on another, idle core is most of a round trip's cost. So after a request that came soon
-//! the leader polls for a short time before it sleeps; after one that let it wait it sleeps at once, and an idle mount
-//! costs nothing. On a machine where others want every core it doesn't poll: it would take the core its client needs.
-//! Its own clients are no others.
+//! the leader goes to the core of its only client where it can ([`Company`]), or else polls for a short time before it
+//! sleeps; after one that let it wait it sleeps at once, and an idle mount costs nothing. On a machine where others want
+//! every core it doesn't poll: it would take the core its client needs. Its own clients are no others.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::company::Company;
+use super::vigil::HOLD;
 use crate::dispatch::Machinery;
 use crate::run_queue::RunQueue;
 
@@ -30,6 +32,8 @@ const CLIENTS_MAX: usize = 16;
 #[derive(Default)]
 struct Clients {
     now: Vec<u32>,
+    /// Who asked last.
+    last: u32,
     /// How many there were in the interval before.
     before: usize,
     since: Option<Instant>,
@@ -38,7 +42,11 @@ struct Clients {
 impl Clients {
     /// A request of the thread `id` came; the kernel's own have 0.
     fn note(&mut self, id: u32) {
-        if id != 0 && self.now.last() != Some(&id) && self.now.len() < CLIENTS_MAX && !self.now.contains(&id) {
+        if id == 0 {
+            return;
+        }
+        self.last = id;
+        if self.now.last() != Some(&id) && self.now.len() < CLIENTS_MAX && !self.now.contains(&id) {
             self.now.push(id);
         }
     }
@@ -75,6 +83,7 @@ pub(super) struct Pacing {
     pause: Duration,
     clients: Clients,
     stays_until: Option<Instant>,
+    company: Option<Company>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,13 +92,20 @@ enum Mode {
     Sleeping,
     /// It polls, and looks at the machine at this time again.
     Polling { look_at: Instant },
+    /// It is with its client, and sleeps when nothing has come; it looks for him at this time again.
+    Joined { look_at: Instant },
     /// It sleeps, also after requests that came soon, until then.
     Paused { until: Instant },
 }
 
 impl Pacing {
     /// A window of 0 never polls; neither does a machine with one core.
-    pub(super) fn new(window: Duration, run_queue: RunQueue, machinery: Arc<Machinery>) -> Pacing {
+    pub(super) fn new(
+        window: Duration,
+        run_queue: RunQueue,
+        company: Option<Company>,
+        machinery: Arc<Machinery>,
+    ) -> Pacing {
         let window = if run_queue.has_one_core() { Duration::ZERO } else { window };
         Pacing {
             window,
@@ -100,12 +116,20 @@ impl Pacing {
             pause: PAUSE,
             clients: Clients::default(),
             stays_until: None,
+            company,
         }
     }
 
-    /// From now on it waits for the next request.
-    pub(super) fn begin(&mut self) {
-        self.waits_since = None;
+    /// From now on it waits for the next request. What it does first.
+    pub(super) fn begin(&mut self) -> Next {
+        let (Mode::Joined { .. }, Some(company)) = (self.mode, &mut self.company) else {
+            self.waits_since = None;
+            return Next::AskAgain;
+        };
+        let now = Instant::now();
+        self.waits_since = Some(now);
+        company.stay(now);
+        Next::Sleep
     }
 
     /// Nothing has come yet.
@@ -119,15 +143,27 @@ impl Pacing {
     }
 
     fn next_at(&mut self, now: Instant, since: Instant) -> Next {
-        let Mode::Polling { look_at } = self.mode else { return Next::Sleep };
-        if now.duration_since(since) >= self.window {
-            self.mode = Mode::Sleeping;
-            return Next::Sleep;
+        let waited = now.duration_since(since);
+        match self.mode {
+            Mode::Polling { .. } if waited >= self.window => self.rest(),
+            Mode::Polling { look_at } if now >= look_at => self.look(now),
+            Mode::Polling { .. } => Next::AskAgain,
+            Mode::Joined { .. } | Mode::Sleeping | Mode::Paused { .. } => Next::Sleep,
         }
-        if now >= look_at {
-            return self.look(now);
+    }
+
+    /// Nobody asks any more.
+    fn rest(&mut self) -> Next {
+        self.part();
+        self.mode = Mode::Sleeping;
+        Next::Sleep
+    }
+
+    /// It is with no client from now on.
+    fn part(&mut self) {
+        if let Some(company) = &mut self.company {
+            company.leave();
         }
-        Next::AskAgain
     }
 
     /// Who sent the request that came last.
@@ -144,26 +180,41 @@ impl Pacing {
         self.clients.count(now) <= 1 && self.stays_until.is_none_or(|until| now >= until)
     }
 
-    /// Somebody else leads now, since the leader was away for too long.
+    /// The calling thread leads now, since the leader was away for too long.
     pub(super) fn replaced(&mut self) {
+        if let Some(company) = &mut self.company {
+            company.replaced();
+            self.mode = Mode::Sleeping;
+        }
         self.stays_until = Some(Instant::now() + SLOW_STORE_PAUSE);
     }
 
-    /// Polls on if there is a core to spare beside the leader's. The first client is not reckoned: he needs a core too.
+    /// Joins its client if it has one and can. Else polls on if there is a core to spare beside the leader's; the first
+    /// client is not reckoned, he needs a core too.
     fn look(&mut self, now: Instant) -> Next {
+        let was_quick = matches!(self.mode, Mode::Polling { .. } | Mode::Joined { .. });
         let known = self.clients.count(now).max(1) as u64;
-        if self.run_queue.is_crowded(known) {
-            self.mode = Mode::Paused { until: now + self.pause };
-            self.pause = (self.pause * 2).min(PAUSE_MAX);
-            return Next::Sleep;
-        }
-        if let Mode::Polling { .. } = self.mode {
+        let joins = known == 1 && self.company.as_mut().is_some_and(|company| company.join(self.clients.last, now));
+        let look_at = now + LOOK_INTERVAL;
+        let next = if joins {
+            self.mode = Mode::Joined { look_at };
+            Next::Sleep
+        } else {
+            self.part();
+            if self.run_queue.is_crowded(known) {
+                self.mode = Mode::Paused { until: now + self.pause };
+                self.pause = (self.pause * 2).min(PAUSE_MAX);
+                return Next::Sleep;
+            }
+            self.mode = Mode::Polling { look_at };
+            Next::AskAgain
+        };
+        if was_quick {
             self.pause = PAUSE;
         } else {
             self.machinery.polls_started.fetch_add(1, Ordering::Relaxed);
         }
-        self.mode = Mode::Polling { look_at: now + LOOK_INTERVAL };
-        Next::AskAgain
+        next
     }
 
     /// A request came.
@@ -181,6 +232,13 @@ impl Pacing {
         match self.mode {
             Mode::Paused { until } if now < until => {}
             Mode::Polling { .. } => {}
+            Mode::Joined { .. } if self.waits_since.is_some_and(|since| now.duration_since(since) >= HOLD) => {
+                self.rest();
+            }
+            Mode::Joined { look_at } if now < look_at => {}
+            Mode::Joined { .. } => {
+                self.look(now);
+            }
             Mode::Paused { .. } | Mode::Sleeping if came_soon => {
                 self.look(now);
             }
@@ -196,12 +254,14 @@ mod tests {
     use std::io::{Seek, Write};
 
     use super::*;
+    use crate::device_transport::company::tests::{beside_a_thread_on, own_cores};
+    use crate::device_transport::vigil::{CORES, Vigil};
     use crate::dispatch::test_machinery;
 
     const WINDOW: Duration = Duration::from_millis(1);
 
     fn pacing(loadavg: Option<File>) -> Pacing {
-        Pacing::new(WINDOW, RunQueue::new(loadavg, 2), test_machinery())
+        Pacing::new(WINDOW, RunQueue::new(loadavg, 2), None, test_machinery())
     }
 
     /// A request that came after a wait; then what it does when nothing more has come for a moment.
@@ -298,8 +358,40 @@ mod tests {
     }
 
     #[test]
+    fn an_only_client_is_joined_until_there_is_another_one_or_quiet() {
+        let company = Company::new(Vigil::start(&CORES).unwrap());
+        let mut pacing = Pacing::new(WINDOW, RunQueue::new(None, 2), Some(company), test_machinery());
+        let mut now = Instant::now();
+        for round in 1..=2 {
+            beside_a_thread_on(1, |client| {
+                pacing.served(client);
+                assert_eq!(after(&mut pacing, WINDOW / 2, now), Next::Sleep, "it polls beside its client");
+                assert_eq!(own_cores(), [1]);
+                assert_eq!(pacing.begin(), Next::Sleep, "it would look in vain");
+                // Within the time that he is looked for again.
+                pacing.served(client);
+                pacing.served(client + 1);
+                after(&mut pacing, WINDOW / 4, now + LOOK_INTERVAL / 2);
+                assert_eq!(own_cores(), [1]);
+                assert_eq!(after(&mut pacing, WINDOW / 4, now + LOOK_INTERVAL), Next::AskAgain, "one of two is joined");
+                assert_eq!(own_cores(), CORES);
+                // The other one is gone.
+                now += LOOK_INTERVAL * 3;
+                pacing.served(client);
+                assert_eq!(pacing.next_at(now, now), Next::Sleep);
+                assert_eq!(own_cores(), [1]);
+                after(&mut pacing, HOLD, now);
+                assert_eq!(own_cores(), CORES, "it waits for one request on the core of another");
+            });
+            assert_eq!(pacing.machinery.polls_started.load(Ordering::Relaxed), round);
+            now += LOOK_INTERVAL * 3;
+        }
+        pacing.machinery.lanes.stop();
+    }
+
+    #[test]
     fn a_window_of_zero_is_off() {
-        let mut pacing = Pacing::new(Duration::ZERO, RunQueue::new(None, 2), test_machinery());
+        let mut pacing = Pacing::new(Duration::ZERO, RunQueue::new(None, 2), None, test_machinery());
         pacing.arrived();
         assert_eq!(pacing.next(), Next::Sleep);
         pacing.machinery.lanes.stop();

@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender};
 
 use self::finished::Finished;
+pub(super) use self::queue::Haste;
 use self::queue::Queue;
 use crate::tree::Tree;
 use crate::wire::Server;
@@ -34,6 +35,7 @@ const ENTRIES: RangeInclusive<usize> = 32..=256;
 struct Order<T> {
     device: Arc<OwnedFd>,
     server: Arc<Server<T>>,
+    haste: Haste,
 }
 
 /// The thread of one queue. Without an order it ends.
@@ -71,10 +73,11 @@ impl<T: Tree> PreparedRing<T> {
     }
 
     /// Gives the entries to the kernel, which from then on puts every request into them.
-    pub(super) fn register(self, device: &Arc<OwnedFd>, server: &Arc<Server<T>>) -> io::Result<Ring> {
+    pub(super) fn register(self, device: &Arc<OwnedFd>, server: &Arc<Server<T>>, haste: Haste) -> io::Result<Ring> {
         for thread in &self.threads {
+            let order = Order { device: device.clone(), server: server.clone(), haste: haste.clone() };
             // Fails only when the thread is gone, which its report says.
-            let _ = thread.orders.send(Order { device: device.clone(), server: server.clone() });
+            let _ = thread.orders.send(order);
         }
         let registered = self.threads.iter().try_for_each(QueueThread::report);
         let threads = self.threads.into_iter().map(|thread| (thread.finished, thread.thread)).collect();
@@ -104,9 +107,9 @@ impl<T: Tree> QueueThread<T> {
                     Err(error) => return say(Err(error)),
                 };
                 say(Ok(()));
-                let Ok(Order { device, server }) = ordered.recv() else { return };
+                let Ok(Order { device, server, haste }) = ordered.recv() else { return };
                 // The kernel gives nothing to entries that nobody holds, so callers on this core would wait for ever.
-                let served = catch_unwind(AssertUnwindSafe(|| queue.serve(&device, &*server, say)));
+                let served = catch_unwind(AssertUnwindSafe(|| queue.serve(&device, &*server, haste, say)));
                 match served.unwrap_or_else(|_| Err(io::Error::other("it panicked"))) {
                     Ok(()) => {}
                     Err(error) => {

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::thread::CpuSet;
 use zerocopy::FromBytes;
@@ -11,6 +12,7 @@ use super::entries::{Entries, Holder};
 use super::finished::{Finished, FinishedReply, RingPort};
 use super::submission::{self, CommandRing};
 use crate::abi::InHeader;
+use crate::device_transport::vigil::{RUSH_REQUESTS, Vigil};
 use crate::tree::Tree;
 use crate::wire::{Arguments, Server};
 
@@ -23,6 +25,35 @@ pub(super) struct Queue {
     entries: Entries,
     core: u16,
     finished: Arc<Finished>,
+}
+
+/// What is done where requests come fast.
+#[derive(Clone)]
+pub(in crate::device_transport) struct Haste {
+    /// A request came fast that came so soon.
+    window: Duration,
+    /// Requests that came fast, in a row.
+    requests: u32,
+    vigil: Option<Arc<Vigil>>,
+}
+
+impl Haste {
+    pub(in crate::device_transport) fn new(window: Duration, vigil: Option<Vigil>) -> Haste {
+        Haste { window, requests: 0, vigil: vigil.map(Arc::new) }
+    }
+
+    /// Waits for a request on `core` by `wait`.
+    fn wait<T>(&mut self, core: u16, wait: impl FnOnce() -> T) -> T {
+        let Some(vigil) = &self.vigil else { return wait() };
+        let begun = Instant::now();
+        let waited = wait();
+        let now = Instant::now();
+        self.requests = if now.duration_since(begun) < self.window { self.requests.saturating_add(1) } else { 0 };
+        if self.requests >= RUSH_REQUESTS {
+            vigil.keep_awake(now, core.into());
+        }
+        waited
+    }
 }
 
 /// What the ring completed: what of, and how.
@@ -52,13 +83,14 @@ impl Queue {
         mut self,
         device: &OwnedFd,
         server: &Server<T>,
+        mut haste: Haste,
         say: impl FnOnce(io::Result<()>),
     ) -> io::Result<()> {
         let mut completed = Completed::new();
         let registered = self.register(device, &mut completed);
         let is_registered = registered.is_ok();
         say(registered);
-        if is_registered { self.run(device, server, completed) } else { Ok(()) }
+        if is_registered { self.run(device, server, &mut haste, completed) } else { Ok(()) }
     }
 
     fn register(&mut self, device: &OwnedFd, completed: &mut Completed) -> io::Result<()> {
@@ -76,7 +108,13 @@ impl Queue {
         }
     }
 
-    fn run<T: Tree>(&mut self, device: &OwnedFd, server: &Server<T>, mut completed: Completed) -> io::Result<()> {
+    fn run<T: Tree>(
+        &mut self,
+        device: &OwnedFd,
+        server: &Server<T>,
+        haste: &mut Haste,
+        mut completed: Completed,
+    ) -> io::Result<()> {
         let mut replies: Vec<FinishedReply> = Vec::new();
         while !self.finished.is_stopped() {
             for (user_data, result) in completed.drain(..) {
@@ -99,7 +137,7 @@ impl Queue {
             if !self.entries.any_left() {
                 break;
             }
-            match self.ring.submit_and_wait(1) {
+            match haste.wait(self.core, || self.ring.submit_and_wait(1)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
