@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use verfs_base::{Clock, Disk};
+use verfs_memory::release_unused;
 use verfs_store::{ChunkStore, GcEnd, GcProgress, Pace, Reclaimable, StoreError, StoreStats};
 use verfs_vfs::Vfs;
 
@@ -365,6 +366,7 @@ impl Shared {
                     continue;
                 }
             }
+            release_unused();
             if let Some(percent) = self.is_due(watch) {
                 return Some(percent);
             }

@@ -1,12 +1,14 @@
 //! The memory of a process with volumes: mimalloc, what is very large straight from the kernel, and freed memory wiped
 //! while a vault is open.
 //!
-//! Lives here: one allocator and the switch of its wiping. Never here: who turns that, or a limit of how much anybody
+//! Lives here: one allocator, its spare memory and the switch of its wiping. Never here: who turns that, or a limit of how much anybody
 //! takes. Data flows nowhere: callers take memory and give it back.
 //!
 //! Below it is mimalloc since the committer frees what other threads took: glibc's allocator spends a quarter to a third
 //! of the committer's time on that (docs/PERFORMANCE.md).
 #![allow(unsafe_code, reason = "an allocator is unsafe by its trait")]
+
+mod mapping;
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
@@ -14,12 +16,15 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mimalloc::MiMalloc;
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-/// From this size on an allocation is a mapping of its own: where mimalloc takes a segment for it, too. A memtable of the
-/// metadata engine asks for 32 MiB of zeros and mostly uses a tenth of it. Pages of the kernel are zero and take no room
-/// before they are used; what mimalloc had lent before it writes zeros to, the whole of it.
-const MAPPED_MIN_BYTES: usize = 16 << 20;
+use self::mapping::Content;
+pub use self::mapping::release_unused;
+
+/// From this size on an allocation is a mapping of its own. A memtable of the metadata engine asks for 32 MiB of zeros and
+/// mostly uses a tenth of it: pages of the kernel are zero and take no room before they are used; what mimalloc had lent
+/// before it writes zeros to, the whole of it. The data of a large write is taken by one thread and given back by another,
+/// and of that mimalloc keeps more than is ever in use at once.
+const MAPPED_MIN_BYTES: usize = 512 << 10;
 /// A mapping begins at a page, and no page is smaller.
 const MAPPED_ALIGN_MAX_BYTES: usize = 4096;
 
@@ -47,12 +52,6 @@ fn is_mapped(layout: &Layout) -> bool {
     layout.size() >= MAPPED_MIN_BYTES && layout.align() <= MAPPED_ALIGN_MAX_BYTES
 }
 
-fn map(size: usize) -> *mut u8 {
-    let (access, kind) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
-    // SAFETY: the kernel chooses where, so nothing that is mapped already is replaced.
-    unsafe { mmap_anonymous(ptr::null_mut(), size, access, kind) }.map_or(ptr::null_mut(), <*mut _>::cast)
-}
-
 /// # Safety
 /// `memory` has at least `size` bytes that belong to the caller.
 unsafe fn wipe(memory: *mut u8, size: usize) {
@@ -68,7 +67,7 @@ unsafe fn wipe(memory: *mut u8, size: usize) {
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_mapped(&layout) {
-            return map(layout.size());
+            return mapping::take(layout.size(), Content::Anything);
         }
         // SAFETY: the caller's promises are the same.
         unsafe { MiMalloc.alloc(layout) }
@@ -76,22 +75,20 @@ unsafe impl GlobalAlloc for Memory {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if is_mapped(&layout) {
-            return map(layout.size());
+            return mapping::take(layout.size(), Content::Zeros);
         }
         // SAFETY: the caller's promises are the same.
         unsafe { MiMalloc.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        if is_mapped(&layout) {
-            // The kernel wipes it before anybody has it. It refuses no mapping that there is, and nobody can be told.
-            // SAFETY: it was mapped with this size, and the caller gives it back.
-            let _ = unsafe { munmap(memory.cast(), layout.size()) };
-            return;
-        }
         if WIPES.load(Ordering::Relaxed) {
             // SAFETY: it was allocated with this layout, and the caller gives it back.
             unsafe { wipe(memory, layout.size()) };
+        }
+        if is_mapped(&layout) {
+            // SAFETY: it was taken with this size, and the caller gives it back.
+            return unsafe { mapping::give_back(memory, layout.size()) };
         }
         // SAFETY: the caller's promises are the same.
         unsafe { MiMalloc.dealloc(memory, layout) };
@@ -122,9 +119,14 @@ unsafe impl GlobalAlloc for Memory {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+    use std::sync::Mutex;
+
     use super::*;
 
     const LARGE: usize = 32 << 20;
+
+    /// Each of them looks at the memory of the whole process.
+    static ALONE: Mutex<()> = Mutex::new(());
 
     fn resident_bytes() -> usize {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -133,7 +135,37 @@ mod tests {
     }
 
     #[test]
+    fn spare_mappings_go_when_nobody_needed_them_and_are_zeros_for_who_asks_for_zeros() {
+        let _alone = ALONE.lock().unwrap();
+        let layout = Layout::from_size_align(1 << 20, 64).unwrap();
+        // SAFETY: each piece is used within its size, and given back once with the layout that it has.
+        unsafe {
+            let begun = resident_bytes();
+            for zeros in [true, false] {
+                let pieces: Vec<*mut u8> =
+                    (0..40).map(|_| if zeros { Memory.alloc_zeroed(layout) } else { Memory.alloc(layout) }).collect();
+                for piece in &pieces {
+                    assert!(!zeros || (0..layout.size()).all(|at| *piece.add(at) == 0));
+                    ptr::write_bytes(*piece, 7, layout.size());
+                }
+                pieces.iter().for_each(|piece| Memory.dealloc(*piece, layout));
+            }
+            let kept = resident_bytes();
+            assert!(kept >= begun + (20 << 20), "hardly any was kept: {begun} before, {kept} now");
+            let piece = Memory.alloc_zeroed(layout);
+            assert!((0..layout.size()).all(|at| *piece.add(at) == 0), "it has what another one had");
+            Memory.dealloc(piece, layout);
+            // What was needed since the last time stays.
+            release_unused();
+            release_unused();
+            let released = resident_bytes();
+            assert!(released < kept - (20 << 20), "they stay for ever: {kept} before, {released} now");
+        }
+    }
+
+    #[test]
     fn a_large_piece_takes_what_is_used_of_it_however_many_were_given_back_and_grows_with_what_it_has() {
+        let _alone = ALONE.lock().unwrap();
         let layout = Layout::from_size_align(LARGE, 64).unwrap();
         let small = Layout::from_size_align(1 << 20, 64).unwrap();
         // SAFETY: each piece is used within its size, and given back once with the layout that it has then.
