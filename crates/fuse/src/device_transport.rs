@@ -185,6 +185,7 @@ impl<T: Tree> Desk<T> {
                 self.server.queue(waiting);
                 continue;
             };
+            pacing.leaves();
             drop(pacing);
             self.server.perform(waiting);
             if !self.seat.return_to(&departure) {

@@ -48,6 +48,12 @@ impl Company {
         }
     }
 
+    /// The leader waits for the store now. So does the client: an idle core is nothing that could draw him away then, and
+    /// who keeps it awake takes time from whatever serves the disk.
+    pub(super) fn wait_for_store(&mut self) {
+        self.requests = 0;
+    }
+
     /// Lets the calling thread run where it likes.
     pub(super) fn leave(&mut self) {
         self.requests = 0;

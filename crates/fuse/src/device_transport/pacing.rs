@@ -180,6 +180,13 @@ impl Pacing {
         self.clients.count(now) <= 1 && self.stays_until.is_none_or(|until| now >= until)
     }
 
+    /// The leader leaves to wait for the store.
+    pub(super) fn leaves(&mut self) {
+        if let Some(company) = &mut self.company {
+            company.wait_for_store();
+        }
+    }
+
     /// The calling thread leads now, since the leader was away for too long.
     pub(super) fn replaced(&mut self) {
         if let Some(company) = &mut self.company {
