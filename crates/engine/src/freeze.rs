@@ -245,7 +245,8 @@ impl Volume {
     #[must_use]
     pub fn still_for(&self) -> Option<Duration> {
         match *self.freezer().phase.lock() {
-            Phase::Still(end) => Some(end.saturating_duration_since(Instant::now())),
+            // It may be over already, and whoever ends it late in saying so.
+            Phase::Still(end) => end.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero()),
             Phase::No | Phase::Beginning | Phase::Ending | Phase::Ended(_) | Phase::Failed(_) => None,
         }
     }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use verfs_meta::EngineKind;
@@ -135,6 +136,11 @@ fn entry() {
             put(store.as_ref(), b"k", b"1").unwrap();
             say(&threads());
             store.close().unwrap();
+            // Who was joined has ended, but may be listed for a moment yet.
+            let closed = Instant::now();
+            while !threads().is_empty() && closed.elapsed() < Duration::from_secs(10) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             say(&threads());
         }
         other => panic!("no role {other}"),
