@@ -7,28 +7,27 @@
 use std::fs;
 use std::time::Instant;
 
-use super::vigil::{CORES, RUSH_REQUESTS, Vigil, bind};
+use super::vigil::{CORES, Rush, Vigil, bind};
 
 /// Where the leader may join its client.
 pub(super) struct Company {
     vigil: Vigil,
     /// The core that the leader is bound to.
     core: Option<usize>,
-    /// Requests since it is bound.
-    requests: u32,
+    /// Since it is bound.
+    rush: Rush,
 }
 
 impl Company {
     pub(super) fn new(vigil: Vigil) -> Company {
-        Company { vigil, core: None, requests: 0 }
+        Company { vigil, core: None, rush: Rush::default() }
     }
 
     /// Binds the calling thread, the leader, to the core on which `client` ran last; whether it is there.
-    pub(super) fn join(&mut self, client: u32, now: Instant) -> bool {
+    pub(super) fn join(&mut self, client: u32) -> bool {
         match core_of(client).filter(|core| CORES.contains(core)) {
             Some(core) if self.core == Some(core) || bind(&[core]).is_ok() => {
                 self.core = Some(core);
-                self.stay(now);
                 true
             }
             Some(_) | None => {
@@ -40,9 +39,8 @@ impl Company {
 
     /// Another request came.
     pub(super) fn stay(&mut self, now: Instant) {
-        self.requests = self.requests.saturating_add(1);
         if let Some(core) = self.core
-            && self.requests >= RUSH_REQUESTS
+            && self.rush.goes_on()
         {
             self.vigil.keep_awake(now, core);
         }
@@ -51,12 +49,12 @@ impl Company {
     /// The leader waits for the store now. So does the client: an idle core is nothing that could draw him away then, and
     /// who keeps it awake takes time from whatever serves the disk.
     pub(super) fn wait_for_store(&mut self) {
-        self.requests = 0;
+        self.rush.end();
     }
 
     /// Lets the calling thread run where it likes.
     pub(super) fn leave(&mut self) {
-        self.requests = 0;
+        self.rush.end();
         if self.core.take().is_some() {
             self.unbind();
         }
@@ -65,7 +63,7 @@ impl Company {
     /// The calling thread leads now, and nobody is bound.
     pub(super) fn replaced(&mut self) {
         self.core = None;
-        self.requests = 0;
+        self.rush.end();
         self.unbind();
     }
 
@@ -125,23 +123,23 @@ pub(super) mod tests {
         let mut company = Company::new(Vigil::start(&CORES).unwrap());
         for core in [1, 0] {
             beside_a_thread_on(core, |client| {
-                assert!(company.join(client, Instant::now()));
+                assert!(company.join(client));
                 assert_eq!(own_cores(), [core]);
             });
         }
         company.leave();
         assert_eq!(own_cores(), CORES);
-        assert!(!company.join(u32::MAX, Instant::now()), "a client that is not there");
+        assert!(!company.join(u32::MAX), "a client that is not there");
         assert_eq!(own_cores(), CORES);
     }
 
     #[test]
     fn who_takes_the_seat_of_a_leader_is_not_bound_as_he_was() {
         let mut company = Company::new(Vigil::start(&CORES).unwrap());
-        beside_a_thread_on(1, |client| assert!(company.join(client, Instant::now())));
+        beside_a_thread_on(1, |client| assert!(company.join(client)));
         company.replaced();
         assert_eq!(own_cores(), CORES);
-        beside_a_thread_on(1, |client| assert!(company.join(client, Instant::now())));
+        beside_a_thread_on(1, |client| assert!(company.join(client)));
         assert_eq!(own_cores(), [1], "it took itself for bound");
         company.leave();
     }

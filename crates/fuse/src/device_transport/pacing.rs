@@ -201,7 +201,7 @@ impl Pacing {
     fn look(&mut self, now: Instant) -> Next {
         let was_quick = matches!(self.mode, Mode::Polling { .. } | Mode::Joined { .. });
         let known = self.clients.count(now).max(1) as u64;
-        let joins = known == 1 && self.company.as_mut().is_some_and(|company| company.join(self.clients.last, now));
+        let joins = known == 1 && self.company.as_mut().is_some_and(|company| company.join(self.clients.last));
         let look_at = now + LOOK_INTERVAL;
         let next = if joins {
             self.mode = Mode::Joined { look_at };

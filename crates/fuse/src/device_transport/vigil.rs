@@ -19,9 +19,26 @@ pub(super) const CORES: [usize; 2] = [0, 1];
 /// So long a core is kept awake after a request; a cold read takes about as long.
 pub(super) const HOLD: Duration = Duration::from_micros(400);
 /// So many requests have to come fast before a core is kept awake: a file that is made now and then is not worth it.
-pub(super) const RUSH_REQUESTS: u32 = 16;
+const RUSH_REQUESTS: u32 = 16;
 /// A thread that keeps its core awake looks after so many pauses whether it still has to.
 const SPINS: u32 = 50;
+
+/// Requests that came fast, one after the other.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Rush(u32);
+
+impl Rush {
+    /// Another one; whether a core is to be kept awake.
+    pub(super) fn goes_on(&mut self) -> bool {
+        self.0 = self.0.saturating_add(1);
+        self.0 >= RUSH_REQUESTS
+    }
+
+    /// Who came next, if anybody, let it wait.
+    pub(super) fn end(&mut self) {
+        self.0 = 0;
+    }
+}
 
 /// A thread for each core, asleep but for short times.
 pub(super) struct Vigil {

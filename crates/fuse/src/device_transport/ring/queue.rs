@@ -12,7 +12,7 @@ use super::entries::{Entries, Holder};
 use super::finished::{Finished, FinishedReply, RingPort};
 use super::submission::{self, CommandRing};
 use crate::abi::InHeader;
-use crate::device_transport::vigil::{RUSH_REQUESTS, Vigil};
+use crate::device_transport::vigil::{Rush, Vigil};
 use crate::tree::Tree;
 use crate::wire::{Arguments, Server};
 
@@ -32,14 +32,13 @@ pub(super) struct Queue {
 pub(in crate::device_transport) struct Haste {
     /// A request came fast that came so soon.
     window: Duration,
-    /// Requests that came fast, in a row.
-    requests: u32,
+    rush: Rush,
     vigil: Option<Arc<Vigil>>,
 }
 
 impl Haste {
     pub(in crate::device_transport) fn new(window: Duration, vigil: Option<Vigil>) -> Haste {
-        Haste { window, requests: 0, vigil: vigil.map(Arc::new) }
+        Haste { window, rush: Rush::default(), vigil: vigil.map(Arc::new) }
     }
 
     /// Waits for a request on `core` by `wait`.
@@ -48,8 +47,9 @@ impl Haste {
         let begun = Instant::now();
         let waited = wait();
         let now = Instant::now();
-        self.requests = if now.duration_since(begun) < self.window { self.requests.saturating_add(1) } else { 0 };
-        if self.requests >= RUSH_REQUESTS {
+        if now.duration_since(begun) >= self.window {
+            self.rush.end();
+        } else if self.rush.goes_on() {
             vigil.keep_awake(now, core.into());
         }
         waited
