@@ -86,9 +86,13 @@ export async function installPackage(name, what, at) {
   return `installed ${name}`;
 }
 
-/** Makes sure that there is a C compiler, which the zstd library and the linker need. */
+/** Makes sure that there are a C compiler, which the zstd library and the linker need, and make, which jemalloc needs. */
 export async function ensureCompiler(at) {
-  return find('cc') === undefined ? await installPackage('build-essential', 'A C compiler', at) : undefined;
+  const missing = [
+    ['cc', 'A C compiler'],
+    ['make', 'make'],
+  ].find(([program]) => find(program) === undefined);
+  return missing === undefined ? undefined : await installPackage('build-essential', missing[1], at);
 }
 
 /** Makes sure that file systems in user space can be mounted. */

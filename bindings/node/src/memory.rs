@@ -9,9 +9,7 @@ static ALLOCATOR: Memory = Memory;
 
 /// From now on C's allocator does the same while a vault is open (`M_PERTURB`, mallopt(3)): contexts of compression have
 /// pieces of what they worked on, and are made anew whenever they don't fit. Not for always: it slows all of Node down.
-/// And Rust's keeps nothing that nobody uses.
 pub fn watch() {
-    verfs_engine::keep_nothing();
     verfs_engine::watch_freed_memory(|memory| {
         perturb(match memory {
             FreedMemory::Wiped => 1,

@@ -54,7 +54,7 @@ pub use verfs_base::Timestamp;
 pub use verfs_chunker::ChunkerKind;
 pub use verfs_format::scrub::{ScrubPass, ScrubTally};
 pub use verfs_fuse::{AllowOther, SnapshotsDirectory};
-pub use verfs_memory::{FreedMemory, Memory, keep_nothing};
+pub use verfs_memory::{FreedMemory, Memory};
 pub use verfs_meta::EngineKind as MetaEngine;
 pub use verfs_store::{Finding, Mending};
 pub use verfs_store::{GcPhase, GcProgress, Reclaimable, ScrubEnd, ScrubProgress};

@@ -1,32 +1,28 @@
-//! The memory of a process with volumes: mimalloc, what is very large straight from the kernel, and freed memory wiped
-//! while a vault is open.
+//! The memory of a process with volumes: jemalloc, with freed memory wiped while a vault is open.
 //!
-//! Lives here: one allocator, its spare memory and the switch of its wiping. Never here: who turns that, or a limit of how much anybody
-//! takes. Data flows nowhere: callers take memory and give it back.
+//! Lives here: one allocator, how much it keeps of what nobody uses, and the switch of its wiping. Never here: who turns that, or a
+//! limit of how much anybody takes. Data flows nowhere: callers take memory and give it back.
 //!
-//! Below it is mimalloc since the committer frees what other threads took: glibc's allocator spends a quarter to a third
-//! of the committer's time on that (docs/PERFORMANCE.md).
+//! jemalloc, as much of what is here is taken by one thread and given back by another, in pieces of any size up to a
+//! mebibyte: docs/decisions/0032-allocator.md has what that costs with others.
 #![allow(unsafe_code, reason = "an allocator is unsafe by its trait")]
-
-mod mapping;
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mimalloc::MiMalloc;
+use tikv_jemallocator::Jemalloc;
 
-use self::mapping::Content;
-pub use self::mapping::release_unused;
+const OPTIONS: &[u8; 62] = b"narenas:1,tcache_max:4096,dirty_decay_ms:100,muzzy_decay_ms:0\0";
 
-/// From this size on an allocation is a mapping of its own. A memtable of the metadata engine asks for 32 MiB of zeros and
-/// mostly uses a tenth of it: pages of the kernel are zero and take no room before they are used; what mimalloc had lent
-/// before it writes zeros to, the whole of it. The data of a large write is taken by one thread and given back by another,
-/// and of that mimalloc keeps more than is ever in use at once.
-const MAPPED_MIN_BYTES: usize = 512 << 10;
-/// A mapping begins at a page, and no page is smaller.
-const MAPPED_ALIGN_MAX_BYTES: usize = 4096;
+/// jemalloc's options, which it finds by this name (`malloc_conf`, jemalloc(3)). All threads share an arena, and keep
+/// nothing larger than a page to themselves, so that there is little that is free and of the wrong size. What was given back is kept for
+/// 100 ms, for who asks next: a large write takes and gives back the same 56 MiB all the time, and to map, to fill and to
+/// unmap memory costs a virtual machine as much as compressing what was in it.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "jemalloc gave the name")]
+pub static _rjem_malloc_conf: Option<&'static [u8; OPTIONS.len()]> = Some(OPTIONS);
 
 static WIPES: AtomicBool = AtomicBool::new(false);
 
@@ -44,24 +40,20 @@ pub fn set_freed_memory(memory: FreedMemory) {
     WIPES.store(memory == FreedMemory::Wiped, Ordering::Relaxed);
 }
 
-/// `mi_option_purge_delay` of version 2, which the library doesn't name: milliseconds until memory that nobody uses is given
-/// back to the kernel.
-const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-
-/// From now on mimalloc gives memory back at once. Otherwise it keeps what was freed by other threads than those that took it
-/// until these free something again, which may be never: after a minute of small writes a third of a daemon's memory.
-pub fn keep_nothing() {
-    // SAFETY: it takes two numbers and sets the one of them to the other.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 0) };
+/// Gives memory back to the kernel that nobody uses and that was kept for long enough. jemalloc does so by itself only while
+/// threads take and give back memory.
+pub fn release_unused() {
+    // All arenas: MALLCTL_ARENAS_ALL of its header.
+    const DECAY: &std::ffi::CStr = c"arena.4096.decay";
+    // SAFETY: the name is known, and this one reads and writes no value.
+    let refused =
+        unsafe { tikv_jemalloc_sys::mallctl(DECAY.as_ptr(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), 0) };
+    debug_assert_eq!(refused, 0, "jemalloc knows no such order");
 }
 
 /// The allocator: for `#[global_allocator]`.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Memory;
-
-fn is_mapped(layout: &Layout) -> bool {
-    layout.size() >= MAPPED_MIN_BYTES && layout.align() <= MAPPED_ALIGN_MAX_BYTES
-}
 
 /// # Safety
 /// `memory` has at least `size` bytes that belong to the caller.
@@ -72,24 +64,17 @@ unsafe fn wipe(memory: *mut u8, size: usize) {
     black_box(memory);
 }
 
-// SAFETY: every call goes to mimalloc with the layout that it was given, or to the kernel if that layout says so, the same
-// for taking and giving back; memory is only written to between the caller's last use of it and its return, or before
-// anybody else has it.
+// SAFETY: every call goes to jemalloc with the layout that it was given; memory is only written to between the caller's last
+// use of it and its return, or before anybody else has it.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if is_mapped(&layout) {
-            return mapping::take(layout.size(), Content::Anything);
-        }
         // SAFETY: the caller's promises are the same.
-        unsafe { MiMalloc.alloc(layout) }
+        unsafe { Jemalloc.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if is_mapped(&layout) {
-            return mapping::take(layout.size(), Content::Zeros);
-        }
         // SAFETY: the caller's promises are the same.
-        unsafe { MiMalloc.alloc_zeroed(layout) }
+        unsafe { Jemalloc.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
@@ -97,24 +82,18 @@ unsafe impl GlobalAlloc for Memory {
             // SAFETY: it was allocated with this layout, and the caller gives it back.
             unsafe { wipe(memory, layout.size()) };
         }
-        if is_mapped(&layout) {
-            // SAFETY: it was taken with this size, and the caller gives it back.
-            return unsafe { mapping::give_back(memory, layout.size()) };
-        }
         // SAFETY: the caller's promises are the same.
-        unsafe { MiMalloc.dealloc(memory, layout) };
+        unsafe { Jemalloc.dealloc(memory, layout) };
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller promises a size that makes a layout with this alignment.
-        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-        if !WIPES.load(Ordering::Relaxed) && !is_mapped(&layout) && !is_mapped(&new_layout) {
+        if !WIPES.load(Ordering::Relaxed) {
             // SAFETY: the caller's promises are the same.
-            return unsafe { MiMalloc.realloc(memory, layout, new_size) };
+            return unsafe { Jemalloc.realloc(memory, layout, new_size) };
         }
-        // mimalloc's own might leave a copy behind, and knows no mapping.
-        // SAFETY: the caller promises that it isn't 0.
-        let moved = unsafe { self.alloc(new_layout) };
+        // jemalloc's own might leave a copy behind.
+        // SAFETY: the caller promises a size that isn't 0 and makes a layout with this alignment.
+        let moved = unsafe { self.alloc(Layout::from_size_align_unchecked(new_size, layout.align())) };
         if !moved.is_null() {
             // SAFETY: both have that many bytes, and are two allocations; the old one is given back with its layout.
             unsafe {
@@ -131,6 +110,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
     use std::sync::Mutex;
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -145,41 +126,44 @@ mod tests {
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
     }
 
-    #[test]
-    fn the_option_that_is_set_is_the_delay() {
-        // SAFETY: it takes a number and returns one.
-        let delay = || unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
-        assert_eq!(delay(), 10, "not what the documentation of the delay says");
-        keep_nothing();
-        assert_eq!(delay(), 0);
+    fn option<T: Copy>(name: &std::ffi::CStr, mut value: T) -> T {
+        let mut size = size_of::<T>();
+        // SAFETY: there is room for a value of that size, and none is written.
+        let refused = unsafe {
+            tikv_jemalloc_sys::mallctl(name.as_ptr(), (&raw mut value).cast(), &raw mut size, ptr::null_mut(), 0)
+        };
+        assert_eq!((refused, size), (0, size_of::<T>()), "{name:?}");
+        value
     }
 
     #[test]
-    fn spare_mappings_go_when_nobody_needed_them_and_are_zeros_for_who_asks_for_zeros() {
+    fn jemalloc_has_found_its_options() {
+        assert_eq!(option(c"opt.narenas", 0_u32), 1);
+        assert_eq!(option(c"opt.tcache_max", 0_usize), 4096);
+        assert_eq!(option(c"opt.dirty_decay_ms", 0_isize), 100);
+        assert_eq!(option(c"opt.muzzy_decay_ms", 7_isize), 0);
+    }
+
+    #[test]
+    fn what_was_given_back_is_kept_for_a_moment_and_goes_then() {
         let _alone = ALONE.lock().unwrap();
         let layout = Layout::from_size_align(1 << 20, 64).unwrap();
+        let begun = resident_bytes();
         // SAFETY: each piece is used within its size, and given back once with the layout that it has.
         unsafe {
-            let begun = resident_bytes();
-            for zeros in [true, false] {
-                let pieces: Vec<*mut u8> =
-                    (0..40).map(|_| if zeros { Memory.alloc_zeroed(layout) } else { Memory.alloc(layout) }).collect();
-                for piece in &pieces {
-                    assert!(!zeros || (0..layout.size()).all(|at| *piece.add(at) == 0));
-                    ptr::write_bytes(*piece, 7, layout.size());
-                }
-                pieces.iter().for_each(|piece| Memory.dealloc(*piece, layout));
+            let pieces: Vec<*mut u8> = (0..40).map(|_| Memory.alloc(layout)).collect();
+            for piece in &pieces {
+                ptr::write_bytes(*piece, 7, layout.size());
             }
-            let kept = resident_bytes();
-            assert!(kept >= begun + (20 << 20), "hardly any was kept: {begun} before, {kept} now");
-            let piece = Memory.alloc_zeroed(layout);
-            assert!((0..layout.size()).all(|at| *piece.add(at) == 0), "it has what another one had");
-            Memory.dealloc(piece, layout);
-            // What was needed since the last time stays.
+            pieces.iter().for_each(|piece| Memory.dealloc(*piece, layout));
+        }
+        let kept = resident_bytes();
+        assert!(kept >= begun + (20 << 20), "hardly any was kept: {begun} before, {kept} now");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while resident_bytes() > begun + (5 << 20) {
+            assert!(Instant::now() < deadline, "it stays: {begun} before, {} now", resident_bytes());
+            thread::sleep(Duration::from_millis(50));
             release_unused();
-            release_unused();
-            let released = resident_bytes();
-            assert!(released < kept - (20 << 20), "they stay for ever: {kept} before, {released} now");
         }
     }
 
@@ -191,7 +175,6 @@ mod tests {
         // SAFETY: each piece is used within its size, and given back once with the layout that it has then.
         unsafe {
             let begun = resident_bytes();
-            // mimalloc has room for some before it takes one again, and fills it with zeros.
             for round in 0..64 {
                 let large = Memory.alloc_zeroed(layout);
                 assert_eq!((*large, *large.add(LARGE - 1)), (0, 0));

@@ -41,7 +41,7 @@ export const configKeys = {
   }),
 
   'memory.dirty_limit': size({
-    default: '64MiB',
+    default: '56MiB',
     min: '1MiB',
     max: '64GiB',
     help: 'File data that may wait in memory to be written; at the limit writers wait.',
