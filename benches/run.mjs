@@ -89,9 +89,9 @@ function statusTime(filesystem) {
   return median(times);
 }
 
-/** Keeps the last repetition's figure of a row. */
+/** Keeps the first repetition's figure of a row: in others what an earlier one left may be collected meanwhile. */
 function note(figures, row, filesystem, bytes) {
-  figures[row.name] = { ...figures[row.name], [filesystem.name]: bytes };
+  figures[row.name] = { [filesystem.name]: bytes, ...figures[row.name] };
 }
 
 const megabytes = (bytes) =>

@@ -15,8 +15,11 @@ use crate::dirty::{BLOCK_BYTES, DirtyContent, RangeSet};
 use crate::prune::Prune;
 use crate::versions::SnapshotIds;
 
-/// Memory that a changed record costs, roughly: in the group, in its intent log's sets, and in the caches that keep it.
-const RECORD_BYTES: u64 = 500;
+/// Memory that a changed record costs, roughly: in the group, in its intent log's sets, in the caches that keep it, and, while
+/// the group is committed, in the batch and what the metadata engine makes of it.
+const RECORD_BYTES: u64 = 1000;
+/// The same on disk.
+const STORED_RECORD_BYTES: u64 = 500;
 /// Memory that a content with dirty data costs beside its pieces, roughly.
 const CONTENT_BYTES: u64 = 700;
 
@@ -243,6 +246,7 @@ impl Group {
 
     /// Bytes that committing it can take on disk, at worst.
     pub(crate) fn worst_case_bytes(&self) -> u64 {
-        self.memory_bytes() + self.data_memory_bytes / 16
+        let records = self.records() as u64 * (RECORD_BYTES - STORED_RECORD_BYTES);
+        self.memory_bytes() - records + self.data_memory_bytes / 16
     }
 }

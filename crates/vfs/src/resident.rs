@@ -20,7 +20,8 @@ struct Slot<V> {
 /// A map whose clean entries are evicted by the CLOCK rule (second chance).
 #[derive(Debug)]
 pub(crate) struct Resident<K, V> {
-    slots: FxHashMap<K, Slot<V>>,
+    /// Boxed: a table has room for twice as many as were ever in it, and never shrinks.
+    slots: FxHashMap<K, Box<Slot<V>>>,
     ring: VecDeque<K>,
     weight: usize,
     capacity: usize,
@@ -64,7 +65,7 @@ impl<K: Copy + Eq + Hash, V> Resident<K, V> {
         match self.slots.get_mut(&key) {
             Some(slot) => {
                 self.weight = self.weight - slot.weight + weight;
-                *slot = Slot { value, changed_in: group, touched: true, weight };
+                **slot = Slot { value, changed_in: group, touched: true, weight };
             }
             None => self.insert_if_absent(key, value, group, weight),
         }
@@ -74,7 +75,7 @@ impl<K: Copy + Eq + Hash, V> Resident<K, V> {
         self.slots.entry(key).or_insert_with(|| {
             self.ring.push_back(key);
             self.weight += weight;
-            Slot { value, changed_in, touched: true, weight }
+            Box::new(Slot { value, changed_in, touched: true, weight })
         });
     }
 

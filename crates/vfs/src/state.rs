@@ -130,6 +130,9 @@ pub(crate) enum Failure {
     Closed,
 }
 
+/// So many times the memory of a group may have while the disk is full: deletes make room, and are committed when there is some.
+const RELEASES_MEMORY_MAX: u64 = 4;
+
 /// Limits at which a group closes or writers wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GroupLimits {
@@ -236,7 +239,9 @@ impl State {
             (Demand::Bytes(bytes), Some(VfsError::OutOfFiles)) if memory < self.limits.memory_bytes => bytes,
             // Nothing is committed before the disk has room again: nobody waits for that, and deletes make it.
             (Demand::Bytes(_), Some(error)) => return Err(Stop::Fail(error)),
-            (Demand::Release, Some(error)) if memory >= 2 * self.limits.memory_bytes => return Err(Stop::Fail(error)),
+            (Demand::Release, Some(error)) if memory >= RELEASES_MEMORY_MAX * self.limits.memory_bytes => {
+                return Err(Stop::Fail(error));
+            }
             (Demand::Release, Some(_)) => return Ok(()),
             // Who makes, removes or renames holds the kernel's lock of a directory: if he waited behind writers, so
             // would everybody who looks up a name there. Records are small, so they get a little more room.

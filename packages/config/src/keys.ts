@@ -54,9 +54,9 @@ export const configKeys = {
       help: 'Cache of decompressed chunks.',
     }),
   ),
-  'memory.pack_index_cache': size({ default: '24MiB', min: '1MiB', max: '1TiB', help: 'Cache of pack indexes.' }),
+  'memory.pack_index_cache': size({ default: '12MiB', min: '1MiB', max: '1TiB', help: 'Cache of pack indexes.' }),
   'memory.meta_block_cache': size({
-    default: '64MiB',
+    default: '32MiB',
     min: '1MiB',
     max: '1TiB',
     help: 'Block cache of the metadata engine.',
@@ -68,7 +68,7 @@ export const configKeys = {
     help: 'Size of one memtable of the metadata engine, which has up to two.',
   }),
   'memory.inode_cache_entries': integer({
-    default: 65_536,
+    default: 40_960,
     min: 100,
     max: 100_000_000,
     help: 'Inodes that are kept in memory.',
