@@ -46,10 +46,23 @@ export function cratesOf(rustTarget) {
     .sort((a, b) => a.name.localeCompare(b.name, 'en') || a.version.localeCompare(b.version, 'en'));
 }
 
-/** The licence texts that come with a crate. */
+/** Files with the licences of a C library: of zstd's two the one that is not the GPL, which is its COPYING. */
+function libraryLicences(directory) {
+  const names = readdirSync(directory).filter((name) => licenceFile.test(name));
+  const chosen = names.filter((name) => !/^COPYING/i.test(name));
+  return chosen.length > 0 ? chosen : names;
+}
+
+/** The licence texts that come with a crate, and with a C library that is a directory in it. */
 function textsOf(crate) {
   const directory = dirname(crate.manifest_path);
-  const names = readdirSync(directory).filter((name) => licenceFile.test(name));
+  const entries = readdirSync(directory, { withFileTypes: true });
+  const names = entries.flatMap((entry) => {
+    if (entry.isDirectory()) {
+      return libraryLicences(join(directory, entry.name)).map((name) => join(entry.name, name));
+    }
+    return licenceFile.test(entry.name) ? [entry.name] : [];
+  });
   const named = crate.license_file === null ? [] : [crate.license_file];
   return [...new Set([...names, ...named])]
     .map((name) => join(directory, name))

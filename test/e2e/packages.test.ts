@@ -235,6 +235,9 @@ test('the bill of materials names every crate of the notices', () => {
   const noticed = [...notices.matchAll(/^(\S+ \d+\.\d+\.\S+) \(/gm)].map(([, crate]) => crate as string);
   expect(named).toEqual([...new Set(noticed)].sort());
   expect(named.length).toBeGreaterThan(50);
+  for (const author of ['Jason Evans <jasone@canonware.com>', 'Copyright (c) Meta Platforms, Inc. and affiliates.']) {
+    expect(notices).toContain(author);
+  }
   const without = bill.components.filter(
     ({ name, version, purl, licenses = [] }) => purl !== `pkg:cargo/${name}@${version}` || licenses.length === 0,
   );
