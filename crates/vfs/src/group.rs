@@ -238,15 +238,18 @@ impl Group {
 
     /// Memory that it takes, roughly.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.data_memory_bytes
-            + self.xattr_bytes
-            + self.records() as u64 * RECORD_BYTES
-            + self.data.len() as u64 * CONTENT_BYTES
+        self.bytes_with_records_of(RECORD_BYTES)
     }
 
     /// Bytes that committing it can take on disk, at worst.
     pub(crate) fn worst_case_bytes(&self) -> u64 {
-        let records = self.records() as u64 * (RECORD_BYTES - STORED_RECORD_BYTES);
-        self.memory_bytes() - records + self.data_memory_bytes / 16
+        self.bytes_with_records_of(STORED_RECORD_BYTES) + self.data_memory_bytes / 16
+    }
+
+    fn bytes_with_records_of(&self, record_bytes: u64) -> u64 {
+        self.data_memory_bytes
+            + self.xattr_bytes
+            + self.records() as u64 * record_bytes
+            + self.data.len() as u64 * CONTENT_BYTES
     }
 }
