@@ -138,7 +138,9 @@ impl Shared {
 /// The calling thread runs on this core from now on, when nobody else wants to.
 fn settle(core: usize) -> io::Result<()> {
     bind(&[core])?;
-    let priority = libc::sched_param { sched_priority: 0 };
+    // Its fields differ from one C library to the other.
+    // SAFETY: all of them are numbers, and may be 0.
+    let priority: libc::sched_param = unsafe { std::mem::zeroed() };
     // SAFETY: 0 is the calling thread, and the structure is read during the call only.
     match unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &priority) } {
         0 => Ok(()),
