@@ -138,9 +138,14 @@ export function optionsOf<T extends { encoding?: unknown }>(options: unknown, by
   return merged;
 }
 
+/** Whether a text can be encoded so. What is no text is not made one: not every object can be. */
+export function isEncoding(encoding: unknown): encoding is BufferEncoding {
+  return typeof encoding === 'string' && Buffer.isEncoding(encoding);
+}
+
 function checkedEncoding<T extends { encoding?: unknown }>(options: T): T {
   const { encoding } = options;
-  if (encoding !== undefined && encoding !== null && encoding !== 'buffer' && !Buffer.isEncoding(String(encoding))) {
+  if (encoding !== undefined && encoding !== null && encoding !== 'buffer' && !isEncoding(encoding)) {
     throw invalidValue('encoding', encoding, 'is invalid encoding');
   }
   return options;

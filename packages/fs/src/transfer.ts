@@ -1,5 +1,5 @@
 /** Reads and writes of open files, with the arguments that Node takes. */
-import { bytesOf, integer, positionOf } from './arguments.ts';
+import { bytesOf, integer, isEncoding, positionOf } from './arguments.ts';
 import { invalidType, invalidValue, outOfRange } from './errors.ts';
 import type { VolumeFiles } from './volume-files.ts';
 
@@ -75,12 +75,13 @@ export function writePlan(args: readonly unknown[]): WritePlan {
   const [data] = args;
   if (typeof data === 'string') {
     const [, position, encoding] = args;
-    const isEncoding = encoding === undefined || encoding === null || Buffer.isEncoding(String(encoding));
-    if (!isEncoding) {
-      throw invalidValue('encoding', encoding);
+    // An unknown encoding is UTF-8 here, as in Node.
+    const known = isEncoding(encoding) ? encoding : 'utf8';
+    if (known.toLowerCase() === 'hex' && data.length % 2 !== 0) {
+      throw invalidValue('encoding', encoding, `is invalid for data of length ${data.length}`);
     }
     const at = typeof position === 'number' || typeof position === 'bigint' ? position : null;
-    return { bytes: Buffer.from(data, (encoding ?? 'utf8') as BufferEncoding), position: writePosition(at) };
+    return { bytes: Buffer.from(data, known), position: writePosition(at) };
   }
   if (!ArrayBuffer.isView(data)) {
     throw invalidType('buffer', 'of type string or an instance of Buffer, TypedArray, or DataView', data);

@@ -83,6 +83,7 @@ const answer = (call: (done: (...results: unknown[]) => void) => void) =>
 
 // biome-ignore lint/suspicious/noExplicitAny: these are wrong on purpose
 const wrong = (value: unknown) => value as any;
+const noText = Object.create(null);
 
 export const cases: Readonly<Record<string, Case>> = {
   'access of a file': on(({ p, at }) => p.access(at('file'))),
@@ -363,6 +364,7 @@ export const cases: Readonly<Record<string, Case>> = {
   'readdir of a file': on(({ p, at }) => p.readdir(at('file'))),
   'readdir of nothing': on(({ p, at }) => p.readdir(at('none'))),
   'readdir with a wrong encoding': on(({ p, at }) => p.readdir(at(), wrong('klingon'))),
+  'readdir with an encoding that has no text': on(({ p, at }) => p.readdir(at(), { encoding: wrong(noText) })),
   'readFile in encodings': on(async ({ p, at }) => [
     await p.readFile(at('file')),
     await p.readFile(at('file'), 'base64'),
@@ -444,6 +446,18 @@ export const cases: Readonly<Record<string, Case>> = {
   'writeFile to a directory': on(({ p, at }) => p.writeFile(at('d'), 'x')),
   'writeFile that must be new': on(({ p, at }) => p.writeFile(at('file'), 'x', { flag: 'wx' })),
   'writeFile with a signal that fired': on(({ p, at }) => p.writeFile(at('a'), 'x', { signal: AbortSignal.abort() })),
+  'a handle writes with encodings that are none': on(async ({ p, at }) => {
+    await using handle = await p.open(at('file'), 'w+');
+    for (const none of [noText, 'klingon', 5, null, ['hex']]) {
+      await handle.write('6a', null, wrong(none));
+    }
+    await handle.write('6a', null, 'HEX');
+    return p.readFile(at('file'), 'utf8');
+  }),
+  'a handle writes half a byte': on(async ({ p, at }) => {
+    await using handle = await p.open(at('file'), 'w');
+    await handle.write('6a6', null, 'hex');
+  }),
   'writeFile with wrong flags': on(({ p, at }) => p.writeFile(at('a'), 'x', { flag: 'q' })),
   'writeFile shortens': on(async ({ p, at }) => [
     await p.writeFile(at('file'), 'x'),
