@@ -2,7 +2,9 @@
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
+import { untar_entries } from './rows.mjs';
 
 export const root = path.resolve(import.meta.dirname, '..');
 export const client = path.join(root, 'target/release/verfs-bench-client');
@@ -10,6 +12,17 @@ export const verfs = path.join(root, 'packages/cli/bin/verfs.js');
 const image_bytes = 8 * 1024 ** 3;
 /** The unit of /sys/block/NAME/stat. */
 const sector_bytes = 512;
+
+/** A tar of a real source tree: crates of the Cargo registry until there are enough entries. */
+export function makeArchive(directory) {
+  const registry = path.join(os.homedir(), '.cargo/registry/src');
+  const files = run('sh', ['-c', `find ${registry} -type f -size -200k | LC_ALL=C sort | head -n ${untar_entries}`]);
+  const list = path.join(directory, 'untar.list');
+  writeFileSync(list, files);
+  const archive = path.join(directory, 'untar.tar');
+  run('tar', ['-cf', archive, '--transform', 's,.*registry/src/,,', '-P', '-T', list]);
+  return archive;
+}
 
 /** Builds the client that does the work. */
 export function buildClient() {

@@ -22,6 +22,7 @@ import {
   buildClient,
   client,
   ext4,
+  makeArchive,
   median,
   oneCoreFilesystem,
   privateFilesystem,
@@ -33,7 +34,7 @@ import {
 } from './filesystems.mjs';
 import { nullFilesystem, peerFilesystem } from './peers.mjs';
 import { baselineOf, page, regressions, table } from './report.mjs';
-import { chosenRows, untar_entries } from './rows.mjs';
+import { chosenRows } from './rows.mjs';
 
 const row_timeout_ms = 600_000;
 const status_calls = 5;
@@ -49,17 +50,6 @@ const makers = {
   'one-core': oneCoreFilesystem,
 };
 const peers = ['ext4', 'btrfs', 'gocryptfs', 'bindfs', 'rclone', 'null'];
-
-/** A tar of a real source tree: crates of the Cargo registry until there are enough entries. */
-function makeArchive(directory) {
-  const registry = path.join(os.homedir(), '.cargo/registry/src');
-  const files = run('sh', ['-c', `find ${registry} -type f -size -200k | LC_ALL=C sort | head -n ${untar_entries}`]);
-  const list = path.join(directory, 'untar.list');
-  writeFileSync(list, files);
-  const archive = path.join(directory, 'untar.tar');
-  run('tar', ['-cf', archive, '--transform', 's,.*registry/src/,,', '-P', '-T', list]);
-  return archive;
-}
 
 function dropCaches() {
   run('sync', []);

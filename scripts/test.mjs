@@ -85,8 +85,9 @@ class NotChecked extends Error {}
 function isAtWorkIn(directory, pid) {
   const isBelow = (path) => path?.startsWith(`${directory}/`);
   try {
-    const [, program, volume] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-    return (program?.endsWith('daemon/main.js') && isBelow(volume)) || isBelow(readlinkSync(`/proc/${pid}/cwd`));
+    const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+    const program = words.findIndex((word) => word.endsWith('daemon/main.js'));
+    return (program > 0 && isBelow(words[program + 1])) || isBelow(readlinkSync(`/proc/${pid}/cwd`));
   } catch {
     return false;
   }

@@ -88,8 +88,9 @@ test('two daemons serve two volumes, and each command reaches its own', async ()
 function daemonsBelow(directory: string): number[] {
   const pids = readdirSync('/proc').filter((name) => {
     try {
-      const [, program, volume] = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0');
-      return program?.endsWith('daemon/main.js') && volume?.startsWith(`${directory}/`);
+      const words = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0');
+      const program = words.findIndex((word) => word.endsWith('daemon/main.js'));
+      return program > 0 && words[program + 1]?.startsWith(`${directory}/`);
     } catch {
       return false;
     }

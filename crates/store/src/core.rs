@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder};
 use verfs_base::{ChunkId, Clock, Disk, PackId, Timestamp};
 use verfs_format::chunk_record::{ChunkRecord, chunk_key};
 use verfs_meta::{MetaError, MetaStore};
@@ -16,13 +16,12 @@ use verfs_pack::{BlockDecoder, IndexEntry, IndexTable, PackError, SealedPacks, S
 
 use crate::accounts::Accounts;
 use crate::appender::Appender;
+use crate::cache_room::{CacheRoom, ChunkBytes};
 use crate::damage::DamageLog;
 use crate::live::LivePacks;
 use crate::pipeline::Gate;
 use crate::{Result, StoreError, StoreOptions};
 
-/// What a cached chunk takes beside its bytes.
-const CACHED_OVERHEAD_BYTES: u64 = 96;
 /// Chunk size from which the cache guesses its number of entries.
 const TYPICAL_CHUNK_BYTES: u64 = 32 << 10;
 /// Share of the chunk cache for chunks that were hit twice; the rest is for what was read, or read ahead, just now.
@@ -30,16 +29,6 @@ const CACHE_HOT_SHARE: f64 = 0.5;
 /// Sealed packs whose indexes are asked before the metadata: those that the last reads came from. Of default packs it is a
 /// gibibyte that is read at random without a look at the metadata, for less than a mebibyte of memory.
 const RECENT_PACKS: usize = 16;
-
-/// Weighs a chunk by its memory.
-#[derive(Clone)]
-pub(crate) struct ChunkBytes;
-
-impl Weighter<ChunkId, Bytes> for ChunkBytes {
-    fn weight(&self, _: &ChunkId, data: &Bytes) -> u64 {
-        data.len() as u64 + CACHED_OVERHEAD_BYTES
-    }
-}
 
 pub(crate) struct Core {
     pub(crate) disk: Arc<dyn Disk>,
@@ -55,6 +44,7 @@ pub(crate) struct Core {
     /// Packs with lower numbers are collected whatever is dead in them, and their blocks sealed anew.
     pub(crate) reseal_before: AtomicU64,
     pub(crate) cache: Cache<ChunkId, Bytes, ChunkBytes>,
+    pub(crate) room: CacheRoom,
     pub(crate) cache_hits: AtomicU64,
     pub(crate) cache_misses: AtomicU64,
     /// Buffers of reads of several blocks.
@@ -107,6 +97,7 @@ impl Core {
                 DefaultHashBuilder::default(),
                 DefaultLifecycle::default(),
             ),
+            room: CacheRoom::new(options.chunk_cache_bytes),
             cache_hits: AtomicU64::new(0),
             cache_misses: AtomicU64::new(0),
             spare_buffers: Mutex::new(Vec::new()),

@@ -11,6 +11,7 @@ mod accounts;
 mod appender;
 mod backend;
 mod batch;
+mod cache_room;
 mod check;
 mod core;
 mod damage;

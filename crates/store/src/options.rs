@@ -36,7 +36,7 @@ impl Default for StoreOptions {
         StoreOptions {
             pack_target_bytes: 64 << 20,
             chunk_cache_bytes: 40 << 20,
-            pack_index_cache_bytes: 12 << 20,
+            pack_index_cache_bytes: 8 << 20,
             compression_level: 2,
             compress_threads: std::thread::available_parallelism().map_or(1, usize::from),
             inflight_bytes: 16 << 20,

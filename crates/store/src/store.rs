@@ -21,7 +21,7 @@ use crate::stretch::Stretch;
 use crate::{ChunkBackend, ChunkBatch, Damage, Result, StoreError, StoreOptions, StoreStats};
 
 /// Share of the chunk cache for what is read ahead.
-const AHEAD_SHARE_ONE_IN: u64 = 4;
+const AHEAD_SHARE_ONE_IN: u64 = 5;
 
 /// The chunks of one volume. Used through `Arc`, from any thread.
 pub struct ChunkStore {
@@ -166,7 +166,7 @@ impl ChunkStore {
     /// How many bytes all readers together may read ahead without driving each other's chunks out of the cache.
     #[must_use]
     pub fn read_ahead_max_bytes(&self) -> u64 {
-        self.core.cache.capacity() / AHEAD_SHARE_ONE_IN
+        self.core.room.cache_bytes() / AHEAD_SHARE_ONE_IN
     }
 
     fn send_ahead(&self, stretches: impl ExactSizeIterator<Item = Stretch>) {
@@ -183,7 +183,13 @@ impl ChunkStore {
 
     /// Bounds the cache of chunks anew; what is too much leaves it at once.
     pub fn set_chunk_cache_bytes(&self, bytes: u64) {
-        self.core.cache.set_capacity(bytes);
+        self.core.room.set_cache_bytes(bytes, &self.core.cache);
+    }
+
+    /// Says how many bytes wait elsewhere to be written. The cache of chunks gives way to them, down to two fifths of it: who
+    /// writes much at once needs memory more than who reads.
+    pub fn give_way_to(&self, unwritten_bytes: u64) {
+        self.core.room.set_unwritten_bytes(unwritten_bytes, &self.core.cache);
     }
 
     /// Figures; no scan, no I/O.

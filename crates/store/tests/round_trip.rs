@@ -194,6 +194,30 @@ fn the_chunk_cache_gets_another_bound_while_it_works() {
 }
 
 #[test]
+fn the_chunk_cache_gives_way_to_what_waits_to_be_written_and_has_its_room_again_afterwards() {
+    let rig = Rig::with(StoreOptions { chunk_cache_bytes: 200 << 10, ..options() });
+    rig.put_all(0..300);
+    let cached = || {
+        rig.assert_reads(0..300);
+        rig.store.stats().chunk_cache_bytes
+    };
+    let whole = cached();
+    assert!(whole > 150 << 10, "{whole}");
+    rig.store.give_way_to(50 << 10);
+    assert!(rig.store.stats().chunk_cache_bytes <= 150 << 10, "what is too much leaves it");
+    rig.store.give_way_to(1 << 30);
+    assert!(rig.store.stats().chunk_cache_bytes <= 80 << 10, "no more than two fifths stay");
+    let least = cached();
+    assert!((40 << 10..=80 << 10).contains(&least), "readers still have a cache: {least}");
+    let ahead = rig.store.read_ahead_max_bytes();
+    assert_eq!(ahead, 40 << 10, "what is read ahead still has its place");
+    rig.store.set_chunk_cache_bytes(100 << 10);
+    assert!(cached() <= 40 << 10, "so it is with another bound");
+    rig.store.give_way_to(0);
+    assert!((60 << 10..=100 << 10).contains(&cached()), "it takes more again");
+}
+
+#[test]
 fn prefetched_chunks_are_in_memory_when_the_reader_comes() {
     let rig = Rig::new();
     let ids = rig.put_all(0..60);

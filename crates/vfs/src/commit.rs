@@ -67,10 +67,12 @@ pub(crate) fn run(shared: &Shared) {
 
 fn commit_groups(shared: &Shared) {
     while let Some(group) = next_group(shared) {
+        shared.parts.store.give_way_to(group.memory_bytes());
         loop {
             match commit(shared, &group) {
                 Ok(committed) => {
-                    finish(shared, &group, committed);
+                    let left_bytes = finish(shared, &group, committed);
+                    shared.parts.store.give_way_to(left_bytes);
                     break;
                 }
                 Err(error) if error.passes() => {
@@ -409,8 +411,8 @@ fn put_system_records(batch: &mut WriteBatch, group: &Group, is_made: bool) {
     put_system(batch, keys::SYSTEM_EPOCH, next_epoch);
 }
 
-/// The group is durable: memory follows.
-fn finish(shared: &Shared, group: &Group, committed: Committed) {
+/// The group is durable: memory follows. Gives the bytes that wait in the next one.
+fn finish(shared: &Shared, group: &Group, committed: Committed) -> u64 {
     let mut state = shared.state.lock();
     // Whoever read the store before the commit reads it again: memory may be newer from here on. What the group has
     // still covers what it left, so the rest of memory may follow step by step.
@@ -449,9 +451,11 @@ fn finish(shared: &Shared, group: &Group, committed: Committed) {
         state.begin_change(shared.monotonic());
     }
     shared.progress.notify_all();
+    let left_bytes = state.open.memory_bytes();
     drop(state);
     // A large group takes a while to free: not under the lock.
     drop(closing);
+    left_bytes
 }
 
 /// The record of a file in memory, after its group was committed with so many bytes allocated.

@@ -90,7 +90,9 @@ pub(crate) struct IntentLog {
     file_bytes: u64,
     tail: Mutex<Tail>,
     queue: Mutex<Queue>,
-    flushed: Condvar,
+    /// Those of the batch that is being flushed wait at one of them, those of the next one at the other: so a flush
+    /// wakes whom it was for, and one who writes the next frame.
+    flushed: [Condvar; 2],
 }
 
 impl IntentLog {
@@ -103,7 +105,7 @@ impl IntentLog {
             file_bytes,
             tail: Mutex::new(Tail { group, offset: 0, sequence, broken: None }),
             queue: Mutex::new(Queue { next: 1, ..Queue::default() }),
-            flushed: Condvar::new(),
+            flushed: [Condvar::new(), Condvar::new()],
         })
     }
 
@@ -112,6 +114,10 @@ impl IntentLog {
         let files = self.files.lock();
         let files = files.as_ref().ok_or(VfsError::Closed)?;
         Ok(Arc::clone(&files[(group.0 % 2) as usize]))
+    }
+
+    fn flushed(&self, batch: u64) -> &Condvar {
+        &self.flushed[(batch % 2) as usize]
     }
 
     /// Lets go of the files: whoever closed the volume may want to unmount the disk.
@@ -358,7 +364,7 @@ impl Shared {
         let mine = queue.next;
         while queue.done < mine {
             if queue.busy {
-                log.flushed.wait(&mut queue);
+                log.flushed(mine).wait(&mut queue);
                 continue;
             }
             self.lead(&mut queue);
@@ -392,7 +398,9 @@ impl Shared {
                 queue.failed.remove(0);
             }
         }
-        self.log.flushed.notify_all();
+        // The next flush begins before those of this one are told.
+        self.log.flushed(batch + 1).notify_one();
+        self.log.flushed(batch).notify_all();
     }
 
     fn fsync(&self, ino: Ino) -> Result<()> {

@@ -35,7 +35,7 @@ use crate::{Context, Result, Vfs, VfsError, VfsOptions};
 const FIRST_NUMBER: u64 = Ino::ROOT.0 + 1;
 /// Records at which a group closes, however small they are: as many as the metadata engine takes into a memtable. A
 /// larger batch becomes a table of its own, which costs several times as much (docs/decisions/0003-metadata-engines.md).
-const GROUP_RECORDS_MAX: usize = 12_000;
+const GROUP_RECORDS_MAX: usize = 9_000;
 
 /// Extended attributes in memory, for each inode that may be there.
 const XATTR_CACHE_BYTES_PER_INODE: usize = 64;

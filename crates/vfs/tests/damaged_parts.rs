@@ -190,6 +190,29 @@ fn a_reader_from_front_to_back_finds_what_comes_next_in_memory_and_a_random_one_
     open.close();
 }
 
+#[test]
+fn readers_have_less_memory_while_much_is_written() {
+    let rig = Rig::new();
+    let open = rig.open();
+    let capacity_bytes = 10 * MIB as u64;
+    open.store.set_chunk_cache_bytes(capacity_bytes);
+    let ino = open.vfs.mknod(&ROOT, Ino::ROOT, b"f", NodeKind::Regular, 0o644).unwrap().ino;
+    open.vfs.write(&ROOT, ino, 0, &noise(16 * MIB, 1)).unwrap();
+    open.vfs.sync().unwrap();
+    let cached = || {
+        open.read(ino, 0, 16 * MIB).unwrap();
+        open.store.stats().chunk_cache_bytes
+    };
+    let full = cached();
+    assert!(full > capacity_bytes / 2, "{full}");
+    open.vfs.write(&ROOT, ino, 16 * MIB as u64, &noise(16 * MIB, 2)).unwrap();
+    open.vfs.sync().unwrap();
+    let left = open.store.stats().chunk_cache_bytes;
+    assert!(left <= capacity_bytes / 5 * 2, "{left}");
+    assert!(cached() > capacity_bytes / 2, "nothing waits any more");
+    open.close();
+}
+
 impl Rig {
     fn put(&self, key: Vec<u8>, value: &'static [u8]) {
         let mut batch = WriteBatch::new();

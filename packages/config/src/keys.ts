@@ -41,7 +41,7 @@ export const configKeys = {
   }),
 
   'memory.dirty_limit': size({
-    default: '56MiB',
+    default: '40MiB',
     min: '1MiB',
     max: '64GiB',
     help: 'File data that may wait in memory to be written; at the limit writers wait.',
@@ -54,15 +54,15 @@ export const configKeys = {
       help: 'Cache of decompressed chunks.',
     }),
   ),
-  'memory.pack_index_cache': size({ default: '12MiB', min: '1MiB', max: '1TiB', help: 'Cache of pack indexes.' }),
+  'memory.pack_index_cache': size({ default: '8MiB', min: '1MiB', max: '1TiB', help: 'Cache of pack indexes.' }),
   'memory.meta_block_cache': size({
-    default: '32MiB',
+    default: '24MiB',
     min: '1MiB',
     max: '1TiB',
     help: 'Block cache of the metadata engine.',
   }),
   'memory.memtable': size({
-    default: '32MiB',
+    default: '24MiB',
     min: '1MiB',
     max: '1GiB',
     help: 'Size of one memtable of the metadata engine, which has up to two.',

@@ -451,7 +451,7 @@ export const cases: Readonly<Record<string, Case>> = {
     for (const none of [noText, 'klingon', 5, null, ['hex']]) {
       await handle.write('6a', null, wrong(none));
     }
-    await handle.write('6a', null, 'HEX');
+    await handle.write('6a', null, wrong('HEX'));
     return p.readFile(at('file'), 'utf8');
   }),
   'a handle writes half a byte': on(async ({ p, at }) => {

@@ -36,6 +36,9 @@ function lastWords(descriptor: number | undefined): string {
   return buffer.toString('utf8').trim().replaceAll(/\s+/g, ' ');
 }
 
+/** Room of new JavaScript objects, in MiB: a daemon makes few, and would have 5 MB more of them waiting to be collected. */
+const smallNursery = '--max-semi-space-size=1';
+
 /**
  * Starts a detached daemon and waits until it serves the mount. It ends again when this process ends before.
  *
@@ -45,7 +48,7 @@ export async function startDaemon(request: DaemonRequest): Promise<Ready> {
   const program = fileURLToPath(new URL('./main.js', import.meta.url));
   const stderr = namelessFile();
   // The arguments are for those who list processes; the request comes over IPC.
-  const child = spawn(process.execPath, [program, request.volume, request.mountpoint], {
+  const child = spawn(process.execPath, [smallNursery, program, request.volume, request.mountpoint], {
     cwd: '/',
     detached: true,
     // With an arena for each of its threads, glibc would keep twice the memory that is in use.
