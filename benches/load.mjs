@@ -120,9 +120,10 @@ try {
   filesystem.call('unmount', mountpoint);
   run('node', [verfs, 'fsck', '--volume', filesystem.volume], { timeout: row_timeout_ms });
 
+  const minutes_until = (index) => String(Number(((Number(options.minutes) / windows) * (index + 1)).toFixed(1)));
   const mb = (bytes) => (bytes / 1e6).toFixed(0);
   const lines = [
-    ['minutes', ...seen.map((_, index) => ((Number(options.minutes) / windows) * (index + 1)).toFixed(0))],
+    ['minutes, until', ...seen.map((_, index) => minutes_until(index))],
     Array.from({ length: windows + 1 }, () => '---'),
     ['most, MB', ...seen.map((values) => mb(Math.max(...values)))],
     ['median, MB', ...seen.map((values) => mb(median(values)))],
