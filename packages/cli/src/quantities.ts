@@ -1,5 +1,8 @@
-/** Sizes and durations as people write them in options: the units are those of the configuration. */
-import { durationUnits, parseQuantity, sizeUnits } from '@verfs/config';
+/**
+ * Sizes and durations as people write them in options: the units are those of the configuration, of which commands load
+ * no more than that.
+ */
+import { durationUnits, parseQuantity, sizeUnits } from '@verfs/config/units';
 import { UsageError } from '@verfs/errors';
 
 /**

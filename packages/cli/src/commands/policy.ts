@@ -52,7 +52,7 @@ function keepText(policy: Policy): string {
 }
 
 async function statusText({ policy, next }: PolicyStatus): Promise<string[]> {
-  const { durationUnits, formatQuantity } = await import('@verfs/config');
+  const { durationUnits, formatQuantity } = await import('@verfs/config/units');
   const minAgeMs = policy['keep.min_age'];
   return formatRows([
     ['Schedule', policy.schedule],

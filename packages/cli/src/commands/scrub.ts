@@ -31,7 +31,7 @@ async function rateOf(text: string | undefined): Promise<number | undefined> {
   if (text === undefined) {
     return undefined;
   }
-  const { parseQuantity, sizeUnits } = await import('@verfs/config');
+  const { parseQuantity, sizeUnits } = await import('@verfs/config/units');
   const rate = parseQuantity(text.replace(/\/s$/, ''), sizeUnits);
   if (typeof rate !== 'number' || rate < 1) {
     throw new UsageError(`--rate is a size such as 20MiB, and is ${text} now`);
