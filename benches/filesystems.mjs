@@ -38,6 +38,12 @@ export function run(command, args, options = {}) {
   return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], ...options });
 }
 
+/** What the kernel counts for a process: `VmRSS` is what it has, `VmHWM` the most that it had (proc_pid_status(5)). */
+export function memoryBytes(pid, field) {
+  const [, kib] = new RegExp(`${field}:\\s+(\\d+)`).exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+  return Number(kib) * 1024;
+}
+
 function makeImage(directory, name) {
   const image = path.join(directory, `${name}.img`);
   run('truncate', ['-s', String(image_bytes), image]);
@@ -114,8 +120,7 @@ export function verfsFilesystem(
   let peak = 0;
   const notePeak = () => {
     const { pid } = JSON.parse(call('status', mountpoint, '--json'));
-    const [, kib] = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
-    peak = Math.max(peak, Number(kib) * 1024);
+    peak = Math.max(peak, memoryBytes(pid, 'VmHWM'));
   };
   return {
     name,

@@ -8,11 +8,21 @@
 // what the kernel counts for the daemon, Node.js and its program file included, looked at ten times a second.
 
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs, promisify } from 'node:util';
-import { buildClient, client, makeArchive, median, root, run, verfs, verfsFilesystem } from './filesystems.mjs';
+import {
+  buildClient,
+  client,
+  makeArchive,
+  median,
+  memoryBytes,
+  root,
+  run,
+  verfs,
+  verfsFilesystem,
+} from './filesystems.mjs';
 
 const look_ms = 100;
 const windows = 6;
@@ -62,12 +72,6 @@ function numbers(seed) {
   };
 }
 
-/** What the kernel counts for the daemon now, in bytes. */
-function residentBytes(pid) {
-  const [, kib] = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
-  return Number(kib) * 1024;
-}
-
 let filesystem;
 try {
   const archive = makeArchive(directory);
@@ -88,7 +92,7 @@ try {
   const watch = async () => {
     while (!isOver()) {
       const part = Math.floor(((performance.now() - begun) / length_ms) * windows);
-      seen[Math.min(part, windows - 1)].push(residentBytes(pid));
+      seen[Math.min(part, windows - 1)].push(memoryBytes(pid, 'VmRSS'));
       await sleep(look_ms);
     }
   };
@@ -116,7 +120,7 @@ try {
   };
   await Promise.all([watch(), work(0), work(1), keepSnapshots()]);
   await sleep(rest_ms);
-  const after = residentBytes(pid);
+  const after = memoryBytes(pid, 'VmRSS');
   filesystem.call('unmount', mountpoint);
   run('node', [verfs, 'fsck', '--volume', filesystem.volume], { timeout: row_timeout_ms });
 
