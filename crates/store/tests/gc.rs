@@ -26,8 +26,9 @@ fn is_alive(number: u64) -> bool {
     number.is_multiple_of(3)
 }
 
+/// One thread compresses, so that chunks come into the packs in their order, and only the last ones into the open pack.
 fn small_packs() -> StoreOptions {
-    StoreOptions { pack_target_bytes: 24 << 10, chunk_cache_bytes: 0, ..options() }
+    StoreOptions { pack_target_bytes: 24 << 10, chunk_cache_bytes: 0, compress_threads: 1, ..options() }
 }
 
 /// Several packs, each of which has lost two thirds of its chunks.

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::batch_numbers::{BatchNumbers, SyncedFile};
 use super::format_version::{self, Records};
-use super::{EngineOptions, disk_usage_bytes, free_bytes, is_out_of_space};
+use super::{EngineOptions, disk_usage_bytes, fjall_files, free_bytes, is_out_of_space};
 use crate::{
     Change, Direction, Health, KeyRange, MetaError, MetaStore, MetaView, Result, Visit, WriteBatch, keys, limits,
 };
@@ -54,6 +54,7 @@ pub(super) struct FjallStore {
 
 impl FjallStore {
     pub(super) fn open(dir: &Path, store_dir: &Path, options: &EngineOptions) -> Result<Self> {
+        fjall_files::check(store_dir)?;
         let memtable_bytes = options.memtable_bytes as u64;
         let database = Database::builder(store_dir)
             .cache_size(options.block_cache_bytes)

@@ -8,6 +8,7 @@
 
 mod batch_numbers;
 mod fjall;
+mod fjall_files;
 mod format_version;
 pub(crate) mod memory;
 mod surrealkv;

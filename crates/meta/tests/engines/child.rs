@@ -134,16 +134,28 @@ fn entry() {
         "list-threads" => {
             let store = open_small(kind, Path::new(&dir)).unwrap();
             put(store.as_ref(), b"k", b"1").unwrap();
+            // A thread gets its name when it first runs.
+            wait_until(|| are_an_engines(&threads()));
             say(&threads());
             store.close().unwrap();
             // Who was joined has ended, but may be listed for a moment yet.
-            let closed = Instant::now();
-            while !threads().is_empty() && closed.elapsed() < Duration::from_secs(10) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            wait_until(|| threads().is_empty());
             say(&threads());
         }
         other => panic!("no role {other}"),
+    }
+}
+
+/// Whether an engine's threads are among these.
+pub fn are_an_engines(threads: &str) -> bool {
+    threads.contains("verfs-meta verfs-meta verfs-meta verfs-meta") || threads.contains("fjall:worker")
+}
+
+/// Waits some seconds at most.
+fn wait_until(is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() && begun.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -91,3 +91,50 @@ fn a_torn_end_that_was_not_synced_is_no_damage() {
     assert_eq!(store.get(b"unsynced").unwrap(), None);
     assert!(store.get(&(BATCHES - 1).to_be_bytes()).unwrap().is_some());
 }
+
+/// The files below a directory whose names begin so.
+fn files_named(dir: &Path, begin: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap()) {
+        if entry.path().is_dir() {
+            found.extend(files_named(&entry.path(), begin));
+        } else if entry.file_name().to_string_lossy().starts_with(begin) {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+/// fjall reserves memory for as much as a file says before it checks the file: a length of 4 GiB would end the process.
+#[test]
+fn damage_in_any_byte_of_a_manifest_or_of_the_end_of_a_table_is_an_error_and_no_abort() {
+    let dir = temporary_dir();
+    let store = open_small(EngineKind::Fjall, dir.path()).unwrap();
+    for n in 0..4_000u32 {
+        put(store.as_ref(), &n.to_be_bytes(), &[n as u8; 300]).unwrap();
+    }
+    store.close().unwrap();
+    drop(store);
+    open_small(EngineKind::Fjall, dir.path()).unwrap().close().unwrap();
+    let manifests = files_named(&dir.path().join("store"), "v");
+    let current = files_named(&dir.path().join("store"), "current");
+    let tables = files_named(&dir.path().join("store"), "").into_iter();
+    let tables: Vec<_> = tables.filter(|path| path.parent().unwrap().ends_with("tables")).take(1).collect();
+    assert!(!manifests.is_empty() && !current.is_empty() && !tables.is_empty(), "{:?}", files_named(dir.path(), ""));
+    let mut noticed = 0;
+    for file in manifests.iter().chain(&current).chain(&tables) {
+        let whole = fs::read(file).unwrap();
+        for at in whole.len().saturating_sub(400)..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] = !bytes[at];
+            fs::write(file, bytes).unwrap();
+            match open_small(EngineKind::Fjall, dir.path()) {
+                Ok(store) => store.close().unwrap(),
+                Err(MetaError::Corrupt(_)) => noticed += 1,
+                Err(other) => panic!("{} damaged at byte {at}: {other:?}", file.display()),
+            }
+            fs::write(file, &whole).unwrap();
+        }
+    }
+    assert!(noticed > 100, "the damage was where nobody looks: noticed {noticed} times");
+}
