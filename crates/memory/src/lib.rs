@@ -18,7 +18,7 @@ const OPTIONS: &[u8; 62] = b"narenas:1,tcache_max:4096,dirty_decay_ms:100,muzzy_
 
 /// jemalloc's options, which it finds by this name (`malloc_conf`, jemalloc(3)). All threads share an arena, and keep
 /// nothing larger than a page to themselves, so that there is little that is free and of the wrong size. What was given back is kept for
-/// 100 ms, for who asks next: a large write takes and gives back the same 40 MiB all the time, and to map, to fill and to
+/// 100 ms, for who asks next: a large write takes and gives back the same 32 MiB all the time, and to map, to fill and to
 /// unmap memory costs a virtual machine as much as compressing what was in it.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals, reason = "jemalloc gave the name")]

@@ -70,7 +70,7 @@ impl Default for VfsOptions {
         VfsOptions {
             group_blocks: 3000,
             group_interval_ms: 500,
-            dirty_limit_bytes: 40 << 20,
+            dirty_limit_bytes: 32 << 20,
             log_inline_bytes: 1 << 20,
             log_file_bytes: 16 << 20,
             inode_cache_entries: 40 << 10,

@@ -41,7 +41,7 @@ export const configKeys = {
   }),
 
   'memory.dirty_limit': size({
-    default: '40MiB',
+    default: '32MiB',
     min: '1MiB',
     max: '64GiB',
     help: 'File data that may wait in memory to be written; at the limit writers wait.',
@@ -56,7 +56,7 @@ export const configKeys = {
   ),
   'memory.pack_index_cache': size({ default: '8MiB', min: '1MiB', max: '1TiB', help: 'Cache of pack indexes.' }),
   'memory.meta_block_cache': size({
-    default: '24MiB',
+    default: '16MiB',
     min: '1MiB',
     max: '1TiB',
     help: 'Block cache of the metadata engine.',

@@ -56,7 +56,7 @@ describe('the defaults', () => {
       'volume.path': join(home, '.local/share/verfs/default'),
       'daemon.log_directory': join(home, '.local/state/verfs'),
       'group.interval': 500,
-      'memory.dirty_limit': 40 * 1024 ** 2,
+      'memory.dirty_limit': 32 * 1024 ** 2,
       'daemon.shutdown_target': 10_000,
     });
   });
