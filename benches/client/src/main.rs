@@ -80,6 +80,8 @@ fn run(row: &str, directory: &Path, mut arguments: Arguments) -> Outcome {
         "fill" => large::fill(directory, arguments.next("how many files")?, arguments.next("a seed")?),
         "read-latency" => large::read_latency(directory, arguments.next("a seed")?, arguments.time()?),
         "create" => small::create(directory),
+        "create-filled" => small::create_filled(directory),
+        "read-filled" => small::read_filled(directory),
         "stat" => small::stat(directory),
         "rename" => small::rename(directory),
         "unlink" => small::unlink(directory),

@@ -12,6 +12,8 @@ use crate::{Outcome, Work};
 
 /// Files of the small-file rows.
 const SMALL_FILES: u64 = 10_000;
+/// Bytes of such a file that is not empty.
+const FILLED_BYTES: usize = 200;
 /// What no file of the tree contains.
 const NEEDLE: &str = "a needle that is in no haystack";
 
@@ -25,6 +27,18 @@ fn each_small(directory: &Path, prefix: &str, mut visit: impl FnMut(&Path) -> io
 pub fn create(directory: &Path) -> Outcome {
     fs::create_dir(directory.join("small"))?;
     each_small(directory, "file", |path| File::create(path).map(drop))
+}
+
+pub fn create_filled(directory: &Path) -> Outcome {
+    fs::create_dir(directory.join("small"))?;
+    each_small(directory, "file", |path| fs::write(path, [b'v'; FILLED_BYTES]))
+}
+
+pub fn read_filled(directory: &Path) -> Outcome {
+    each_small(directory, "file", |path| match fs::read(path)?.len() {
+        FILLED_BYTES => Ok(()),
+        len => Err(io::Error::other(format!("{} has {len} bytes", path.display()))),
+    })
 }
 
 pub fn stat(directory: &Path) -> Outcome {

@@ -11,7 +11,7 @@ mod vigil;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags};
@@ -185,13 +185,14 @@ impl<T: Tree> Desk<T> {
                 self.server.queue(waiting);
                 continue;
             };
-            pacing.leaves();
             drop(pacing);
+            let left = Instant::now();
             self.server.perform(waiting);
             if !self.seat.return_to(&departure) {
                 return Ok(Stopped::Replaced);
             }
             pacing = self.pacing.lock();
+            pacing.returned(left);
         }
         Ok(Stopped::Gone)
     }

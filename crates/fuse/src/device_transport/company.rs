@@ -46,9 +46,9 @@ impl Company {
         }
     }
 
-    /// The leader waits for the store now. So does the client: an idle core is nothing that could draw him away then, and
-    /// who keeps it awake takes time from whatever serves the disk.
-    pub(super) fn wait_for_store(&mut self) {
+    /// The disk lets client and leader wait: an idle core is nothing that could draw the client away then, and who keeps it
+    /// awake takes time from whatever serves the disk.
+    pub(super) fn waited_for_disk(&mut self) {
         self.rush.end();
     }
 

@@ -25,6 +25,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// of the time.
 const SLOW_STORE_PAUSE: Duration = Duration::from_millis(10);
 
+/// A store that answers later than this had to ask its disk.
+const QUICK_STORE_MAX: Duration = Duration::from_micros(80);
+
 /// Clients that are told apart.
 const CLIENTS_MAX: usize = 16;
 
@@ -180,10 +183,12 @@ impl Pacing {
         self.clients.count(now) <= 1 && self.stays_until.is_none_or(|until| now >= until)
     }
 
-    /// The leader leaves to wait for the store.
-    pub(super) fn leaves(&mut self) {
-        if let Some(company) = &mut self.company {
-            company.wait_for_store();
+    /// The leader left at that time to wait for the store, and is back.
+    pub(super) fn returned(&mut self, left: Instant) {
+        if let Some(company) = &mut self.company
+            && left.elapsed() >= QUICK_STORE_MAX
+        {
+            company.waited_for_disk();
         }
     }
 
