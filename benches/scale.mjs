@@ -5,7 +5,7 @@
 //
 // Needs root, mkfs.ext4 and about 10 GiB. Fills one volume with files of 200 bytes in directories of ten thousand; at each
 // number of them it mounts again, makes ten thousand more beside them, asks for their attributes, reads and deletes them.
-// "Cold" are files that were there, after a remount and with empty caches. Medians.
+// "Cold" are files that were there, after a remount and with empty caches. Medians; and the daemon's memory.
 
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -34,12 +34,14 @@ function rate(row, place) {
 }
 
 let filesystem;
+let peak_bytes = 0;
 try {
   filesystem = verfsFilesystem(directory);
   const { mountpoint } = filesystem;
   const base = (number) => path.join(mountpoint, `base-${number}`);
   /** Seconds of the command that mounts. */
   const remount = () => {
+    peak_bytes = filesystem.peakMemoryBytes();
     filesystem.call('unmount', mountpoint);
     run('sync', []);
     writeFileSync('/proc/sys/vm/drop_caches', '3');
@@ -58,9 +60,12 @@ try {
     remount();
     const cold_stats = rate('stat', base(0));
     remount();
-    return { creates, stats, reads, unlinks, cold_stats, cold_reads: rate('read-filled', base(0)), seconds };
+    const cold_reads = rate('read-filled', base(0));
+    return { creates, stats, reads, unlinks, cold_stats, cold_reads, seconds };
   };
-  console.log('| files | filling/s | creates/s | stats/s | reads/s | unlinks/s | cold stats/s | cold reads/s | mount, s |');
+  console.log(
+    '| files | filling/s | creates/s | stats/s | reads/s | unlinks/s | cold stats/s | cold reads/s | mount, s |',
+  );
   console.log('|---|---|---|---|---|---|---|---|---|');
   let made = 0;
   for (const files of options.files.split(',').map(Number)) {
@@ -78,6 +83,7 @@ try {
     const figures = [made, filling, ...Object.values(rates)].map((figure) => figure.toFixed(0));
     console.log(`| ${figures.join(' | ')} | ${seconds.toFixed(2)} |`);
   }
+  console.log(`Peak memory of the daemon: ${(peak_bytes / 1e6).toFixed(0)} MB.`);
 } finally {
   filesystem?.stop();
   rmSync(directory, { recursive: true, force: true });

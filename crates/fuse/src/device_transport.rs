@@ -192,7 +192,7 @@ impl<T: Tree> Desk<T> {
                 return Ok(Stopped::Replaced);
             }
             pacing = self.pacing.lock();
-            pacing.returned(left);
+            pacing.returned(left.elapsed());
         }
         Ok(Stopped::Gone)
     }

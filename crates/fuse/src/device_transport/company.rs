@@ -112,6 +112,10 @@ pub(super) mod tests {
         });
     }
 
+    pub(in crate::device_transport) fn is_in_a_rush(company: &Company) -> bool {
+        company.rush.is_on()
+    }
+
     /// The cores that the calling thread may use.
     pub(in crate::device_transport) fn own_cores() -> Vec<usize> {
         let cores = rustix::thread::sched_getaffinity(None).unwrap();

@@ -183,10 +183,10 @@ impl Pacing {
         self.clients.count(now) <= 1 && self.stays_until.is_none_or(|until| now >= until)
     }
 
-    /// The leader left at that time to wait for the store, and is back.
-    pub(super) fn returned(&mut self, left: Instant) {
+    /// The leader was away for so long to wait for the store, and is back.
+    pub(super) fn returned(&mut self, away: Duration) {
         if let Some(company) = &mut self.company
-            && left.elapsed() >= QUICK_STORE_MAX
+            && away >= QUICK_STORE_MAX
         {
             company.waited_for_disk();
         }
@@ -266,7 +266,7 @@ mod tests {
     use std::io::{Seek, Write};
 
     use super::*;
-    use crate::device_transport::company::tests::{beside_a_thread_on, own_cores};
+    use crate::device_transport::company::tests::{beside_a_thread_on, is_in_a_rush, own_cores};
     use crate::device_transport::vigil::{CORES, Vigil};
     use crate::dispatch::test_machinery;
 
@@ -398,6 +398,26 @@ mod tests {
             assert_eq!(pacing.machinery.polls_started.load(Ordering::Relaxed), round);
             now += LOOK_INTERVAL * 3;
         }
+        pacing.machinery.lanes.stop();
+    }
+
+    #[test]
+    fn a_rush_goes_on_while_the_store_is_quick() {
+        let company = Company::new(Vigil::start(&CORES).unwrap());
+        let mut pacing = Pacing::new(WINDOW, RunQueue::new(None, 2), Some(company), test_machinery());
+        let is_in_a_rush = |pacing: &Pacing| pacing.company.as_ref().is_some_and(is_in_a_rush);
+        beside_a_thread_on(1, |client| {
+            pacing.served(client);
+            after(&mut pacing, WINDOW / 2, Instant::now());
+            for _ in 0..100 {
+                pacing.begin();
+            }
+            assert!(is_in_a_rush(&pacing));
+            pacing.returned(QUICK_STORE_MAX / 2);
+            assert!(is_in_a_rush(&pacing), "an answer from memory ended it");
+            pacing.returned(QUICK_STORE_MAX);
+            assert!(!is_in_a_rush(&pacing), "it goes on while the disk works");
+        });
         pacing.machinery.lanes.stop();
     }
 

@@ -31,6 +31,11 @@ impl Rush {
     /// Another one; whether a core is to be kept awake.
     pub(super) fn goes_on(&mut self) -> bool {
         self.0 = self.0.saturating_add(1);
+        self.is_on()
+    }
+
+    /// Whether enough of them came.
+    pub(super) fn is_on(self) -> bool {
         self.0 >= RUSH_REQUESTS
     }
 
