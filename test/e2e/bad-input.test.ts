@@ -94,6 +94,19 @@ describe('a mountpoint', () => {
     expect(second.mountpoint).toBe(sandbox.path('other'));
   });
 
+  test('whose daemon ends before it serves has its last words and nothing else of Node.js', async () => {
+    const ending = sandbox.path('ending.cjs');
+    writeFileSync(
+      ending,
+      "if (process.argv[1].endsWith('daemon/main.js')) { console.error('no way'); process.exit(7); }",
+    );
+    await sandbox.verfs(['volume', 'create', sandbox.volume]);
+    const outcome = await sandbox.verfs(['mount', sandbox.mountpoint, '--volume', sandbox.volume], {
+      env: { ...sandbox.env, NODE_OPTIONS: `--require ${ending}` },
+    });
+    expectError(outcome, 'VERFS_E_DAEMON_DIED', 'with exit code 7 before it served: no way. ');
+  });
+
   test('that is stale can be unmounted', async () => {
     const { pid } = await sandbox.mount();
     await sandbox.kill(pid);
