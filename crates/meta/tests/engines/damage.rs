@@ -9,7 +9,10 @@ use verfs_meta::{Direction, EngineKind, KeyRange, MetaError, MetaStore, WriteBat
 
 use crate::subject::{Subject, copy_dir, open_small, temporary_dir};
 
-for_kept_engines!(damage_is_an_error_and_never_a_wrong_value);
+for_kept_engines!(
+    damage_is_an_error_and_never_a_wrong_value,
+    damage_in_any_byte_of_a_manifest_or_of_the_end_of_a_table_is_an_error_and_no_abort,
+);
 
 const RECORDS: u32 = 8_000;
 /// Tenths of a file's length.
@@ -102,4 +105,31 @@ fn damage_is_an_error_and_never_a_wrong_value(subject: Subject) {
         }
     }
     assert!(noticed > 6, "the damage was where nobody looks: noticed {noticed} times");
+}
+
+/// Both engines reserve memory for as much as a number in a file says before they check the file: a flipped bit in one would
+/// end the process.
+fn damage_in_any_byte_of_a_manifest_or_of_the_end_of_a_table_is_an_error_and_no_abort(subject: Subject) {
+    const END_BYTES: usize = 150;
+    let kind = subject.kept();
+    let dir = temporary_dir();
+    write_tables(kind, dir.path());
+    let mut noticed = 0;
+    for file in files(&dir.path().join("store")) {
+        let whole = fs::read(&file).unwrap();
+        for at in whole.len().saturating_sub(END_BYTES)..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] = !bytes[at];
+            fs::write(&file, bytes).unwrap();
+            match open_small(kind, dir.path()) {
+                Ok(store) => store.close().unwrap(),
+                Err(MetaError::Corrupt(_)) => noticed += 1,
+                // A version that this build doesn't know may be a newer one.
+                Err(MetaError::Unsupported(_)) => noticed += 1,
+                Err(other) => panic!("{} damaged at byte {at}: {other:?}", file.display()),
+            }
+            fs::write(&file, &whole).unwrap();
+        }
+    }
+    assert!(noticed > 60, "the damage was where nobody looks: noticed {noticed} times");
 }

@@ -1,6 +1,7 @@
 //! surrealkv, with a guard against each of its hazards (docs/decisions/0003-metadata-engines.md has the list).
 
 mod failures;
+mod manifest;
 
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,7 @@ pub(super) struct SurrealkvStore {
 
 impl SurrealkvStore {
     pub(super) fn open(dir: &Path, options: &EngineOptions, damage: Damage) -> Result<Self> {
+        manifest::check(dir)?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(RUNTIME_WORKERS)
             .thread_name(RUNTIME_THREAD_NAME)
