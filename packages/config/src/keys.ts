@@ -62,7 +62,7 @@ export const configKeys = {
     help: 'Block cache of the metadata engine.',
   }),
   'memory.memtable': size({
-    default: '24MiB',
+    default: '20MiB',
     min: '1MiB',
     max: '1GiB',
     help: 'Size of one memtable of the metadata engine, which has up to two.',

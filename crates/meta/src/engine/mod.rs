@@ -84,7 +84,7 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { memtable_bytes: 24 << 20, block_cache_bytes: 16 << 20 }
+        EngineOptions { memtable_bytes: 20 << 20, block_cache_bytes: 16 << 20 }
     }
 }
 
