@@ -38,6 +38,12 @@ export function run(command, args, options = {}) {
   return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], ...options });
 }
 
+/** Writes what waits to be written, and forgets what the kernel keeps of files. */
+export function dropCaches() {
+  run('sync', []);
+  writeFileSync('/proc/sys/vm/drop_caches', '3');
+}
+
 /** What the kernel counts for a process: `VmRSS` is what it has, `VmHWM` the most that it had (proc_pid_status(5)). */
 export function memoryBytes(pid, field) {
   const [, kib] = new RegExp(`${field}:\\s+(\\d+)`).exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];

@@ -9,10 +9,10 @@
 // cold copy all caches are dropped, before a warm one the source is read.
 
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { ext4, median, root, run, verfs } from './filesystems.mjs';
+import { dropCaches, ext4, median, root, run, verfs } from './filesystems.mjs';
 
 const large_bytes = 256 << 20;
 const piece_bytes = 1 << 20;
@@ -53,10 +53,7 @@ function sizeOf(directory) {
 
 /** What the page cache has of the source when a copy begins. */
 const caches = {
-  cold: () => {
-    command('sync');
-    writeFileSync('/proc/sys/vm/drop_caches', '3');
-  },
+  cold: dropCaches,
   warm: (source) => command('sh', '-c', `find '${source}' -type f -exec cat {} + > /dev/null`),
 };
 

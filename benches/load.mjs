@@ -23,14 +23,12 @@ import {
   verfs,
   verfsFilesystem,
 } from './filesystems.mjs';
+import { files_of_row, row_timeout_ms } from './rows.mjs';
 
 const look_ms = 100;
 const windows = 6;
 const snapshot_ms = 60_000;
 const rest_ms = 20_000;
-const row_timeout_ms = 600_000;
-/** What one row of the client that makes small files makes. */
-const files_of_row = 10_000;
 
 /** Rows in a row; a number or text behind one is its argument. */
 const stints = [

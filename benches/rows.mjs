@@ -3,6 +3,10 @@
 const sustained_seconds = 60;
 /** Entries of the archive that is unpacked. */
 export const untar_entries = 7000;
+/** What a row of the client that makes small files makes. */
+export const files_of_row = 10_000;
+/** Longer takes no row, whatever the file system. */
+export const row_timeout_ms = 600_000;
 
 /**
  * Each row: what it is called and how it reads, its unit, the arguments of the client, and what comes before it.

@@ -21,6 +21,7 @@ import {
   btrfs,
   buildClient,
   client,
+  dropCaches,
   ext4,
   makeArchive,
   median,
@@ -34,9 +35,8 @@ import {
 } from './filesystems.mjs';
 import { nullFilesystem, peerFilesystem } from './peers.mjs';
 import { baselineOf, page, regressions, table } from './report.mjs';
-import { chosenRows } from './rows.mjs';
+import { chosenRows, row_timeout_ms } from './rows.mjs';
 
-const row_timeout_ms = 600_000;
 const status_calls = 5;
 const baseline_file = path.join(root, 'benches/baseline.json');
 
@@ -50,11 +50,6 @@ const makers = {
   'one-core': oneCoreFilesystem,
 };
 const peers = ['ext4', 'btrfs', 'gocryptfs', 'bindfs', 'rclone', 'null'];
-
-function dropCaches() {
-  run('sync', []);
-  writeFileSync('/proc/sys/vm/drop_caches', '3');
-}
 
 /** Operations or megabytes a second. Each repetition writes other bytes: an earlier one's must not be found again. */
 function measure(filesystem, row, archive, repetition) {

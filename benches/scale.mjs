@@ -7,14 +7,11 @@
 // number of them it mounts again, makes ten thousand more beside them, asks for their attributes, reads and deletes them.
 // "Cold" are files that were there, after a remount and with empty caches. Medians; and the daemon's memory.
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { buildClient, client, median, root, run, verfsFilesystem } from './filesystems.mjs';
-
-/** Files that a row of the client is about. */
-const files_of_row = 10_000;
-const row_timeout_ms = 600_000;
+import { buildClient, client, dropCaches, median, root, run, verfsFilesystem } from './filesystems.mjs';
+import { files_of_row, row_timeout_ms } from './rows.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -43,8 +40,7 @@ try {
   const remount = () => {
     peak_bytes = filesystem.peakMemoryBytes();
     filesystem.call('unmount', mountpoint);
-    run('sync', []);
-    writeFileSync('/proc/sys/vm/drop_caches', '3');
+    dropCaches();
     const begun = performance.now();
     filesystem.call('mount', mountpoint, '--volume', filesystem.volume);
     return (performance.now() - begun) / 1000;

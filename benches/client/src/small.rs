@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,13 +25,16 @@ fn each_small(directory: &Path, prefix: &str, mut visit: impl FnMut(&Path) -> io
 }
 
 pub fn create(directory: &Path) -> Outcome {
-    fs::create_dir(directory.join("small"))?;
-    each_small(directory, "file", |path| File::create(path).map(drop))
+    create_with(directory, &[])
 }
 
 pub fn create_filled(directory: &Path) -> Outcome {
+    create_with(directory, &[b'v'; FILLED_BYTES])
+}
+
+fn create_with(directory: &Path, content: &[u8]) -> Outcome {
     fs::create_dir(directory.join("small"))?;
-    each_small(directory, "file", |path| fs::write(path, [b'v'; FILLED_BYTES]))
+    each_small(directory, "file", |path| fs::write(path, content))
 }
 
 pub fn read_filled(directory: &Path) -> Outcome {

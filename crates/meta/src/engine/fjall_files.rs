@@ -17,7 +17,7 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::io_error;
+use super::{each_file, io_error};
 use crate::{MetaError, Result};
 
 const TRAILER_BYTES: u64 = 38;
@@ -33,32 +33,21 @@ const SECTION_BYTES: u64 = 18;
 /// # Errors
 /// [`MetaError::Corrupt`], or what the disk says.
 pub(super) fn check(store_dir: &Path) -> Result<()> {
-    let mut pending = vec![store_dir.to_path_buf()];
-    while let Some(dir) = pending.pop() {
-        let about = |error: io::Error| io_error(&dir.display().to_string(), &error);
-        let entries = match fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => return Err(about(error)),
-        };
-        for entry in entries {
-            let entry = entry.map_err(about)?;
-            let path = entry.path();
-            let sound = match entry.file_type() {
-                Ok(kind) if kind.is_dir() => {
-                    pending.push(path.clone());
-                    Ok(true)
-                }
-                Ok(_) if entry.file_name() == "current" => names_its_version(&path),
-                Ok(_) => has_room_for_its_sections(&path),
-                Err(error) => Err(error),
-            };
-            if !sound.map_err(|error| io_error(&path.display().to_string(), &error))? {
-                return Err(MetaError::Corrupt(format!("{} is not what was written", path.display())));
-            }
-        }
+    if !store_dir.exists() {
+        return Ok(());
     }
-    Ok(())
+    each_file(store_dir, |path, metadata| {
+        let sound = if path.ends_with("current") {
+            names_its_version(path)
+        } else {
+            has_room_for_its_sections(path, metadata.len())
+        };
+        match sound {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(MetaError::Corrupt(format!("{} is not what was written", path.display()))),
+            Err(error) => Err(io_error(&path.display().to_string(), &error)),
+        }
+    })
 }
 
 /// Whether the version that `current` names is the one that was written.
@@ -75,10 +64,9 @@ fn names_its_version(current: &Path) -> io::Result<bool> {
 }
 
 /// Whether an archive is as long as its number of sections needs; true of what is none.
-fn has_room_for_its_sections(path: &Path) -> io::Result<bool> {
-    let file = File::open(path)?;
-    let len = file.metadata()?.len();
+fn has_room_for_its_sections(path: &Path, len: u64) -> io::Result<bool> {
     let Some(trailer_at) = len.checked_sub(TRAILER_BYTES) else { return Ok(true) };
+    let file = File::open(path)?;
     let mut trailer = [0; TRAILER_BYTES as usize];
     file.read_exact_at(&mut trailer, trailer_at)?;
     if !trailer.starts_with(TRAILER_MAGIC) {

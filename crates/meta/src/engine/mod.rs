@@ -14,7 +14,7 @@ pub(crate) mod memory;
 mod surrealkv;
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -201,6 +201,15 @@ fn write_name(kind: EngineKind, dir: &Path, name_file: &Path) -> io::Result<()> 
 fn disk_usage_bytes(dir: &Path) -> Result<u64> {
     const BLOCK_BYTES: u64 = 512;
     let mut total = 0;
+    each_file(dir, |_, metadata| {
+        total += metadata.blocks() * BLOCK_BYTES;
+        Ok(())
+    })?;
+    Ok(total)
+}
+
+/// Visits the files below `dir`, in no order; one that goes meanwhile is left out.
+fn each_file(dir: &Path, mut visit: impl FnMut(&Path, &Metadata) -> Result<()>) -> Result<()> {
     let mut pending = vec![dir.to_path_buf()];
     while let Some(dir) = pending.pop() {
         let about = |error: io::Error| io_error(&format!("{}", dir.display()), &error);
@@ -208,14 +217,14 @@ fn disk_usage_bytes(dir: &Path) -> Result<u64> {
             let entry = entry.map_err(about)?;
             match entry.metadata() {
                 Ok(metadata) if metadata.is_dir() => pending.push(entry.path()),
-                Ok(metadata) => total += metadata.blocks() * BLOCK_BYTES,
+                Ok(metadata) => visit(&entry.path(), &metadata)?,
                 // Compaction removes tables at any time.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(about(error)),
             }
         }
     }
-    Ok(total)
+    Ok(())
 }
 
 /// Bytes that may still be written to the file system of `dir`.
